@@ -1,0 +1,328 @@
+use super::{Addr, FlowKey, NAME_MAX, Pod, Sealed};
+
+/// Who a packet or socket belongs to: two non-zero ids from the store, host order, never reused.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Identity {
+    /// Environment id.
+    pub env: u32,
+    /// Service id.
+    pub service: u32,
+}
+
+impl Identity {
+    /// Everything beyond the cluster; also what a drop is counted under when the sender is unknown.
+    pub const WORLD: Self = Self { env: 0, service: 0 };
+}
+
+/// Bits of the `flags` fields.
+pub mod flags {
+    /// [`super::Device`], [`super::Netns`]: may send to the internet and resolve names out there.
+    pub const EGRESS: u32 = 1;
+}
+
+/// Values of the `action` fields.
+pub mod action {
+    /// Cross.
+    pub const ALLOW: u32 = 1;
+    /// Do not cross.
+    pub const DENY: u32 = 2;
+}
+
+/// Value of DEVICES: what is behind the host end of a veth. One cache line.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Device {
+    /// Networks inside the environment, a bit each.
+    pub networks: u64,
+    /// The replica's identity.
+    pub identity: Identity,
+    /// The replica's IPv6 address, or none.
+    pub address6: Addr,
+    /// The replica's IPv4 address as it lies in a packet.
+    pub address4: u32,
+    /// [`flags`].
+    pub flags: u32,
+    /// MAC of the container's end.
+    pub mac: [u8; 6],
+    /// MAC of the host's end, which is the container's gateway.
+    pub host_mac: [u8; 6],
+    /// Zero.
+    pub pad: u32,
+    /// See [`Sealed`].
+    pub seal: u64,
+}
+
+/// Value of NETNS: whose socket it is.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Netns {
+    /// Networks inside the environment, a bit each.
+    pub networks: u64,
+    /// The replica's identity.
+    pub identity: Identity,
+    /// The replica's IPv6 address, or none.
+    pub address6: Addr,
+    /// The replica's IPv4 address as it lies in a packet.
+    pub address4: u32,
+    /// [`flags`].
+    pub flags: u32,
+    /// See [`Sealed`].
+    pub seal: u64,
+}
+
+/// Value of ENDPOINTS: who has an address and where.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Endpoint {
+    /// Networks inside the environment, a bit each.
+    pub networks: u64,
+    /// The replica's identity.
+    pub identity: Identity,
+    /// The node it runs on.
+    pub node: u32,
+    /// Host ifindex of its veth on this node; 0: on another node.
+    pub ifindex: u32,
+    /// MAC of the container's end.
+    pub mac: [u8; 6],
+    /// Zero.
+    pub pad: u16,
+    /// See [`Sealed`].
+    pub seal: u64,
+}
+
+/// A backend set in one word, so that it is switched in one write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Backends {
+    /// Generation; the set's slots are `0..count` of it.
+    pub generation: u32,
+    /// How many backends.
+    pub count: u16,
+    /// How many of them, the first ones, are on this node.
+    pub local: u16,
+}
+
+impl Backends {
+    /// From its word.
+    #[inline(always)]
+    pub const fn from_word(word: u64) -> Self {
+        Self { generation: (word >> 32) as u32, count: (word >> 16) as u16, local: word as u16 }
+    }
+
+    /// As a word.
+    #[inline(always)]
+    pub const fn word(self) -> u64 {
+        (self.generation as u64) << 32 | (self.count as u64) << 16 | self.local as u64
+    }
+}
+
+/// Value of SERVICES.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Service {
+    /// [`Backends`] as a word, host order.
+    pub backends: u64,
+    /// Networks the service is in, a bit each.
+    pub networks: u64,
+    /// Service id.
+    pub service: u32,
+    /// [`flags`].
+    pub flags: u32,
+    /// See [`Sealed`].
+    pub seal: u64,
+}
+
+/// Value of BACKENDS. The seal repeats the key (service, generation, slot).
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Backend {
+    /// IPv6 address, or none.
+    pub address6: Addr,
+    /// IPv4 address as it lies in a packet.
+    pub address4: u32,
+    /// The node it runs on.
+    pub node: u32,
+    /// See [`Sealed`].
+    pub seal: u64,
+}
+
+/// Value of NAMES: what a name means in one environment.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Name {
+    /// Who may see it: askers that share a network.
+    pub networks: u64,
+    /// Answer to AAAA, or none.
+    pub vip6: Addr,
+    /// Answer to A as it lies in a packet, or zero.
+    pub vip4: u32,
+    /// Zero.
+    pub pad: u32,
+    /// See [`Sealed`].
+    pub seal: u64,
+}
+
+/// Value of PTRS.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ptr {
+    /// Who may see it: askers that share a network.
+    pub networks: u64,
+    /// Wire-format name, zero-filled.
+    pub name: [u8; NAME_MAX],
+    /// Octets of `name` with the final zero.
+    pub len: u32,
+    /// Zero.
+    pub pad: u32,
+    /// See [`Sealed`].
+    pub seal: u64,
+}
+
+/// Value of GRANTS.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Grant {
+    /// [`action`].
+    pub action: u32,
+    /// Rule id, for people.
+    pub rule: u32,
+    /// See [`Sealed`].
+    pub seal: u64,
+}
+
+/// Value of EGRESS. The trie frees its nodes after a grace period, hence no seal.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct EgressRule {
+    /// [`action`].
+    pub action: u32,
+    /// Rule id, for people.
+    pub rule: u32,
+}
+
+/// Value of FLOWS.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Flow {
+    /// The initiator.
+    pub source: Identity,
+    /// The responder; [`Identity::WORLD`] beyond the cluster.
+    pub destination: Identity,
+    /// The rule that let it cross.
+    pub rule: u32,
+    /// [`super::NodeConfig::epoch`] when it crossed.
+    pub epoch: u32,
+    /// `CLOCK_MONOTONIC` in nanoseconds, changed in place; the seal does not cover it.
+    pub last_seen: u64,
+    /// See [`Sealed`].
+    pub seal: u64,
+}
+
+/// Value of BUDGETS: a token bucket, changed in place by the program of its device alone.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Budget {
+    /// New boundary flows still allowed.
+    pub tokens: u64,
+    /// `CLOCK_MONOTONIC` of the last refill, in nanoseconds.
+    pub refilled: u64,
+}
+
+/// What a socket was told: VIP and the backend it got.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SocketEntry {
+    /// The VIP the program asked for, network order; none: free.
+    pub vip: Addr,
+    /// The backend, network order.
+    pub backend: Addr,
+    /// Port, network order, in the low 16 bits.
+    pub port: u32,
+    /// Generation of the set it was picked from.
+    pub generation: u32,
+}
+
+/// Value of SOCKETS: the last four destinations of a socket.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SocketState {
+    /// In no order.
+    pub entries: [SocketEntry; 4],
+    /// The entry to overwrite next, modulo 4.
+    pub next: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+/// Value of COUNTERS, a set per CPU.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counter {
+    /// Packets sent and let through.
+    pub sent_packets: u64,
+    /// Their octets, from the Ethernet header on.
+    pub sent_bytes: u64,
+    /// Packets that reached the replica through the host's stack.
+    pub received_packets: u64,
+    /// Their octets.
+    pub received_bytes: u64,
+    /// Connects and datagram flows sent to a backend.
+    pub connects: u64,
+    /// DNS questions answered in the kernel.
+    pub dns_answers: u64,
+}
+
+/// Value of DROPS, a set per CPU: how many, and the last one.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct DropRecord {
+    /// How many.
+    pub packets: u64,
+    /// `CLOCK_MONOTONIC` of the last one, in nanoseconds.
+    pub last_seen: u64,
+    /// Tuple of the last one, as far as it could be read.
+    pub tuple: FlowKey,
+}
+
+macro_rules! pod {
+    ($($type:ty: $size:literal),* $(,)?) => {$(
+        const _: () = assert!(size_of::<$type>() == $size);
+        // SAFETY: repr(C) of integers and integer arrays without implicit padding: the size asserted above is the sum of the fields.
+        unsafe impl Pod for $type {}
+    )*};
+}
+pod! {
+    Identity: 8,
+    Device: 64,
+    Netns: 48,
+    Endpoint: 40,
+    Service: 32,
+    Backend: 32,
+    Name: 40,
+    Ptr: 152,
+    Grant: 16,
+    EgressRule: 8,
+    Flow: 40,
+    Budget: 16,
+    SocketEntry: 40,
+    SocketState: 168,
+    Counter: 48,
+    DropRecord: 56,
+}
+
+macro_rules! sealed {
+    ($($type:ty $({ $volatile:ident })?),* $(,)?) => {$(
+        impl Sealed for $type {
+            #[inline(always)]
+            fn seal(&self) -> u64 {
+                self.seal
+            }
+
+            #[inline(always)]
+            fn with_seal(self, seal: u64) -> Self {
+                Self { seal, $($volatile: 0,)? ..self }
+            }
+        }
+    )*};
+}
+sealed!(Device, Netns, Endpoint, Service, Backend, Name, Ptr, Grant, Flow { last_seen });

@@ -1,0 +1,96 @@
+//! The look-ups that a decision needs, whoever provides them.
+
+use crate::abi::{
+    Addr, Backend, BackendKey, Device, EgressRule, Endpoint, Flow, FlowKey, Grant, GrantKey, Name, NameKey, Netns,
+    NodeConfig, Ptr, PtrKey, Reason, Service, ServiceKey, settle,
+};
+
+/// What the host's routing table says about a packet (`bpf_fib_lookup`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Route {
+    /// The host would forward it through this device.
+    Forward {
+        /// Output device.
+        ifindex: u32,
+    },
+    /// It would not: local, unreachable, broadcast, too big …
+    No,
+}
+
+/// A read of a sealed entry: absent, or whole; [`Reason::TornRead`] when it would not settle.
+pub type Read<V> = Result<Option<V>, Reason>;
+
+/// Raw look-ups, one per map; the provided methods settle them ([`settle`]), and decisions use only those.
+pub trait Tables {
+    /// NODE.
+    fn node(&self) -> Option<&NodeConfig>;
+    /// DEVICES, as read.
+    fn raw_device(&self, ifindex: &u32) -> Option<Device>;
+    /// NETNS, as read.
+    fn raw_netns(&self, cookie: &u64) -> Option<Netns>;
+    /// ENDPOINTS, as read.
+    fn raw_endpoint(&self, addr: &Addr) -> Option<Endpoint>;
+    /// SERVICES, as read.
+    fn raw_service(&self, key: &ServiceKey) -> Option<Service>;
+    /// BACKENDS, as read.
+    fn raw_backend(&self, key: &BackendKey) -> Option<Backend>;
+    /// NAMES, as read.
+    fn raw_name(&self, key: &NameKey) -> Option<Name>;
+    /// PTRS, as read.
+    fn raw_ptr(&self, key: &PtrKey) -> Option<Ptr>;
+    /// GRANTS, as read.
+    fn raw_grant(&self, key: &GrantKey) -> Option<Grant>;
+    /// FLOWS, as read.
+    fn raw_flow(&self, key: &FlowKey) -> Option<Flow>;
+    /// EGRESS: the longest prefix that `addr` lies in.
+    fn egress(&self, addr: &Addr) -> Option<EgressRule>;
+
+    /// DEVICES.
+    ///
+    /// # Errors
+    /// [`Reason::TornRead`], as for all of these.
+    #[inline(always)]
+    fn device(&self, ifindex: u32) -> Read<Device> {
+        settle(&ifindex, |k| self.raw_device(k))
+    }
+    /// NETNS.
+    #[inline(always)]
+    fn netns(&self, cookie: u64) -> Read<Netns> {
+        settle(&cookie, |k| self.raw_netns(k))
+    }
+    /// ENDPOINTS.
+    #[inline(always)]
+    fn endpoint(&self, addr: &Addr) -> Read<Endpoint> {
+        settle(addr, |k| self.raw_endpoint(k))
+    }
+    /// SERVICES.
+    #[inline(always)]
+    fn service(&self, key: &ServiceKey) -> Read<Service> {
+        settle(key, |k| self.raw_service(k))
+    }
+    /// BACKENDS.
+    #[inline(always)]
+    fn backend(&self, key: &BackendKey) -> Read<Backend> {
+        settle(key, |k| self.raw_backend(k))
+    }
+    /// NAMES.
+    #[inline(always)]
+    fn name(&self, key: &NameKey) -> Read<Name> {
+        settle(key, |k| self.raw_name(k))
+    }
+    /// PTRS.
+    #[inline(always)]
+    fn ptr(&self, key: &PtrKey) -> Read<Ptr> {
+        settle(key, |k| self.raw_ptr(k))
+    }
+    /// GRANTS.
+    #[inline(always)]
+    fn grant(&self, key: &GrantKey) -> Read<Grant> {
+        settle(key, |k| self.raw_grant(k))
+    }
+    /// FLOWS.
+    #[inline(always)]
+    fn flow(&self, key: &FlowKey) -> Read<Flow> {
+        settle(key, |k| self.raw_flow(k))
+    }
+}

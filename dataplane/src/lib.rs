@@ -1,0 +1,3 @@
+//! The node daemon of Skep as a library: `skepd` is [`config`] and a handful of calls into it.
+
+pub mod model;

@@ -1,0 +1,13 @@
+//! The words of the system as types: what people want ([`spec`]), what the controller decided
+//! ([`assignment`]), what the agent saw ([`status`]). Everything else in the crate speaks these;
+//! netlink, Docker and BPF types stay inside their wrappers.
+
+pub mod assignment;
+pub mod name;
+pub mod spec;
+pub mod status;
+
+pub use assignment::{EnvironmentAssignment, NodeRecord, ReplicaAssignment, ServiceAssignment};
+pub use name::{EnvironmentKey, ReplicaKey, ServiceKey};
+pub use spec::{EnvironmentSpec, ServiceSpec};
+pub use status::{ReplicaState, ReplicaStatus};

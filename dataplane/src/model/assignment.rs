@@ -1,0 +1,106 @@
+//! What the controller decided: ids, addresses, placement. Written by it alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use ipnet::{Ipv4Net, Ipv6Net};
+use serde::{Deserialize, Serialize};
+
+use super::name::{EnvironmentKey, ReplicaKey, ServiceKey};
+use super::spec::ServiceSpec;
+
+/// A machine that runs skepd.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct NodeRecord {
+    /// `--node-name`.
+    pub name: String,
+    /// Non-zero, never reused.
+    pub id: u32,
+    /// Where its replicas' IPv4 addresses come from, a /24 each; another is taken when they are full.
+    #[schema(value_type = Vec<String>)]
+    pub prefixes4: Vec<Ipv4Net>,
+    /// Where its replicas' IPv6 addresses come from, a /64.
+    #[schema(value_type = String)]
+    pub prefix6: Ipv6Net,
+}
+
+/// An environment's ids.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct EnvironmentAssignment {
+    /// Which.
+    #[serde(flatten)]
+    pub key: EnvironmentKey,
+    /// Non-zero, never reused.
+    pub id: u32,
+    /// Bit number (0 to 63) of each network; a bit is kept while the network exists.
+    pub networks: BTreeMap<String, u8>,
+}
+
+/// A service's ids and addresses; they stay while the service exists.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ServiceAssignment {
+    /// Which.
+    #[serde(flatten)]
+    pub key: ServiceKey,
+    /// Environment id.
+    pub env: u32,
+    /// Service id: non-zero, never reused.
+    pub id: u32,
+    /// IPv4 VIP.
+    #[schema(value_type = String)]
+    pub vip4: Ipv4Addr,
+    /// IPv6 VIP.
+    #[schema(value_type = String)]
+    pub vip6: Ipv6Addr,
+    /// Networks, a bit each.
+    pub networks: u64,
+    /// Names beside the service's own → networks in which they hold, a bit each.
+    pub aliases: BTreeMap<String, u64>,
+    /// The deployment that serves.
+    pub deployment: u32,
+}
+
+/// A replica: where it runs, with what. Self-contained, so that an agent needs no other record to start it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ReplicaAssignment {
+    /// Which.
+    #[serde(flatten)]
+    pub key: ReplicaKey,
+    /// Node name.
+    pub node: String,
+    /// Environment id.
+    pub env: u32,
+    /// Service id.
+    pub service_id: u32,
+    /// Version of the service.
+    pub deployment: u32,
+    /// IPv4 address.
+    #[schema(value_type = String)]
+    pub address4: Ipv4Addr,
+    /// IPv6 address.
+    #[schema(value_type = String)]
+    pub address6: Ipv6Addr,
+    /// The service's VIPs, for the sandbox's hosts file.
+    #[schema(value_type = String)]
+    pub vip4: Ipv4Addr,
+    /// See `vip4`.
+    #[schema(value_type = String)]
+    pub vip6: Ipv6Addr,
+    /// Networks, a bit each.
+    pub networks: u64,
+    /// May it reach the internet.
+    pub egress: bool,
+    /// What to run.
+    pub spec: ServiceSpec,
+}
+
+/// Addresses given out, and those that rest after release.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resting {
+    /// Offset into the pool → when it was released (seconds since the epoch).
+    pub released: BTreeMap<u32, u64>,
+    /// Where the next-fit search goes on.
+    pub cursor: u32,
+    /// Offsets in use.
+    pub used: BTreeSet<u32>,
+}

@@ -1,0 +1,59 @@
+//! What the agent saw. Written by it alone.
+
+use serde::{Deserialize, Serialize};
+
+use super::name::ReplicaKey;
+
+/// Where a replica stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ReplicaState {
+    /// Assigned, nothing done yet.
+    Pending,
+    /// Its image is being pulled.
+    Pulling,
+    /// Sandbox and network are being made, or a dependency is awaited.
+    Starting,
+    /// The workload runs and serves.
+    Running,
+    /// The workload ended by itself with status 0 and is not started again.
+    Exited,
+    /// It could not be started, or ended with an error and is not (or not yet) started again.
+    Failed,
+    /// It is being taken away.
+    Stopping,
+}
+
+impl std::fmt::Display for ReplicaState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Pending => "pending",
+            Self::Pulling => "pulling",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Exited => "exited",
+            Self::Failed => "failed",
+            Self::Stopping => "stopping",
+        })
+    }
+}
+
+/// A replica as its node sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ReplicaStatus {
+    /// Which.
+    #[serde(flatten)]
+    pub key: ReplicaKey,
+    /// Node name.
+    pub node: String,
+    /// Version of the service that this is about.
+    pub deployment: u32,
+    /// Where it stands.
+    pub state: ReplicaState,
+    /// Why, for people; the last error of its ops, with the remedy.
+    pub message: Option<String>,
+    /// Container id of the workload.
+    pub container: Option<String>,
+    /// Container id of the sandbox.
+    pub sandbox: Option<String>,
+}

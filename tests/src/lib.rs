@@ -1,0 +1,1 @@
+//! Fixtures of the integration tests, shared with the demo and the benchmark.

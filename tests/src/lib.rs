@@ -1,1 +1,3 @@
 //! Fixtures of the integration tests, shared with the demo and the benchmark.
+
+pub mod load;

@@ -1,0 +1,131 @@
+//! Traffic between two network namespaces: what the benchmark measures and what runs while something is killed.
+//!
+//! A [`Place`] says where a thread works (namespace, core). A [`Client`] makes one exchange at a time; [`run`] repeats it
+//! and keeps the [`Tally`]. A [`Server`] answers until it is dropped.
+
+mod client;
+mod place;
+mod server;
+
+pub use client::{Client, Connects, Datagrams, Dns, KeepAlive, Stream};
+pub use place::Place;
+pub use server::{Server, Service};
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How long one exchange may take before it counts as failed.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a client saw.
+#[derive(Debug, Clone, Default)]
+pub struct Tally {
+    /// Exchanges that succeeded.
+    pub exchanges: u64,
+    /// Their units: transactions, octets or questions.
+    pub units: u64,
+    /// Exchanges that failed.
+    pub failures: u64,
+    /// From the first exchange to the last.
+    pub elapsed: Duration,
+    /// The slowest exchange that succeeded.
+    pub slowest: Duration,
+    /// What the first failure was.
+    pub first_failure: Option<String>,
+}
+
+impl Tally {
+    /// Units per second.
+    pub fn rate(&self) -> f64 {
+        self.units as f64 / self.elapsed.as_secs_f64()
+    }
+
+    /// Mean time of one exchange.
+    pub fn mean(&self) -> Duration {
+        self.elapsed.checked_div(u32::try_from(self.exchanges).unwrap_or(u32::MAX)).unwrap_or_default()
+    }
+
+    fn record(&mut self, outcome: io::Result<u64>, took: Duration) {
+        match outcome {
+            Ok(units) => {
+                self.exchanges += 1;
+                self.units += units;
+                self.slowest = self.slowest.max(took);
+            }
+            Err(error) => {
+                self.failures += 1;
+                self.first_failure.get_or_insert_with(|| error.to_string());
+            }
+        }
+    }
+}
+
+/// A client at work in a thread of its own; it ends when it is told to.
+pub struct Running {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Tally>,
+}
+
+impl Running {
+    /// Ends it after the exchange under way.
+    ///
+    /// # Errors
+    /// When the client's thread panicked.
+    pub fn stop(self) -> anyhow::Result<Tally> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().map_err(|_| anyhow::anyhow!("a load client panicked"))
+    }
+}
+
+/// Repeats `client`'s exchange at `place` until [`Running::stop`]; a failed exchange begins with a new client.
+pub fn run<C, F>(place: Place, make: F) -> Running
+where
+    C: Client,
+    F: Fn() -> io::Result<C> + Send + 'static,
+{
+    let stop = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&stop);
+    let thread = std::thread::spawn(move || repeat(&place, make, || told.load(Ordering::Relaxed)));
+    Running { stop, thread }
+}
+
+/// Repeats `client`'s exchange at `place` for `length`.
+pub fn run_for<C, F>(place: Place, length: Duration, make: F) -> anyhow::Result<Tally>
+where
+    C: Client,
+    F: Fn() -> io::Result<C> + Send + 'static,
+{
+    let thread = std::thread::spawn(move || {
+        let end = Instant::now() + length;
+        repeat(&place, make, || Instant::now() >= end)
+    });
+    thread.join().map_err(|_| anyhow::anyhow!("a load client panicked"))
+}
+
+fn repeat<C: Client>(place: &Place, make: impl Fn() -> io::Result<C>, over: impl Fn() -> bool) -> Tally {
+    let mut tally = Tally::default();
+    if let Err(error) = place.enter() {
+        tally.record(Err(error), Duration::ZERO);
+        return tally;
+    }
+    let mut client = None;
+    let begin = Instant::now();
+    while !over() {
+        let start = Instant::now();
+        let outcome = match client.take() {
+            Some(client) => Ok(client),
+            None => make(),
+        }
+        .and_then(|mut made: C| {
+            let units = made.exchange()?;
+            client = Some(made);
+            Ok(units)
+        });
+        tally.record(outcome, start.elapsed());
+    }
+    tally.elapsed = begin.elapsed();
+    tally
+}

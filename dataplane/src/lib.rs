@@ -1,3 +1,5 @@
 //! The node daemon of Skep as a library: `skepd` is [`config`] and a handful of calls into it.
 
+pub mod api;
+pub mod config;
 pub mod model;

@@ -1,0 +1,194 @@
+//! Bodies of the API, shared with its clients.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{EnvironmentKey, ReplicaKey, ReplicaState, ReplicaStatus};
+
+/// Body of every answer that is not a success.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ErrorBody {
+    /// What went wrong, in one line that names the thing.
+    pub error: String,
+    /// The way out.
+    pub remedy: String,
+}
+
+/// Answer to `PUT` and `DELETE` of an environment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Accepted {
+    /// Which.
+    #[serde(flatten)]
+    pub key: EnvironmentKey,
+    /// Revision of the store that holds the intent; with a dry run, the one the plan was made on.
+    pub revision: u64,
+    /// With `dry_run=true`: the operations, exactly as they would be executed and logged. Nothing was changed.
+    pub plan: Option<Vec<String>>,
+}
+
+/// A replica: what is assigned, joined with what its node sees.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ReplicaRow {
+    /// Whose.
+    pub project: String,
+    /// Whose.
+    pub environment: String,
+    /// Whose.
+    pub service: String,
+    /// 1, 2, 3 …
+    pub replica: u32,
+    /// Version of the service.
+    pub deployment: u32,
+    /// Where it stands.
+    pub state: ReplicaState,
+    /// Why, for people.
+    pub message: Option<String>,
+    /// Where it runs.
+    pub node: String,
+    /// IPv4 address.
+    pub address: String,
+    /// IPv6 address.
+    pub address6: String,
+    /// The service's IPv4 VIP.
+    pub vip: String,
+    /// The service's IPv6 VIP.
+    pub vip6: String,
+    /// What it runs.
+    pub image: String,
+    /// Container id of the workload.
+    pub container: Option<String>,
+    /// Container id of the sandbox.
+    pub sandbox: Option<String>,
+}
+
+/// A service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ServiceRow {
+    /// Whose.
+    pub project: String,
+    /// Whose.
+    pub environment: String,
+    /// Its name.
+    pub service: String,
+    /// The deployment that serves.
+    pub deployment: u32,
+    /// IPv4 VIP.
+    pub vip: String,
+    /// IPv6 VIP.
+    pub vip6: String,
+    /// What it runs.
+    pub image: String,
+    /// Replicas wanted.
+    pub replicas: u32,
+    /// Replicas that serve.
+    pub running: u32,
+    /// Networks it is in.
+    pub networks: Vec<String>,
+    /// Identity: environment id and service id, as the maps have it.
+    pub env_id: u32,
+    /// See `env_id`.
+    pub service_id: u32,
+}
+
+/// The network presence of a replica.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct EndpointRow {
+    /// Whose.
+    pub project: String,
+    /// Whose.
+    pub environment: String,
+    /// Whose.
+    pub service: String,
+    /// 1, 2, 3 …
+    pub replica: u32,
+    /// Where it is.
+    pub node: String,
+    /// IPv4 address.
+    pub address: String,
+    /// IPv6 address.
+    pub address6: String,
+    /// Host end of its veth.
+    pub interface: String,
+    /// MAC of the container's end.
+    pub mac: String,
+    /// Networks it is in.
+    pub networks: Vec<String>,
+    /// May it reach the internet.
+    pub egress: bool,
+    /// Whether the service's VIP may lead to it.
+    pub backend: bool,
+}
+
+/// A name that resolves in an environment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct NameRow {
+    /// Where it holds.
+    pub project: String,
+    /// Where it holds.
+    pub environment: String,
+    /// The name, without a final dot.
+    pub name: String,
+    /// The service it means.
+    pub service: String,
+    /// Answer to A.
+    pub vip: String,
+    /// Answer to AAAA.
+    pub vip6: String,
+    /// Networks in which it holds.
+    pub networks: Vec<String>,
+}
+
+/// A line of the stream `GET /v1/environments/{project}/{environment}/watch` (one JSON object a line).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub enum WatchEvent {
+    /// A replica's status as it is now: all of them first, then each change.
+    Replica(ReplicaStatus),
+    /// The replica is gone and its addresses are released.
+    Gone(ReplicaKey),
+    /// What is wanted has been decided and carried out, or has failed; the stream ends. A stream that ends without
+    /// this line was cut.
+    Done {
+        /// Replicas that do not serve → why. Empty: all is well.
+        failed: BTreeMap<String, String>,
+    },
+}
+
+/// How grave a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Nothing to do.
+    Ok,
+    /// It works, but not as well as it might.
+    Warning,
+    /// It does not work.
+    Error,
+}
+
+/// One line of `check`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct CheckRow {
+    /// How grave.
+    pub level: Level,
+    /// What was found.
+    pub what: String,
+    /// What to do about it; empty when there is nothing to do.
+    pub remedy: String,
+}
+
+/// Answer to `GET /v1/version`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Version {
+    /// Of skepd.
+    pub version: String,
+    /// Layout of the maps.
+    pub abi: u32,
+    /// Node name.
+    pub node: String,
+    /// Where the maps are pinned.
+    pub bpffs: String,
+    /// Process id of skepd.
+    pub pid: u32,
+}

@@ -1,0 +1,348 @@
+//! What the daemon is told: [`Args`] as typed, [`Config`] with nothing left to interpret.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+
+use clap::{Parser, Subcommand, ValueEnum};
+use ipnet::{Ipv4Net, Ipv6Net};
+
+use crate::model::name;
+
+/// The node daemon of Skep: private networks for the containers of this machine.
+///
+/// It makes this node what the store says: sandboxes and workloads in Docker, a veth pair and the
+/// kernel programs for each replica, names, VIPs and the way out. Nothing of it is on the packet path:
+/// it may be killed or restarted at any time, and the containers go on.
+#[derive(Debug, Parser)]
+#[command(name = "skepd", version, after_help = AFTER_HELP, propagate_version = true)]
+pub struct Args {
+    /// What to do; the daemon runs when nothing is said.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// How.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+const AFTER_HELP: &str = "\
+A first environment, with the daemon running (as root):
+  skepd check                            what this machine lacks, each with its remedy
+  skepd &                                the daemon; Ctrl-C or SIGTERM leaves everything running
+  skepctl up -f compose.yaml -p shop     services in a private network of their own
+  skepctl ps                             what runs where
+
+Several daemons run side by side on one kernel when node name, state, run and bpffs directories and
+the four pools differ.
+Exit status: 0 done, 1 refused or failed (the reason and the way out are on standard error), 2 usage.";
+
+/// What `skepd` does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Run the daemon in the foreground (the default).
+    Run,
+    /// Say in one screen what this machine lacks, and how to mend it; changes nothing.
+    Check,
+    /// Run the DNS forwarder alone. The daemon starts it by itself, as a process of its own.
+    #[command(hide = true)]
+    Dns,
+    /// Take everything of Skep off this machine: its containers, devices, programs, routes, rules and files.
+    Uninstall {
+        /// Do not ask.
+        #[arg(long, short)]
+        yes: bool,
+        /// Take the state directory away as well: ids, addresses and what was wanted are forgotten.
+        #[arg(long)]
+        purge: bool,
+    },
+}
+
+/// How `skepd` does it; every option is also an environment variable.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// Where the store is kept.
+    #[arg(long, global = true, env = "SKEP_STATE_DIR", value_name = "DIR", default_value = "/var/lib/skep")]
+    pub state_dir: PathBuf,
+    /// Where the API's socket (skepd.sock), the forwarder's log and the like are.
+    #[arg(long, global = true, env = "SKEP_RUN_DIR", value_name = "DIR", default_value = "/run/skep")]
+    pub run_dir: PathBuf,
+    /// Where maps and programs are pinned; in the bpffs that PID 1 sees.
+    #[arg(long, global = true, env = "SKEP_BPFFS", value_name = "DIR", default_value = "/sys/fs/bpf/skep")]
+    pub bpffs: PathBuf,
+    /// Docker's API.
+    #[arg(long, global = true, env = "SKEP_DOCKER", value_name = "URL", default_value = "unix:///var/run/docker.sock")]
+    pub docker: String,
+    /// Name of this node in the store [default: the host name].
+    #[arg(long, global = true, env = "SKEP_NODE_NAME", value_name = "NAME")]
+    pub node_name: Option<String>,
+    /// IPv4 addresses of replicas; each node takes a /24 at a time.
+    #[arg(long, global = true, env = "SKEP_CONTAINER_POOL4", value_name = "PREFIX", default_value = "10.208.0.0/12")]
+    pub container_pool4: Ipv4Net,
+    /// IPv4 addresses of services; its 53rd address answers DNS.
+    #[arg(long, global = true, env = "SKEP_VIP_POOL4", value_name = "PREFIX", default_value = "10.224.0.0/16")]
+    pub vip_pool4: Ipv4Net,
+    /// IPv6 addresses of replicas; each node takes a /64.
+    #[arg(
+        long,
+        global = true,
+        env = "SKEP_CONTAINER_POOL6",
+        value_name = "PREFIX",
+        default_value = "fd53:6b65:7000::/48"
+    )]
+    pub container_pool6: Ipv6Net,
+    /// IPv6 addresses of services.
+    #[arg(long, global = true, env = "SKEP_VIP_POOL6", value_name = "PREFIX", default_value = "fd53:6b65:7001::/64")]
+    pub vip_pool6: Ipv6Net,
+    /// What to log: a level, or directives such as `info,dataplane::agent=debug`.
+    #[arg(long, global = true, env = "SKEP_LOG", value_name = "FILTER", default_value = "info")]
+    pub log: String,
+    /// How to log; `auto` is text on a terminal and JSON elsewhere.
+    #[arg(long, global = true, env = "SKEP_LOG_FORMAT", value_name = "FORMAT", default_value = "auto")]
+    pub log_format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// Marks on packets and sockets; only the bits of [`marks::MASK`] are Skep's.
+pub mod marks {
+    /// The bits that are Skep's.
+    pub const MASK: u32 = 0x0f00_0000;
+    /// What `from_container` gives to a packet that the host's stack may forward.
+    pub const PASS: u32 = 0x0500_0000;
+    /// What skepd's own sockets carry, so that a container can tell them from any other process of the host.
+    pub const HOST: u32 = 0x0600_0000;
+}
+
+/// Everything the daemon needs to know about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Where the store is kept; absolute.
+    pub state_dir: PathBuf,
+    /// Where socket, pid files and logs are; absolute.
+    pub run_dir: PathBuf,
+    /// Where maps and programs are pinned; absolute.
+    pub bpffs: PathBuf,
+    /// Docker's API.
+    pub docker: String,
+    /// Normalised.
+    pub node_name: String,
+    /// IPv4 addresses of replicas.
+    pub container_pool4: Ipv4Net,
+    /// IPv6 addresses of replicas.
+    pub container_pool6: Ipv6Net,
+    /// IPv4 addresses of services.
+    pub vip_pool4: Ipv4Net,
+    /// IPv6 addresses of services.
+    pub vip_pool6: Ipv6Net,
+    /// Directives of the log filter.
+    pub log: String,
+    /// Whether to log JSON.
+    pub log_json: bool,
+}
+
+/// An option that cannot be.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The node's name is no DNS label.
+    #[error("--node-name: {source}")]
+    NodeName {
+        /// Why.
+        #[source]
+        source: name::NameError,
+    },
+    /// The machine does not tell its name.
+    #[error("cannot read this machine's host name: give one with --node-name")]
+    HostName {
+        /// What the kernel says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A relative path without a current directory.
+    #[error("{flag} {}: cannot be made absolute: give an absolute path", path.display())]
+    Path {
+        /// Which option.
+        flag: &'static str,
+        /// As given.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A pool too small for what is taken from it.
+    #[error("{flag} {pool}: a /{longest} at least is needed: give a shorter prefix")]
+    PoolSize {
+        /// Which option.
+        flag: &'static str,
+        /// As given.
+        pool: String,
+        /// Longest prefix that is enough.
+        longest: u8,
+    },
+    /// Two pools share addresses.
+    #[error("{first} {first_pool} and {second} {second_pool} overlap: give two that do not")]
+    PoolOverlap {
+        /// Which option.
+        first: &'static str,
+        /// As given.
+        first_pool: String,
+        /// Which other option.
+        second: &'static str,
+        /// As given.
+        second_pool: String,
+    },
+}
+
+impl Options {
+    /// Resolves everything that is left open.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the option and the way out.
+    pub fn resolve(self) -> Result<Config, ConfigError> {
+        let node_name = match self.node_name {
+            Some(name) => name,
+            None => host_name()?,
+        };
+        let node_name = name::normalise(&node_name).map_err(|source| ConfigError::NodeName { source })?;
+        let config = Config {
+            state_dir: absolute("--state-dir", self.state_dir)?,
+            run_dir: absolute("--run-dir", self.run_dir)?,
+            bpffs: absolute("--bpffs", self.bpffs)?,
+            docker: self.docker,
+            node_name,
+            container_pool4: self.container_pool4.trunc(),
+            container_pool6: self.container_pool6.trunc(),
+            vip_pool4: self.vip_pool4.trunc(),
+            vip_pool6: self.vip_pool6.trunc(),
+            log: self.log,
+            log_json: match self.log_format {
+                LogFormat::Auto => !std::io::IsTerminal::is_terminal(&std::io::stderr()),
+                LogFormat::Text => false,
+                LogFormat::Json => true,
+            },
+        };
+        config.check_pools()?;
+        Ok(config)
+    }
+}
+
+impl Config {
+    /// The API's socket.
+    pub fn socket(&self) -> PathBuf {
+        self.run_dir.join(SOCKET_NAME)
+    }
+
+    /// The file that tells `skepctl` where the pins are.
+    pub fn bpffs_file(&self) -> PathBuf {
+        self.run_dir.join(BPFFS_FILE_NAME)
+    }
+
+    /// The store's file.
+    pub fn store_file(&self) -> PathBuf {
+        self.state_dir.join("store.redb")
+    }
+
+    /// The address that answers DNS: the 53rd of the VIP pool.
+    pub fn dns(&self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.vip_pool4.network().to_bits() | 53)
+    }
+
+    fn check_pools(&self) -> Result<(), ConfigError> {
+        let sizes = [
+            ("--container-pool4", self.container_pool4.to_string(), self.container_pool4.prefix_len(), 24),
+            ("--vip-pool4", self.vip_pool4.to_string(), self.vip_pool4.prefix_len(), 24),
+            ("--container-pool6", self.container_pool6.to_string(), self.container_pool6.prefix_len(), 64),
+            ("--vip-pool6", self.vip_pool6.to_string(), self.vip_pool6.prefix_len(), 112),
+        ];
+        for (flag, pool, length, longest) in sizes {
+            if length > longest {
+                return Err(ConfigError::PoolSize { flag, pool, longest });
+            }
+        }
+        let (c4, v4) = (self.container_pool4, self.vip_pool4);
+        if c4.contains(&v4) || v4.contains(&c4) {
+            return Err(overlap("4", &c4.to_string(), &v4.to_string()));
+        }
+        let (c6, v6) = (self.container_pool6, self.vip_pool6);
+        if c6.contains(&v6) || v6.contains(&c6) {
+            return Err(overlap("6", &c6.to_string(), &v6.to_string()));
+        }
+        Ok(())
+    }
+
+    /// Whether `address` lies in one of the pools.
+    pub fn in_pools(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(a) => self.container_pool4.contains(&a) || self.vip_pool4.contains(&a),
+            IpAddr::V6(a) => self.container_pool6.contains(&a) || self.vip_pool6.contains(&a),
+        }
+    }
+}
+
+/// Name of the API's socket in the run directory.
+pub const SOCKET_NAME: &str = "skepd.sock";
+/// Name of the file in the run directory that names the pin directory.
+pub const BPFFS_FILE_NAME: &str = "bpffs";
+
+fn overlap(family: &str, containers: &str, vips: &str) -> ConfigError {
+    let (first, second) =
+        if family == "4" { ("--container-pool4", "--vip-pool4") } else { ("--container-pool6", "--vip-pool6") };
+    ConfigError::PoolOverlap { first, first_pool: containers.to_owned(), second, second_pool: vips.to_owned() }
+}
+
+fn host_name() -> Result<String, ConfigError> {
+    let name =
+        std::fs::read_to_string("/proc/sys/kernel/hostname").map_err(|source| ConfigError::HostName { source })?;
+    // The first label: a fully qualified host name holds dots, which no node name may.
+    Ok(name.split('.').next().unwrap_or_default().trim().to_owned())
+}
+
+fn absolute(flag: &'static str, path: PathBuf) -> Result<PathBuf, ConfigError> {
+    std::path::absolute(Path::new(&path)).map_err(|source| ConfigError::Path { flag, path, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(args: &[&str]) -> Result<Config, ConfigError> {
+        let args = ["skepd", "--node-name", "Node_1"].iter().chain(args);
+        Args::try_parse_from(args).unwrap().options.resolve()
+    }
+
+    #[test]
+    fn defaults_are_complete() {
+        let config = resolve(&[]).unwrap();
+        assert_eq!(config.node_name, "node-1");
+        assert_eq!(config.dns(), Ipv4Addr::new(10, 224, 0, 53));
+        assert_eq!(config.socket(), Path::new("/run/skep/skepd.sock"));
+    }
+
+    #[test]
+    fn options_hold_before_and_after_the_subcommand() {
+        let args = Args::try_parse_from(["skepd", "check", "--run-dir", "/tmp/x"]).unwrap();
+        assert_eq!(args.command, Some(Command::Check));
+        assert_eq!(args.options.run_dir, Path::new("/tmp/x"));
+    }
+
+    #[test]
+    fn pools_that_overlap_are_refused() {
+        let error = resolve(&["--vip-pool4", "10.210.0.0/16"]).unwrap_err();
+        assert!(error.to_string().contains("overlap"), "{error}");
+        let error = resolve(&["--vip-pool4", "10.224.0.0/28"]).unwrap_err();
+        assert!(error.to_string().contains("/24"), "{error}");
+    }
+
+    #[test]
+    fn the_command_line_is_coherent() {
+        use clap::CommandFactory;
+        Args::command().debug_assert();
+    }
+}

@@ -2,4 +2,8 @@
 
 pub mod api;
 pub mod config;
+pub mod docker;
+pub mod egress;
+pub mod host;
 pub mod model;
+pub mod netlink;

@@ -1,0 +1,74 @@
+//! The firewall around the programs: what leaves is masqueraded, what the programs did not mark is
+//! not forwarded, and nobody but our containers gets at the DNS address.
+//!
+//! One nftables table per daemon (`inet skep_<node>`), replaced in one transaction, and the least
+//! that is needed in Docker's `DOCKER-USER` chain: Docker sets the policy of `FORWARD` to drop, and
+//! an `accept` in a table of our own cannot override a drop in another.
+//! The programs alone keep environments apart; flushing every rule here opens nothing between them.
+
+use std::net::Ipv4Addr;
+
+use ipnet::{Ipv4Net, Ipv6Net};
+
+/// What the rules depend on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EgressRules {
+    /// Names the table.
+    pub node: String,
+    /// Addresses of replicas.
+    pub container_pool4: Ipv4Net,
+    /// Addresses of replicas.
+    pub container_pool6: Ipv6Net,
+    /// Cluster DNS address.
+    pub dns: Ipv4Addr,
+    /// Devices through which traffic may leave; none: nothing leaves.
+    pub uplinks: Vec<String>,
+    /// Mark that `from_container` gives to what may use the stack.
+    pub pass_mark: u32,
+    /// Mark of skepd's own sockets.
+    pub host_mark: u32,
+    /// The bits of the mark that are Skep's.
+    pub mark_mask: u32,
+}
+
+/// What a firewall command said.
+#[derive(Debug, thiserror::Error)]
+pub enum EgressError {
+    /// The command is not there.
+    #[error("cannot run {program}: install it (apt-get install {package})")]
+    Missing {
+        /// Command.
+        program: &'static str,
+        /// Debian package.
+        package: &'static str,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The command failed.
+    #[error("{command} failed: {stderr}")]
+    Failed {
+        /// With its arguments.
+        command: String,
+        /// What it said.
+        stderr: String,
+    },
+}
+
+/// Makes the rules so; returns whether anything had to be changed.
+///
+/// # Errors
+/// [`EgressError`]; the table is changed in one transaction, so an error leaves the old one in force.
+pub async fn ensure(rules: &EgressRules) -> Result<bool, EgressError> {
+    let _ = rules;
+    unimplemented!()
+}
+
+/// Removes every rule of the daemon `node`; none is success.
+///
+/// # Errors
+/// [`EgressError`].
+pub async fn remove(node: &str) -> Result<(), EgressError> {
+    let _ = node;
+    unimplemented!()
+}

@@ -2,8 +2,11 @@
 
 pub mod api;
 pub mod config;
+pub mod controller;
 pub mod docker;
 pub mod egress;
 pub mod host;
+pub mod manifest;
 pub mod model;
 pub mod netlink;
+pub mod store;

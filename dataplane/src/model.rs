@@ -2,12 +2,14 @@
 //! ([`assignment`]), what the agent saw ([`status`]). Everything else in the crate speaks these;
 //! netlink, Docker and BPF types stay inside their wrappers.
 
+pub mod allocation;
 pub mod assignment;
 pub mod name;
 pub mod spec;
 pub mod status;
 
+pub use allocation::Pools;
 pub use assignment::{EnvironmentAssignment, NodeRecord, ReplicaAssignment, ServiceAssignment};
 pub use name::{EnvironmentKey, ReplicaKey, ServiceKey};
 pub use spec::{EnvironmentSpec, ServiceSpec};
-pub use status::{ReplicaState, ReplicaStatus};
+pub use status::{Condition, ReplicaState, ReplicaStatus};

@@ -1,6 +1,6 @@
 //! What the controller decided: ids, addresses, placement. Written by it alone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{Ipv4Net, Ipv6Net};
@@ -58,6 +58,12 @@ pub struct ServiceAssignment {
     pub aliases: BTreeMap<String, u64>,
     /// The deployment that serves.
     pub deployment: u32,
+    /// What that deployment is.
+    pub spec: ServiceSpec,
+    /// Nobody wants it any more: no name, VIP or backend of it may be served. The record stays until the
+    /// last node that had a replica has none, so that ids and addresses can't go to another one before.
+    #[serde(default)]
+    pub leaving: bool,
 }
 
 /// A replica: where it runs, with what. Self-contained, so that an agent needs no other record to start it.
@@ -92,15 +98,4 @@ pub struct ReplicaAssignment {
     pub egress: bool,
     /// What to run.
     pub spec: ServiceSpec,
-}
-
-/// Addresses given out, and those that rest after release.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Resting {
-    /// Offset into the pool → when it was released (seconds since the epoch).
-    pub released: BTreeMap<u32, u64>,
-    /// Where the next-fit search goes on.
-    pub cursor: u32,
-    /// Offsets in use.
-    pub used: BTreeSet<u32>,
 }

@@ -57,3 +57,18 @@ pub struct ReplicaStatus {
     /// Container id of the sandbox.
     pub sandbox: Option<String>,
 }
+
+/// Why an environment can't be as people want it, found while it was assigned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Condition {
+    /// What stands in the way, naming the thing.
+    pub message: String,
+    /// The way out.
+    pub remedy: String,
+}
+
+impl std::fmt::Display for Condition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.message, self.remedy)
+    }
+}

@@ -1,0 +1,207 @@
+//! Where intent, assignments and status live: keys and values with revisions, in etcd's shape
+//! (transactions with compares, watches from a revision, leases, campaigns).
+//!
+//! The three roles of a daemon meet only here. [`embedded`] keeps it all in one file on this machine;
+//! no caller asks which implementation it talks to. [`schema`] is the one place where keys are made.
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+
+pub mod embedded;
+mod error;
+pub mod schema;
+
+#[cfg(test)]
+mod conformance;
+
+pub use embedded::Embedded;
+pub use error::StoreError;
+
+/// Counts the committed transactions that changed something; 0 is the empty store.
+pub type Revision = u64;
+
+/// A key with its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The key.
+    pub key: String,
+    /// What the last put wrote.
+    pub value: Vec<u8>,
+    /// Revision of the last put.
+    pub revision: Revision,
+    /// The lease that the key dies with.
+    pub lease: Option<LeaseId>,
+}
+
+/// All keys under a prefix, as they were at one revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Range {
+    /// The store's revision at that moment: watch from here to miss nothing.
+    pub revision: Revision,
+    /// In the order of their keys.
+    pub entries: Vec<Entry>,
+}
+
+/// A condition of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Compare {
+    /// The key was last put at this revision.
+    Revision(String, Revision),
+    /// There is no such key.
+    Absent(String),
+    /// The key has this value.
+    Value(String, Vec<u8>),
+}
+
+/// A change of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Write {
+    /// Sets a key's value, and ties the key to a lease or to none.
+    Put {
+        /// Which.
+        key: String,
+        /// To what.
+        value: Vec<u8>,
+        /// The key dies with it.
+        lease: Option<LeaseId>,
+    },
+    /// Removes a key; one that is not there is no error.
+    Delete(String),
+}
+
+impl Write {
+    /// The key it touches.
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Put { key, .. } | Self::Delete(key) => key,
+        }
+    }
+}
+
+/// Changes that happen together, if every condition holds, or not at all. No key is written twice in one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Txn {
+    /// All must hold.
+    pub compare: Vec<Compare>,
+    /// Done if they do.
+    pub then: Vec<Write>,
+}
+
+/// What became of a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Its changes are on disk, under this revision.
+    Committed(Revision),
+    /// A condition did not hold; nothing changed.
+    Conflict,
+}
+
+/// What happened to a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// It was set.
+    Put(Entry),
+    /// It is gone: deleted, or its lease ended.
+    Delete {
+        /// Which.
+        key: String,
+        /// When.
+        revision: Revision,
+    },
+}
+
+impl Event {
+    /// The key it is about.
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Put(entry) => &entry.key,
+            Self::Delete { key, .. } => key,
+        }
+    }
+
+    /// The revision that brought it.
+    pub fn revision(&self) -> Revision {
+        match self {
+            Self::Put(entry) => entry.revision,
+            Self::Delete { revision, .. } => *revision,
+        }
+    }
+}
+
+/// The events of one revision at a time, never split. After an error it ends.
+pub type WatchStream = BoxStream<'static, Result<Vec<Event>, StoreError>>;
+
+/// Names a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LeaseId(pub u64);
+
+/// A won campaign. Put [`Leadership::compare`] in each transaction that only the leader may make:
+/// one who was replaced without knowing then fails instead of writing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leadership {
+    /// The key that names the leader.
+    pub key: String,
+    /// When this candidate won.
+    pub revision: Revision,
+}
+
+impl Leadership {
+    /// Holds as long as this candidate leads.
+    pub fn compare(&self) -> Compare {
+        Compare::Revision(self.key.clone(), self.revision)
+    }
+}
+
+/// A store. Every call is safe to cancel: a transaction then either happened or did not.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// One key.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be read.
+    async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError>;
+
+    /// Every key that starts with `prefix` (with `""`: every key).
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be read.
+    async fn range(&self, prefix: &str) -> Result<Range, StoreError>;
+
+    /// Makes the changes if the conditions hold. Once it returns they are durable and visible to everyone.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be written; nothing changed then.
+    async fn txn(&self, txn: Txn) -> Result<Outcome, StoreError>;
+
+    /// Everything that happens to keys under `prefix` *after* revision `after`, in order, without a gap.
+    /// To resume a watch, pass the revision of the last event seen.
+    ///
+    /// # Errors
+    /// The stream brings [`StoreError::Compacted`] when that history is no longer kept: read everything
+    /// with [`Store::range`] and watch from its revision.
+    async fn watch(&self, prefix: &str, after: Revision) -> Result<WatchStream, StoreError>;
+
+    /// A lease that ends `ttl` after its last keep-alive; the keys tied to it go with it.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be written.
+    async fn grant(&self, ttl: std::time::Duration) -> Result<LeaseId, StoreError>;
+
+    /// Starts the lease's time again.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseEnded`] when it has ended.
+    async fn keep_alive(&self, lease: LeaseId) -> Result<(), StoreError>;
+
+    /// Ends a lease now. One that has ended is no error.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be written.
+    async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError>;
+
+    /// Returns once `candidate` leads `election`.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be written.
+    async fn campaign(&self, election: &str, candidate: &str) -> Result<Leadership, StoreError>;
+}

@@ -1,0 +1,249 @@
+//! Every key of the store, with the type of its value. Values are JSON.
+//!
+//! ```text
+//! /intent/<project>/<environment>                                    EnvironmentSpec        written by the API
+//! /nodes/<node>                                                      NodeRecord             by the node, prefixes by the controller
+//! /assignments/environments/<project>/<environment>                  EnvironmentAssignment  by the controller
+//! /assignments/services/<project>/<environment>/<service>            ServiceAssignment      by the controller
+//! /assignments/replicas/<node>/<project>/<environment>/<service>/<n> ReplicaAssignment      by the controller
+//! /allocations/ids                                                   Ids                    by the controller
+//! /allocations/prefixes                                              PrefixPool             by whoever takes a prefix
+//! /allocations/vips                                                  AddressPool            by the controller
+//! /allocations/addresses/<node>                                      AddressPool            by the controller
+//! /conditions/<project>/<environment>                                Condition              by the controller
+//! /status/<node>/<project>/<environment>/<service>/<n>               ReplicaStatus          by the node's agent
+//! ```
+//! Names in keys are normalised, so they hold no `/`; node names are checked where they enter.
+
+use std::marker::PhantomData;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{Compare, Entry, LeaseId, Revision, Store, StoreError, Txn, Write};
+use crate::model::allocation::{AddressPool, Ids, PrefixPool};
+use crate::model::status::Condition;
+use crate::model::{
+    EnvironmentAssignment, EnvironmentKey, EnvironmentSpec, NodeRecord, ReplicaAssignment, ReplicaKey, ReplicaStatus,
+    ServiceAssignment, ServiceKey,
+};
+
+/// A key whose value is a `T`.
+pub struct Key<T>(String, PhantomData<fn() -> T>);
+
+/// A prefix under which every value is a `T`. Always ends in `/`.
+pub struct Prefix<T>(String, PhantomData<fn() -> T>);
+
+impl<T> Key<T> {
+    fn new(key: String) -> Self {
+        Self(key, PhantomData)
+    }
+
+    /// As the store knows it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<T> Prefix<T> {
+    fn new(prefix: String) -> Self {
+        Self(prefix, PhantomData)
+    }
+
+    /// As the store knows it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A value and the revision that wrote it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Versioned<T> {
+    /// The value.
+    pub value: T,
+    /// Revision of its last put.
+    pub revision: Revision,
+}
+
+/// What people want of an environment.
+pub fn intent(key: &EnvironmentKey) -> Key<EnvironmentSpec> {
+    Key::new(format!("/intent/{}/{}", key.project, key.environment))
+}
+
+/// What people want of every environment.
+pub fn intents() -> Prefix<EnvironmentSpec> {
+    Prefix::new("/intent/".into())
+}
+
+/// A node.
+pub fn node(name: &str) -> Key<NodeRecord> {
+    Key::new(format!("/nodes/{name}"))
+}
+
+/// Every node.
+pub fn nodes() -> Prefix<NodeRecord> {
+    Prefix::new("/nodes/".into())
+}
+
+/// An environment's ids.
+pub fn environment(key: &EnvironmentKey) -> Key<EnvironmentAssignment> {
+    Key::new(format!("/assignments/environments/{}/{}", key.project, key.environment))
+}
+
+/// Every environment's ids.
+pub fn environments() -> Prefix<EnvironmentAssignment> {
+    Prefix::new("/assignments/environments/".into())
+}
+
+/// A service's ids and addresses.
+pub fn service(key: &ServiceKey) -> Key<ServiceAssignment> {
+    let EnvironmentKey { project, environment } = &key.environment;
+    Key::new(format!("/assignments/services/{project}/{environment}/{}", key.service))
+}
+
+/// Every service's ids and addresses.
+pub fn services() -> Prefix<ServiceAssignment> {
+    Prefix::new("/assignments/services/".into())
+}
+
+/// A replica on a node.
+pub fn replica(node: &str, key: &ReplicaKey) -> Key<ReplicaAssignment> {
+    Key::new(format!("/assignments/replicas/{node}/{}", replica_path(key)))
+}
+
+/// The replicas of one node.
+pub fn replicas_of(node: &str) -> Prefix<ReplicaAssignment> {
+    Prefix::new(format!("/assignments/replicas/{node}/"))
+}
+
+/// Every node's replicas.
+pub fn replicas() -> Prefix<ReplicaAssignment> {
+    Prefix::new("/assignments/replicas/".into())
+}
+
+/// The ids last handed out.
+pub fn ids() -> Key<Ids> {
+    Key::new("/allocations/ids".into())
+}
+
+/// The search for node prefixes.
+pub fn prefixes() -> Key<PrefixPool> {
+    Key::new("/allocations/prefixes".into())
+}
+
+/// The VIP pool.
+pub fn vips() -> Key<AddressPool> {
+    Key::new("/allocations/vips".into())
+}
+
+/// A node's replica addresses.
+pub fn addresses(node: &str) -> Key<AddressPool> {
+    Key::new(format!("/allocations/addresses/{node}"))
+}
+
+/// Every node's replica addresses.
+pub fn all_addresses() -> Prefix<AddressPool> {
+    Prefix::new("/allocations/addresses/".into())
+}
+
+/// Why an environment is not as people want it.
+pub fn condition(key: &EnvironmentKey) -> Key<Condition> {
+    Key::new(format!("/conditions/{}/{}", key.project, key.environment))
+}
+
+/// Every such reason.
+pub fn conditions() -> Prefix<Condition> {
+    Prefix::new("/conditions/".into())
+}
+
+/// A replica as its node sees it.
+pub fn status(node: &str, key: &ReplicaKey) -> Key<ReplicaStatus> {
+    Key::new(format!("/status/{node}/{}", replica_path(key)))
+}
+
+/// Every replica as one node sees it.
+pub fn statuses_of(node: &str) -> Prefix<ReplicaStatus> {
+    Prefix::new(format!("/status/{node}/"))
+}
+
+/// Every replica as its node sees it.
+pub fn statuses() -> Prefix<ReplicaStatus> {
+    Prefix::new("/status/".into())
+}
+
+fn replica_path(key: &ReplicaKey) -> String {
+    let ServiceKey { environment: EnvironmentKey { project, environment }, service } = &key.service;
+    format!("{project}/{environment}/{service}/{}", key.replica)
+}
+
+/// Decodes a value.
+///
+/// # Errors
+/// [`StoreError::Value`] when it is not a `T`.
+pub fn decode<T: DeserializeOwned>(entry: &Entry) -> Result<Versioned<T>, StoreError> {
+    serde_json::from_slice(&entry.value)
+        .map(|value| Versioned { value, revision: entry.revision })
+        .map_err(|source| StoreError::Value { key: entry.key.clone(), source })
+}
+
+/// Reads one value.
+///
+/// # Errors
+/// [`StoreError`] when the store cannot be read, or the value is not a `T`.
+pub async fn get_json<T: DeserializeOwned>(
+    store: &dyn Store,
+    key: &Key<T>,
+) -> Result<Option<Versioned<T>>, StoreError> {
+    store.get(&key.0).await?.as_ref().map(decode).transpose()
+}
+
+/// Reads every value under a prefix, and the revision of that view.
+///
+/// # Errors
+/// [`StoreError`] when the store cannot be read, or a value is not a `T`.
+pub async fn range_json<T: DeserializeOwned>(
+    store: &dyn Store,
+    prefix: &Prefix<T>,
+) -> Result<(Vec<Versioned<T>>, Revision), StoreError> {
+    let range = store.range(&prefix.0).await?;
+    Ok((range.entries.iter().map(decode).collect::<Result<_, _>>()?, range.revision))
+}
+
+impl Txn {
+    /// Also: the key must have been last written at `revision`; [`None`]: must not exist.
+    #[must_use]
+    pub fn when<T>(mut self, key: &Key<T>, revision: Option<Revision>) -> Self {
+        self.compare.push(match revision {
+            Some(revision) => Compare::Revision(key.0.clone(), revision),
+            None => Compare::Absent(key.0.clone()),
+        });
+        self
+    }
+
+    /// Also: set the key.
+    ///
+    /// # Errors
+    /// [`StoreError::Value`] when the value has no JSON form.
+    pub fn put<T: Serialize>(mut self, key: &Key<T>, value: &T) -> Result<Self, StoreError> {
+        self.then.push(Write::json(key, value, None)?);
+        Ok(self)
+    }
+
+    /// Also: remove the key.
+    #[must_use]
+    pub fn delete<T>(mut self, key: &Key<T>) -> Self {
+        self.then.push(Write::Delete(key.0.clone()));
+        self
+    }
+}
+
+impl Write {
+    /// Sets a key to a value's JSON form.
+    ///
+    /// # Errors
+    /// [`StoreError::Value`] when the value has none.
+    pub fn json<T: Serialize>(key: &Key<T>, value: &T, lease: Option<LeaseId>) -> Result<Self, StoreError> {
+        let value = serde_json::to_vec(value).map_err(|source| StoreError::Value { key: key.0.clone(), source })?;
+        Ok(Self::Put { key: key.0.clone(), value, lease })
+    }
+}

@@ -1,2 +1,68 @@
-//! Build script.
-fn main() {}
+//! Builds the eBPF object (`$OUT_DIR/skep`) that `skepd` carries.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+};
+
+use aya_build::{Package, Toolchain};
+
+/// The one toolchain of the workspace; its `channel` line is read below, so that it is written down once.
+const RUST_TOOLCHAIN: &str = include_str!("../rust-toolchain.toml");
+
+fn main() -> ExitCode {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=../rust-toolchain.toml");
+    match build_programs() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("cargo::error={error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn build_programs() -> Result<(), String> {
+    let missing = |what| format!("{what} is missing, which the eBPF programs are built with: run `cargo xtask setup`");
+    if !on_path("bpf-linker") {
+        return Err(missing("bpf-linker"));
+    }
+    if !sysroot().is_some_and(|root| root.join("lib/rustlib/src/rust/library/core").is_dir()) {
+        return Err(missing("the rust-src component"));
+    }
+    let channel = RUST_TOOLCHAIN
+        .lines()
+        .find_map(|line| line.strip_prefix("channel = \"")?.strip_suffix('"'))
+        .ok_or("rust-toolchain.toml names no channel")?;
+    let programs = Package {
+        name: "dataplane-ebpf",
+        root_dir: "../dataplane-ebpf",
+        no_default_features: true,
+        features: &["programs"],
+    };
+    // SAFETY: a build script is a process of its own, and this one has no other thread.
+    unsafe {
+        // `core` has to be built for the bpf target, which a stable compiler does only when told so; told here alone,
+        // no other crate can use an unstable feature by accident.
+        env::set_var("RUSTC_BOOTSTRAP", "1");
+        // aya-build repeats what cargo says as warnings, and cargo repeats those with every build.
+        env::set_var("CARGO_TERM_QUIET", "true");
+    }
+    aya_build::build_ebpf([programs], Toolchain::Custom(channel)).map_err(|error| format!("{error:#}"))
+}
+
+fn on_path(program: &str) -> bool {
+    env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|dir| is_file(&dir.join(program))))
+}
+
+fn is_file(path: &Path) -> bool {
+    path.metadata().is_ok_and(|meta| meta.is_file())
+}
+
+/// Where the compiler that runs this build keeps its libraries and sources.
+fn sysroot() -> Option<PathBuf> {
+    let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let out = Command::new(rustc).args(["--print", "sysroot"]).output().ok()?;
+    Some(PathBuf::from(String::from_utf8(out.stdout).ok()?.trim_end()))
+}

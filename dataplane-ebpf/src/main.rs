@@ -1,1 +1,21 @@
-fn main() {}
+//! The kernel programs: how each packet and socket of a container is met, decided by the library and carried out here.
+//!
+//! One file per attach point, all maps in `maps.rs`. Built for the bpf target by `dataplane/build.rs`.
+#![no_std]
+#![no_main]
+
+mod from_container;
+mod maps;
+mod to_container;
+
+/// Never reached: every loop is bounded and every index masked, or the verifier would refuse the program.
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// The kernel gives some helpers only to programs under a GPL-compatible licence.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

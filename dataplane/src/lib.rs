@@ -10,3 +10,4 @@ pub mod manifest;
 pub mod model;
 pub mod netlink;
 pub mod store;
+pub mod object;

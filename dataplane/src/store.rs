@@ -170,7 +170,7 @@ pub trait Store: Send + Sync {
     /// Makes the changes if the conditions hold. Once it returns they are durable and visible to everyone.
     ///
     /// # Errors
-    /// [`StoreError`] when the store cannot be written; nothing changed then.
+    /// [`StoreError`] when the store cannot be written. Should it have happened all the same, watches tell.
     async fn txn(&self, txn: Txn) -> Result<Outcome, StoreError>;
 
     /// Everything that happens to keys under `prefix` *after* revision `after`, in order, without a gap.

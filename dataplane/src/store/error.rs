@@ -29,7 +29,7 @@ pub enum StoreError {
         detail: String,
     },
     /// No space, or over quota.
-    #[error("no space left for the store {}: free some on that file system; nothing was changed", path.display())]
+    #[error("no space left for the store {}: the change was refused, free some space on that file system", path.display())]
     Full {
         /// The store's file.
         path: PathBuf,
@@ -38,7 +38,7 @@ pub enum StoreError {
         source: io::Error,
     },
     /// Any other failure of the file.
-    #[error("cannot {operation} the store {}: {source}", path.display())]
+    #[error("cannot {operation} the store {}: {source}; is its directory there, and is this root?", path.display())]
     Io {
         /// `open`, `read`, `write`.
         operation: &'static str,

@@ -1,3 +1,5 @@
 //! Fixtures of the integration tests, shared with the demo and the benchmark.
 
 pub mod load;
+pub mod probe;
+pub mod raw;

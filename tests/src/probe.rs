@@ -1,0 +1,124 @@
+//! Asking who answers: many probes at a time from one network namespace, by ordinary sockets.
+//!
+//! A [`Responder`] in each namespace says who it is; [`probe`] finds out what became of each question, and
+//! [`ask`] what a name means there.
+
+mod ask;
+mod flight;
+mod responder;
+
+use std::io;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollTimeout, poll};
+
+pub use ask::{Answer, ask};
+pub use responder::Responder;
+
+use flight::Flight;
+
+/// The port of every [`Responder`], TCP and UDP.
+pub const PORT: u16 = 7000;
+
+/// How long a probe may stay unanswered when nothing else says that it is lost.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often the caller is asked whether what is still open is lost, in milliseconds.
+const INTERVAL: u8 = 5;
+
+/// By what a probe asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Protocol {
+    /// A connection.
+    Tcp,
+    /// A datagram from an unconnected socket; the answer must come from where the question went.
+    Udp,
+    /// A datagram from a connected socket.
+    ConnectedUdp,
+    /// An echo request from a raw socket.
+    Icmp,
+}
+
+impl Protocol {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Tcp, Self::Udp, Self::ConnectedUdp, Self::Icmp];
+}
+
+/// What became of a probe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// An answer came; from a [`Responder`] with its name, to an echo request without.
+    Answered(Option<String>),
+    /// `EPERM` at once.
+    Denied,
+    /// `ECONNREFUSED`.
+    Refused,
+    /// Nothing came.
+    Silent,
+    /// Something else.
+    Failed(String),
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Answered(Some(by)) => write!(f, "answered by {by}"),
+            Self::Answered(None) => f.pad("answered"),
+            Self::Denied => f.pad("EPERM"),
+            Self::Refused => f.pad("ECONNREFUSED"),
+            Self::Silent => f.pad("nothing came"),
+            Self::Failed(what) => f.pad(what),
+        }
+    }
+}
+
+impl From<io::Error> for Outcome {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::PermissionDenied => Self::Denied,
+            io::ErrorKind::ConnectionRefused => Self::Refused,
+            _ => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+/// Sends all probes at once from the calling thread's namespace and waits until each has an outcome.
+///
+/// `lost` is asked again and again whether so many open probes are known to be lost (because somebody has
+/// counted their packets as dropped); without that, silence is five seconds long.
+///
+/// # Errors
+/// When waiting itself fails; a probe's own failure is its outcome.
+pub fn probe(probes: &[(Protocol, IpAddr)], lost: impl Fn(usize) -> bool) -> io::Result<Vec<Outcome>> {
+    let mut outcomes = vec![Outcome::Silent; probes.len()];
+    let mut open = Vec::new();
+    for (index, (protocol, to)) in probes.iter().enumerate() {
+        let sequence = u16::try_from(index).map_err(io::Error::other)?;
+        match Flight::start(*protocol, *to, sequence) {
+            Ok(flight) => open.push((index, flight)),
+            Err(error) => outcomes[index] = error.into(),
+        }
+    }
+    let end = Instant::now() + PATIENCE;
+    while !open.is_empty() && Instant::now() < end {
+        let mut polled: Vec<_> = open.iter().map(|(_, flight)| PollFd::new(flight.as_fd(), flight.awaits())).collect();
+        if poll(&mut polled, PollTimeout::from(INTERVAL))? == 0 && lost(open.len()) {
+            break;
+        }
+        let ready: Vec<_> = polled.iter().map(|polled| polled.any().unwrap_or(true)).collect();
+        let mut ready = ready.into_iter();
+        open.retain_mut(|(index, flight)| match ready.next().unwrap_or(true).then(|| flight.advance()) {
+            Some(Ok(Some(by))) => {
+                outcomes[*index] = Outcome::Answered(by);
+                false
+            }
+            Some(Err(error)) => {
+                outcomes[*index] = error.into();
+                false
+            }
+            Some(Ok(None)) | None => true,
+        });
+    }
+    Ok(outcomes)
+}

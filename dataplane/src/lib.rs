@@ -1,5 +1,6 @@
 //! The node daemon of Skep as a library: `skepd` is [`config`] and a handful of calls into it.
 
+pub mod agent;
 pub mod api;
 pub mod config;
 pub mod controller;

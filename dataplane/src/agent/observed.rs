@@ -1,0 +1,128 @@
+//! What this node is, as Docker, the kernel and the pinned maps tell.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use super::tables::TableSet;
+use crate::model::ReplicaKey;
+use crate::netlink::ObservedVeth;
+
+/// Everything that [`super::plan()`] compares with what should be.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Observed {
+    /// The containers that own a network namespace.
+    pub sandboxes: BTreeMap<ReplicaKey, Sandbox>,
+    /// The containers that people asked for.
+    pub workloads: BTreeMap<ReplicaKey, Workload>,
+    /// Containers labelled as this node's that belong to no replica: ids.
+    pub strays: BTreeSet<String>,
+    /// Which of the desired images are on this node.
+    pub images: BTreeSet<String>,
+    /// Host ends of veth pairs, by the container's address.
+    pub veths: BTreeMap<Ipv4Addr, ObservedVeth>,
+    /// Devices that carry both programs.
+    pub attached: BTreeSet<u32>,
+    /// The pinned maps.
+    pub tables: TableSet,
+    /// MTU that a container's veth gets: the uplink's.
+    pub mtu: u32,
+    /// Devices with a default route.
+    pub uplinks: BTreeSet<u32>,
+}
+
+/// The container that owns a replica's network namespace.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sandbox {
+    /// Container id.
+    pub id: String,
+    /// Created, running or dead.
+    pub state: SandboxState,
+    /// What it was made of.
+    pub digest: String,
+}
+
+/// Where a sandbox stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SandboxState {
+    /// Made, never started.
+    Created,
+    /// It runs.
+    Running {
+        /// Of its one process.
+        pid: u32,
+        /// Cookie of its network namespace.
+        cookie: u64,
+    },
+    /// It ended; started again it would have another network namespace.
+    Dead,
+}
+
+impl Sandbox {
+    /// Cookie of the network namespace, while it lives.
+    pub fn cookie(&self) -> Option<u64> {
+        match self.state {
+            SandboxState::Running { cookie, .. } => Some(cookie),
+            SandboxState::Created | SandboxState::Dead => None,
+        }
+    }
+}
+
+/// The container that people asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Workload {
+    /// Container id.
+    pub id: String,
+    /// Where it stands.
+    pub state: WorkloadState,
+    /// The sandbox container that it was made to join.
+    pub sandbox: String,
+    /// It lives in another network namespace than its sandbox does now.
+    pub astray: bool,
+    /// What it was made of.
+    pub digest: String,
+    /// Version of the service.
+    pub deployment: u32,
+}
+
+/// Where a workload stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WorkloadState {
+    /// Made, never started.
+    Created,
+    /// It runs.
+    Running(Health),
+    /// It ended and Docker starts it again.
+    Restarting {
+        /// Exit status.
+        status: i64,
+    },
+    /// It ended and stays so.
+    Exited {
+        /// Exit status.
+        status: i64,
+        /// Killed because the memory ran out.
+        out_of_memory: bool,
+    },
+    /// A person paused it.
+    Paused,
+}
+
+/// What the image's own health check says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// There is no check.
+    Unchecked,
+    /// Not known yet.
+    Starting,
+    /// Well.
+    Healthy,
+    /// Not well.
+    Unhealthy,
+}
+
+impl Workload {
+    /// Whether it may be a backend.
+    pub fn serves(&self) -> bool {
+        matches!(self.state, WorkloadState::Running(_)) && !self.astray
+    }
+}

@@ -1,0 +1,196 @@
+//! What the agent does, as data. [`std::fmt::Display`] is the line in the log and in a dry run.
+
+use std::fmt;
+use std::sync::Arc;
+
+use dataplane_ebpf::abi::{self, Addr, EgressKey, EgressRule, Name, NameKey, NodeConfig, Ptr, PtrKey, action};
+
+use super::tables::{BackendSet, text_name};
+use crate::model::{ReplicaAssignment, ReplicaKey};
+use crate::netlink::veth_name;
+
+/// One step. Each is idempotent; the order in which [`super::plan()`] gives them is the order that is safe.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Op {
+    /// NODE.
+    ConfigureNode(Box<NodeConfig>),
+    /// EGRESS.
+    PutEgress(EgressKey, EgressRule),
+    /// EGRESS.
+    DropEgress(EgressKey),
+    /// NAMES.
+    PutName(Box<NameKey>, Name),
+    /// NAMES.
+    DropName(Box<NameKey>),
+    /// PTRS.
+    PutPtr(PtrKey, Box<Ptr>),
+    /// PTRS.
+    DropPtr(PtrKey),
+    /// SERVICES and BACKENDS: one write makes the set current.
+    SwitchBackends {
+        /// Its VIPs: the same set for each.
+        keys: Vec<abi::ServiceKey>,
+        /// The new set.
+        set: BackendSet,
+        /// The service's name.
+        name: String,
+    },
+    /// SERVICES and BACKENDS.
+    DropService(abi::ServiceKey),
+    /// An entry that belongs to nobody.
+    DropDevice(u32),
+    /// An entry that belongs to nobody.
+    DropNetns(u64),
+    /// An entry that belongs to nobody.
+    DropEndpoint(Addr),
+    /// A container with our labels that belongs to no replica.
+    RemoveStray(String),
+    /// A veth pair that belongs to no replica.
+    RemoveStrayVeth(String),
+    /// A step of one replica.
+    Replica(ReplicaKey, Step),
+}
+
+/// A step of one replica. The steps of one replica are done in order; after a failure the rest is left for later.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// Has the image there.
+    Pull(Arc<ReplicaAssignment>),
+    /// Makes the container that owns the network namespace.
+    CreateSandbox(Arc<ReplicaAssignment>),
+    /// Starts it.
+    StartSandbox,
+    /// Makes the veth pair with one end in the sandbox; the host's end stays down if it is new.
+    Plumb(Arc<ReplicaAssignment>),
+    /// DEVICES, NETNS, ENDPOINTS.
+    Register(Arc<ReplicaAssignment>),
+    /// The programs, on the host's end.
+    Attach(Arc<ReplicaAssignment>),
+    /// Host's end up, with its routes and neighbours.
+    Open(Arc<ReplicaAssignment>),
+    /// Makes the container that people asked for, and its volumes.
+    CreateWorkload(Arc<ReplicaAssignment>),
+    /// Starts it.
+    StartWorkload,
+    /// Stop signal; SIGKILL after the grace period.
+    StopWorkload,
+    /// Removes the container.
+    RemoveWorkload,
+    /// Removes the veth pair.
+    Unplumb(String),
+    /// Removes the container that owned the network namespace.
+    RemoveSandbox,
+    /// DEVICES, NETNS, ENDPOINTS: the entries that were the replica's.
+    Forget {
+        /// Keys in DEVICES.
+        devices: Vec<u32>,
+        /// Keys in NETNS.
+        netns: Vec<u64>,
+        /// Keys in ENDPOINTS.
+        endpoints: Vec<Addr>,
+    },
+}
+
+/// Whose turn it is: ops of one subject are done in order, replicas beside each other, the node's first.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    /// The maps of the node.
+    Node,
+    /// One replica.
+    Replica(ReplicaKey),
+}
+
+impl Op {
+    /// Whose turn it is.
+    pub fn subject(&self) -> Subject {
+        match self {
+            Self::Replica(key, _) => Subject::Replica(key.clone()),
+            _ => Subject::Node,
+        }
+    }
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ConfigureNode(config) => {
+                let uplinks: Vec<_> = config.uplinks.iter().filter(|u| **u != 0).map(ToString::to_string).collect();
+                write!(f, "configure node {}: uplinks [{}], epoch {}", config.node, uplinks.join(", "), config.epoch)
+            }
+            Self::PutEgress(key, rule) => {
+                let verb = if rule.action == action::ALLOW { "allow" } else { "deny" };
+                write!(f, "{verb} egress to {}", prefix(key))
+            }
+            Self::DropEgress(key) => write!(f, "remove the egress rule for {}", prefix(key)),
+            Self::PutName(key, name) => write!(
+                f,
+                "name {} in environment {} is {} and {}",
+                text_name(&key.name),
+                key.env,
+                Addr::from_v4_word(name.vip4),
+                name.vip6
+            ),
+            Self::DropName(key) => write!(f, "remove name {} from environment {}", text_name(&key.name), key.env),
+            Self::PutPtr(key, ptr) => {
+                write!(f, "address {} in environment {} is {}", key.addr, key.env, text_name(&ptr.name))
+            }
+            Self::DropPtr(key) => write!(f, "remove the name of {} from environment {}", key.addr, key.env),
+            Self::SwitchBackends { set, name, .. } if set.backends.is_empty() => {
+                write!(f, "switch {name} to no backend")
+            }
+            Self::SwitchBackends { set, name, .. } => {
+                let backends: Vec<_> = set.backends.iter().map(|b| b.address4.to_string()).collect();
+                write!(f, "switch {name} to {}", backends.join(", "))
+            }
+            Self::DropService(key) => write!(f, "remove VIP {} from environment {}", key.vip, key.env),
+            Self::DropDevice(ifindex) => write!(f, "forget device {ifindex}: no replica's"),
+            Self::DropNetns(cookie) => write!(f, "forget network namespace {cookie}: no replica's"),
+            Self::DropEndpoint(addr) => write!(f, "forget endpoint {addr}: no replica's"),
+            Self::RemoveStray(id) => write!(f, "remove container {id}: no replica's"),
+            Self::RemoveStrayVeth(name) => write!(f, "remove device {name}: no replica's"),
+            Self::Replica(key, step) => step.describe(key, f),
+        }
+    }
+}
+
+impl Step {
+    fn describe(&self, key: &ReplicaKey, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pull(replica) => write!(f, "pull {} for {key}", replica.spec.image),
+            Self::CreateSandbox(replica) => {
+                write!(f, "create sandbox of {key} for {} and {}", replica.address4, replica.address6)
+            }
+            Self::StartSandbox => write!(f, "start sandbox of {key}"),
+            Self::Plumb(replica) => write!(f, "plumb {key}: {}", veth_name(replica.address4)),
+            Self::Register(replica) => write!(
+                f,
+                "register {key}: {} and {}, {}",
+                replica.address4,
+                replica.address6,
+                if replica.egress { "with egress" } else { "without egress" }
+            ),
+            Self::Attach(replica) => write!(f, "attach the programs to {} of {key}", veth_name(replica.address4)),
+            Self::Open(replica) => write!(f, "set {} of {key} up", veth_name(replica.address4)),
+            Self::CreateWorkload(replica) => {
+                write!(f, "create {key} from {}, deployment {}", replica.spec.image, replica.deployment)
+            }
+            Self::StartWorkload => write!(f, "start {key}"),
+            Self::StopWorkload => write!(f, "stop {key}"),
+            Self::RemoveWorkload => write!(f, "remove {key}"),
+            Self::Unplumb(name) => write!(f, "unplumb {key}: {name}"),
+            Self::RemoveSandbox => write!(f, "remove sandbox of {key}"),
+            Self::Forget { endpoints, .. } => {
+                let endpoints: Vec<_> = endpoints.iter().map(ToString::to_string).collect();
+                write!(f, "forget {key}: {}", endpoints.join(", "))
+            }
+        }
+    }
+}
+
+/// An EGRESS key as people write prefixes.
+fn prefix(key: &EgressKey) -> String {
+    match key.addr.is_v4() {
+        true => format!("{}/{}", key.addr, key.prefix_len.saturating_sub(96)),
+        false => format!("{}/{}", key.addr, key.prefix_len),
+    }
+}

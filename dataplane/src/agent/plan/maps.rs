@@ -1,0 +1,103 @@
+//! The node's maps, by difference.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dataplane_ebpf::abi::{self, Addr};
+
+use super::super::desired::Desired;
+use super::super::observed::Observed;
+use super::super::op::Op;
+use super::super::tables::{self, TableSet};
+use crate::model::ServiceKey;
+
+/// NODE and EGRESS.
+pub(super) fn node(desired: &Desired, observed: &Observed, ops: &mut Vec<Op>) {
+    let now = &observed.tables;
+    let rules = tables::egress_rules();
+    let egress_changes = rules != now.egress;
+    let epoch = match !now.egress.is_empty() && egress_changes || super::narrows(desired, observed, now) {
+        true => now.node.epoch.wrapping_add(1),
+        false => now.node.epoch,
+    };
+    let config = tables::node_config(desired, observed, epoch);
+    if config != now.node {
+        ops.push(Op::ConfigureNode(Box::new(config)));
+    }
+    // Denials first: an allowing prefix must never be there without the exceptions inside it.
+    let mut wanted: Vec<_> = rules.iter().filter(|(key, rule)| now.egress.get(key) != Some(rule)).collect();
+    wanted.sort_by_key(|(_, rule)| std::cmp::Reverse(rule.action));
+    ops.extend(wanted.into_iter().map(|(key, rule)| Op::PutEgress(*key, *rule)));
+    ops.extend(now.egress.keys().filter(|key| !rules.contains_key(key)).map(|key| Op::DropEgress(*key)));
+}
+
+/// SERVICES, BACKENDS, NAMES, PTRS. Backends go before names, so that a removed service is refused at once.
+pub(super) fn published(desired: &Desired, observed: &Observed, wanted: &TableSet, ops: &mut Vec<Op>) {
+    let now = &observed.tables;
+    ops.extend(switches(desired, wanted, now));
+    let gone = now.services.keys().filter(|key| !wanted.services.contains_key(key));
+    ops.extend(gone.map(|key| Op::DropService(*key)));
+
+    let puts = wanted.names.iter().filter(|(key, value)| now.names.get(key) != Some(value));
+    ops.extend(puts.map(|(key, value)| Op::PutName(Box::new(*key), *value)));
+    let gone = now.names.keys().filter(|key| !wanted.names.contains_key(key));
+    ops.extend(gone.map(|key| Op::DropName(Box::new(*key))));
+
+    let puts = wanted.ptrs.iter().filter(|(key, value)| now.ptrs.get(key) != Some(value));
+    ops.extend(puts.map(|(key, value)| Op::PutPtr(*key, Box::new(*value))));
+    let gone = now.ptrs.keys().filter(|key| !wanted.ptrs.contains_key(key));
+    ops.extend(gone.map(|key| Op::DropPtr(*key)));
+}
+
+/// One switch per service whose entry differs under any of its VIPs.
+fn switches(desired: &Desired, wanted: &TableSet, now: &TableSet) -> Vec<Op> {
+    let names: BTreeMap<u32, &ServiceKey> = desired.services.values().map(|s| (s.id, &s.key)).collect();
+    let mut keys: BTreeMap<u32, Vec<abi::ServiceKey>> = BTreeMap::new();
+    let mut differ = BTreeSet::new();
+    for (key, set) in &wanted.services {
+        keys.entry(set.service).or_default().push(*key);
+        if now.services.get(key) != Some(set) {
+            differ.insert(set.service);
+        }
+    }
+    let mut ops = Vec::new();
+    for (service, keys) in keys.into_iter().filter(|(service, _)| differ.contains(service)) {
+        let Some(set) = keys.first().and_then(|key| wanted.services.get(key)).cloned() else { continue };
+        let name = names.get(&service).map(ToString::to_string).unwrap_or_default();
+        ops.push(Op::SwitchBackends { keys, set, name });
+    }
+    ops
+}
+
+/// Containers, devices and entries that belong to no replica, neither one that should be nor one that is leaving.
+pub(super) fn strays(desired: &Desired, observed: &Observed, ops: &mut Vec<Op>) {
+    ops.extend(observed.strays.iter().map(|id| Op::RemoveStray(id.clone())));
+    let mut owned = Owned::default();
+    for key in observed.sandboxes.keys().chain(observed.workloads.keys()).chain(desired.replicas.keys()) {
+        owned.add(&super::replica::belongings(key, desired, observed));
+    }
+    for (address, veth) in &observed.veths {
+        let wanted = desired.replicas.values().any(|replica| replica.address4 == *address);
+        if !wanted && !owned.devices.contains(&veth.ifindex) {
+            ops.push(Op::RemoveStrayVeth(veth.name.clone()));
+        }
+    }
+    let now = &observed.tables;
+    ops.extend(now.devices.keys().filter(|k| !owned.devices.contains(k)).map(|k| Op::DropDevice(*k)));
+    ops.extend(now.netns.keys().filter(|k| !owned.netns.contains(k)).map(|k| Op::DropNetns(*k)));
+    ops.extend(now.endpoints.keys().filter(|k| !owned.endpoints.contains(k)).map(|k| Op::DropEndpoint(*k)));
+}
+
+#[derive(Default)]
+struct Owned {
+    devices: BTreeSet<u32>,
+    netns: BTreeSet<u64>,
+    endpoints: BTreeSet<Addr>,
+}
+
+impl Owned {
+    fn add(&mut self, belongings: &super::replica::Belongings) {
+        self.devices.extend(&belongings.devices);
+        self.netns.extend(&belongings.netns);
+        self.endpoints.extend(&belongings.endpoints);
+    }
+}

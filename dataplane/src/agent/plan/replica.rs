@@ -1,0 +1,206 @@
+//! One replica: the pair of containers, its veth, its entries.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use dataplane_ebpf::abi::Addr;
+
+use super::super::desired::{Desired, sandbox_digest, workload_digest};
+use super::super::observed::{Health, Observed, SandboxState, Workload, WorkloadState};
+use super::super::op::{Op, Step};
+use super::super::tables;
+use crate::model::spec::DependsOn;
+use crate::model::{ReplicaAssignment, ReplicaKey, ServiceKey};
+use crate::netlink::{VethSpec, veth_name};
+
+/// The entries of DEVICES, NETNS and ENDPOINTS that are a replica's.
+#[derive(Debug, Default)]
+pub(super) struct Belongings {
+    pub(super) devices: Vec<u32>,
+    pub(super) netns: Vec<u64>,
+    pub(super) endpoints: Vec<Addr>,
+}
+
+/// What a replica has, whether it should be or is leaving. What a dead sandbox had is nobody's.
+pub(super) fn belongings(key: &ReplicaKey, desired: &Desired, observed: &Observed) -> Belongings {
+    let mut all = Belongings::default();
+    let cookie = observed.sandboxes.get(key).and_then(|sandbox| sandbox.cookie());
+    all.netns.extend(cookie);
+    let (address4, address6) = match desired.replicas.get(key) {
+        Some(replica) => (replica.address4, Addr::from(replica.address6)),
+        None => match cookie.and_then(|cookie| observed.tables.netns.get(&cookie)) {
+            Some(netns) => (Ipv4Addr::from(netns.address4.to_ne_bytes()), netns.address6),
+            None => return all,
+        },
+    };
+    all.endpoints.extend([Addr::from(address4), address6]);
+    all.devices.extend(observed.veths.get(&address4).map(|veth| veth.ifindex));
+    all
+}
+
+/// What is missing until the replica is as it should be.
+pub(super) fn converge(
+    key: &ReplicaKey,
+    replica: &Arc<ReplicaAssignment>,
+    desired: &Desired,
+    observed: &Observed,
+    ops: &mut Vec<Op>,
+) {
+    let mut steps = Vec::new();
+    if !observed.images.contains(&replica.spec.image) && !is_current(key, replica, observed) {
+        steps.push(Step::Pull(Arc::clone(replica)));
+    }
+    let sandbox_is_fresh = sandbox(key, replica, desired, observed, &mut steps);
+    network(key, replica, desired, observed, sandbox_is_fresh, &mut steps);
+    workload(key, replica, desired, observed, sandbox_is_fresh, &mut steps);
+    ops.extend(steps.into_iter().map(|step| Op::Replica(key.clone(), step)));
+}
+
+/// Whether the workload is there already, so that its image is not needed.
+fn is_current(key: &ReplicaKey, replica: &ReplicaAssignment, observed: &Observed) -> bool {
+    observed.workloads.get(key).is_some_and(|workload| is_as_assigned(workload, replica))
+        && observed.sandboxes.get(key).is_some_and(|sandbox| sandbox.cookie().is_some())
+}
+
+/// The sandbox; true when it is to be made anew, and everything in it with it.
+fn sandbox(
+    key: &ReplicaKey,
+    replica: &Arc<ReplicaAssignment>,
+    desired: &Desired,
+    observed: &Observed,
+    steps: &mut Vec<Step>,
+) -> bool {
+    let sandbox = observed.sandboxes.get(key);
+    match sandbox.filter(|sandbox| sandbox.digest == sandbox_digest(replica, &desired.node)).map(|s| s.state) {
+        Some(SandboxState::Running { .. }) => return false,
+        Some(SandboxState::Created) => {}
+        // A sandbox started again has another network namespace, and its workload would keep the old one: the pair
+        // is made anew.
+        Some(SandboxState::Dead) | None => {
+            if observed.workloads.contains_key(key) {
+                steps.extend([Step::StopWorkload, Step::RemoveWorkload]);
+            }
+            if observed.veths.contains_key(&replica.address4) {
+                steps.push(Step::Unplumb(veth_name(replica.address4)));
+            }
+            if sandbox.is_some() {
+                steps.push(Step::RemoveSandbox);
+            }
+            steps.push(Step::CreateSandbox(Arc::clone(replica)));
+        }
+    }
+    steps.push(Step::StartSandbox);
+    true
+}
+
+/// Device, entries and programs, in the order that leaves no gap: the host's end comes up last.
+fn network(
+    key: &ReplicaKey,
+    replica: &Arc<ReplicaAssignment>,
+    desired: &Desired,
+    observed: &Observed,
+    sandbox_is_fresh: bool,
+    steps: &mut Vec<Step>,
+) {
+    let veth = observed.veths.get(&replica.address4).filter(|_| !sandbox_is_fresh);
+    if veth.is_none_or(|veth| veth.up && !veth.carrier) {
+        steps.push(Step::Plumb(Arc::clone(replica)));
+    }
+    let registration = tables::registration(replica, desired, observed).filter(|_| veth.is_some());
+    if registration.is_none_or(|registration| !registration.is_in(&observed.tables)) {
+        steps.push(Step::Register(Arc::clone(replica)));
+    }
+    if veth.is_none_or(|veth| !observed.attached.contains(&veth.ifindex)) {
+        steps.push(Step::Attach(Arc::clone(replica)));
+    }
+    let spec = veth_spec(replica, key, observed.mtu);
+    if veth.is_none_or(|veth| !veth.is_as(&spec)) {
+        steps.push(Step::Open(Arc::clone(replica)));
+    }
+}
+
+/// The workload, made as soon as its network is whole and started when those it depends on are ready.
+fn workload(
+    key: &ReplicaKey,
+    replica: &Arc<ReplicaAssignment>,
+    desired: &Desired,
+    observed: &Observed,
+    sandbox_is_fresh: bool,
+    steps: &mut Vec<Step>,
+) {
+    let sandbox = observed.sandboxes.get(key).map(|sandbox| sandbox.id.as_str());
+    let workload = observed.workloads.get(key).filter(|_| !sandbox_is_fresh);
+    let fits = |workload: &&Workload| {
+        is_as_assigned(workload, replica) && !workload.astray && Some(workload.sandbox.as_str()) == sandbox
+    };
+    match workload.filter(fits) {
+        Some(workload) if workload.state == WorkloadState::Created => {}
+        // Exited or restarting: its restart policy is Docker's business, with or without skepd.
+        Some(_) => return,
+        None => {
+            if workload.is_some() {
+                steps.extend([Step::StopWorkload, Step::RemoveWorkload]);
+            }
+            steps.push(Step::CreateWorkload(Arc::clone(replica)));
+        }
+    }
+    if waits_for(replica, desired, observed).is_none() {
+        steps.push(Step::StartWorkload);
+    }
+}
+
+/// Whether a workload is the one that is assigned.
+fn is_as_assigned(workload: &Workload, replica: &ReplicaAssignment) -> bool {
+    workload.digest == workload_digest(replica) && workload.deployment == replica.deployment
+}
+
+/// The first dependency that is not ready, and what is expected of it.
+pub(in super::super) fn waits_for(
+    replica: &ReplicaAssignment,
+    desired: &Desired,
+    observed: &Observed,
+) -> Option<(ServiceKey, DependsOn)> {
+    let environment = &replica.key.service.environment;
+    let dependencies = replica.spec.depends_on.iter();
+    let services = dependencies.map(|(service, condition)| {
+        (ServiceKey { environment: environment.clone(), service: service.clone() }, *condition)
+    });
+    services.into_iter().find(|(service, condition)| {
+        desired.replicas_of(service).any(|needed| !is_ready(observed.workloads.get(&needed.key), *condition))
+    })
+}
+
+fn is_ready(workload: Option<&Workload>, condition: DependsOn) -> bool {
+    let Some(workload) = workload else { return false };
+    match (condition, &workload.state) {
+        (_, WorkloadState::Created) => false,
+        (DependsOn::ServiceStarted, _) => true,
+        (DependsOn::ServiceHealthy, state) => {
+            matches!(state, WorkloadState::Running(Health::Healthy | Health::Unchecked))
+        }
+    }
+}
+
+/// Takes a replica away. Backends and names were taken out before; its entries go last, so that it can still
+/// answer while it stops.
+pub(super) fn tear_down(key: &ReplicaKey, desired: &Desired, observed: &Observed, ops: &mut Vec<Op>) {
+    let mut steps = Vec::new();
+    if observed.workloads.contains_key(key) {
+        steps.extend([Step::StopWorkload, Step::RemoveWorkload]);
+    }
+    let Belongings { devices, netns, endpoints } = belongings(key, desired, observed);
+    let veths = observed.veths.values().filter(|veth| devices.contains(&veth.ifindex));
+    steps.extend(veths.map(|veth| Step::Unplumb(veth.name.clone())));
+    if observed.sandboxes.contains_key(key) {
+        steps.push(Step::RemoveSandbox);
+    }
+    if !endpoints.is_empty() {
+        steps.push(Step::Forget { devices, netns, endpoints });
+    }
+    ops.extend(steps.into_iter().map(|step| Op::Replica(key.clone(), step)));
+}
+
+/// The veth pair of a replica.
+pub(in super::super) fn veth_spec(replica: &ReplicaAssignment, key: &ReplicaKey, mtu: u32) -> VethSpec {
+    VethSpec::new(replica.address4, replica.address6, key.to_string(), mtu)
+}

@@ -1,0 +1,258 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use clap::Parser;
+use proptest::prelude::*;
+
+use super::super::desired::Node;
+use super::super::observed::{Health, SandboxState, WorkloadState};
+use super::super::op::Step;
+use super::super::predict::{predict, simulate};
+use super::*;
+use crate::config::Args;
+use crate::model::spec::{DependsOn, ServiceType};
+use crate::model::{
+    EnvironmentAssignment, EnvironmentKey, ReplicaAssignment, ReplicaKey, ServiceAssignment, ServiceKey,
+};
+use crate::model::{ServiceSpec, spec::RestartPolicy};
+
+fn spec(depends_on: &[(&str, DependsOn)]) -> ServiceSpec {
+    ServiceSpec {
+        kind: ServiceType::Service,
+        image: "busybox".into(),
+        command: None,
+        entrypoint: None,
+        environment: BTreeMap::new(),
+        depends_on: depends_on.iter().map(|(name, condition)| ((*name).into(), *condition)).collect(),
+        networks: BTreeMap::from([("default".into(), Default::default())]),
+        volumes: Vec::new(),
+        restart: RestartPolicy::UnlessStopped,
+        replicas: 1,
+        labels: BTreeMap::new(),
+        working_dir: None,
+        user: None,
+    }
+}
+
+fn nothing() -> Desired {
+    let args = Args::try_parse_from(["skepd", "--node-name", "n"]).unwrap();
+    let config = Arc::new(args.options.resolve().unwrap());
+    let node = Node { name: "n".into(), id: 1, config };
+    Desired { node, environments: BTreeMap::new(), services: BTreeMap::new(), replicas: BTreeMap::new() }
+}
+
+/// An environment `shop/production` of these services, each with so many replicas.
+fn shop(services: &[(&str, u32, &[(&str, DependsOn)])]) -> Desired {
+    let mut desired = nothing();
+    let environment = EnvironmentKey { project: "shop".into(), environment: "production".into() };
+    let networks = BTreeMap::from([("default".into(), 0)]);
+    let assignment = EnvironmentAssignment { key: environment.clone(), id: 7, networks };
+    desired.environments.insert(environment.clone(), assignment);
+    for (id, (service, replicas, depends_on)) in (1..).zip(services) {
+        let key = ServiceKey { environment: environment.clone(), service: (*service).into() };
+        let (vip4, vip6) = ([10, 224, 0, id].into(), [0xfd53, 0x6b65, 0x7001, 0, 0, 0, 0, u16::from(id)].into());
+        let spec = spec(depends_on);
+        for replica in 1..=*replicas {
+            let key = ReplicaKey { service: key.clone(), replica };
+            let last = id * 16 + u8::try_from(replica).unwrap();
+            let assignment = ReplicaAssignment {
+                key: key.clone(),
+                node: "n".into(),
+                env: 7,
+                service_id: id.into(),
+                deployment: 1,
+                address4: [10, 208, 0, last].into(),
+                address6: [0xfd53, 0x6b65, 0x7000, 0, 0, 0, 0, u16::from(last)].into(),
+                vip4,
+                vip6,
+                networks: 1,
+                egress: true,
+                spec: spec.clone(),
+            };
+            desired.replicas.insert(key, Arc::new(assignment));
+        }
+        let aliases = BTreeMap::from([(format!("{service}-alias"), 1)]);
+        let assignment = ServiceAssignment {
+            key: key.clone(),
+            env: 7,
+            id: id.into(),
+            vip4,
+            vip6,
+            networks: 1,
+            aliases,
+            deployment: 1,
+            spec,
+            leaving: false,
+        };
+        desired.services.insert(key, assignment);
+    }
+    desired
+}
+
+/// What is there after everything was done.
+fn settled(desired: &Desired) -> Observed {
+    let mut observed = Observed { mtu: 1500, uplinks: [2].into(), ..Observed::default() };
+    let ops = simulate(desired, observed.clone());
+    for op in &ops {
+        predict(desired, &mut observed, op);
+    }
+    observed
+}
+
+fn lines(ops: &[Op]) -> Vec<String> {
+    ops.iter().map(ToString::to_string).collect()
+}
+
+fn position(lines: &[String], start: &str) -> usize {
+    lines.iter().position(|line| line.starts_with(start)).unwrap_or_else(|| panic!("no {start:?} in {lines:#?}"))
+}
+
+#[test]
+fn nothing_is_done_when_all_is_as_it_should_be() {
+    let desired = shop(&[("api", 2, &[]), ("postgres", 1, &[])]);
+    assert_eq!(lines(&plan(&desired, &settled(&desired))), Vec::<String>::new());
+}
+
+#[test]
+fn a_replica_is_closed_before_it_is_open_and_serves_only_when_it_runs() {
+    let desired = shop(&[("api", 1, &[])]);
+    let lines = lines(&simulate(&desired, Observed { mtu: 1500, ..Observed::default() }));
+    let order = [
+        "switch shop/production/api to no backend",
+        "pull busybox",
+        "create sandbox of shop/production/api.1",
+        "start sandbox of shop/production/api.1",
+        "plumb shop/production/api.1: skep0ad00011",
+        "register shop/production/api.1",
+        "attach the programs to skep0ad00011",
+        "set skep0ad00011 of shop/production/api.1 up",
+        "create shop/production/api.1 from busybox",
+        "start shop/production/api.1",
+        "switch shop/production/api to 10.208.0.17",
+    ];
+    let positions: Vec<_> = order.iter().map(|start| position(&lines, start)).collect();
+    assert!(positions.is_sorted(), "{lines:#?}");
+}
+
+#[test]
+fn denied_ranges_are_written_before_the_internet_is_allowed() {
+    let lines = lines(&plan(&nothing(), &Observed::default()));
+    assert!(position(&lines, "deny egress to 10.0.0.0/8") < position(&lines, "allow egress to 0.0.0.0/0"));
+    assert!(lines.contains(&"deny egress to 169.254.0.0/16".to_owned()));
+}
+
+#[test]
+fn a_dependency_comes_first_and_a_running_replica_outlives_it() {
+    let desired = shop(&[("api", 1, &[("db", DependsOn::ServiceHealthy)]), ("db", 1, &[])]);
+    let lines = lines(&simulate(&desired, Observed { mtu: 1500, ..Observed::default() }));
+    assert!(position(&lines, "start shop/production/db.1") < position(&lines, "start shop/production/api.1"));
+
+    let mut observed = settled(&desired);
+    let db = observed.workloads.iter_mut().find(|(key, _)| key.service.service == "db").unwrap().1;
+    db.state = WorkloadState::Running(Health::Unhealthy);
+    assert_eq!(plan(&desired, &observed), []);
+}
+
+#[test]
+fn an_exited_workload_leaves_the_backends_and_is_left_to_docker() {
+    let desired = shop(&[("api", 2, &[])]);
+    let mut observed = settled(&desired);
+    observed.workloads.values_mut().next().unwrap().state = WorkloadState::Restarting { status: 1 };
+    assert_eq!(lines(&plan(&desired, &observed)), ["switch shop/production/api to 10.208.0.18"]);
+}
+
+#[test]
+fn a_dead_sandbox_means_that_the_pair_is_made_anew() {
+    let desired = shop(&[("api", 1, &[])]);
+    let mut observed = settled(&desired);
+    observed.sandboxes.values_mut().next().unwrap().state = SandboxState::Dead;
+    let lines = lines(&plan(&desired, &observed));
+    assert_eq!(lines[0], "switch shop/production/api to no backend");
+    let order =
+        ["stop shop", "remove shop", "unplumb shop", "remove sandbox", "create sandbox", "start sandbox", "plumb"];
+    let positions: Vec<_> = order.iter().map(|start| position(&lines, start)).collect();
+    assert!(positions.is_sorted(), "{lines:#?}");
+}
+
+#[test]
+fn a_workload_in_another_namespace_than_its_sandbox_is_made_anew_alone() {
+    let desired = shop(&[("api", 1, &[])]);
+    let mut observed = settled(&desired);
+    observed.workloads.values_mut().next().unwrap().astray = true;
+    let ops = plan(&desired, &observed);
+    assert!(!ops.iter().any(|op| matches!(op, Op::Replica(_, Step::CreateSandbox(_)))));
+    assert!(ops.iter().any(|op| matches!(op, Op::Replica(_, Step::CreateWorkload(_)))));
+}
+
+#[test]
+fn what_ends_leaves_backends_and_names_before_it_is_stopped_and_its_entries_last() {
+    let observed = settled(&shop(&[("api", 1, &[])]));
+    let ops = simulate(&nothing(), observed);
+    let lines = lines(&ops);
+    let order = [
+        "remove VIP 10.224.0.1",
+        "remove name api",
+        "stop shop/production/api.1",
+        "remove shop/production/api.1",
+        "unplumb shop/production/api.1",
+        "remove sandbox of shop/production/api.1",
+        "forget shop/production/api.1: 10.208.0.17, fd53:6b65:7000::11",
+    ];
+    let positions: Vec<_> = order.iter().map(|start| position(&lines, start)).collect();
+    assert!(positions.is_sorted(), "{lines:#?}");
+}
+
+#[test]
+fn flows_of_the_old_policy_end_when_the_way_out_is_taken() {
+    let mut desired = shop(&[("api", 1, &[])]);
+    let observed = settled(&desired);
+    let replica = desired.replicas.values_mut().next().unwrap();
+    Arc::make_mut(replica).egress = false;
+    let lines = lines(&plan(&desired, &observed));
+    assert_eq!(lines[0], format!("configure node 1: uplinks [2], epoch {}", observed.tables.node.epoch + 1));
+    assert!(lines[1].starts_with("register shop/production/api.1") && lines[1].ends_with("without egress"));
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+}
+
+#[test]
+fn entries_of_nobody_are_removed_and_others_are_left_alone() {
+    let desired = shop(&[("api", 1, &[])]);
+    let mut observed = settled(&desired);
+    observed.tables.devices.insert(99, Default::default());
+    observed.tables.netns.insert(98, Default::default());
+    let stray = *observed.tables.services.keys().next().unwrap();
+    observed.tables.endpoints.insert(stray.vip, Default::default());
+    let expected = [
+        "forget device 99: no replica's".to_owned(),
+        "forget network namespace 98: no replica's".to_owned(),
+        format!("forget endpoint {}: no replica's", stray.vip),
+    ];
+    assert_eq!(lines(&plan(&desired, &observed)), expected);
+}
+
+proptest! {
+    /// Whatever was done before a crash: the plan comes to an end, and then all is as it should be.
+    #[test]
+    fn every_interruption_is_finished(
+        before in prop::collection::vec(0_u32..3, 3),
+        after in prop::collection::vec(0_u32..3, 3),
+        first in 0_usize..80,
+        second in 0_usize..80,
+    ) {
+        let before = shop(&[("api", before[0], &[("db", DependsOn::ServiceStarted)]), ("db", before[1], &[]), ("web", before[2], &[])]);
+        let after = shop(&[("api", after[0], &[("db", DependsOn::ServiceStarted)]), ("db", after[1], &[]), ("web", after[2], &[])]);
+        let mut observed = Observed { mtu: 1500, uplinks: [2].into(), ..Observed::default() };
+        for (desired, count) in [(&before, first), (&after, second)] {
+            for op in simulate(desired, observed.clone()).iter().take(count) {
+                predict(desired, &mut observed, op);
+            }
+        }
+        for op in simulate(&after, observed.clone()) {
+            predict(&after, &mut observed, &op);
+        }
+        prop_assert_eq!(plan(&after, &observed), vec![]);
+        prop_assert_eq!(observed.workloads.len(), after.replicas.len());
+        prop_assert_eq!(observed.tables.endpoints.len(), 2 * after.replicas.len());
+        prop_assert_eq!(observed.tables.devices.len(), after.replicas.len());
+    }
+}

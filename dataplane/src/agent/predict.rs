@@ -1,0 +1,142 @@
+//! What this node would be after an op: for dry runs, and to prove that plans come to an end.
+
+use dataplane_ebpf::abi::Addr;
+
+use super::desired::{Desired, sandbox_digest, workload_digest};
+use super::observed::{Health, Observed, Sandbox, SandboxState, Workload, WorkloadState};
+use super::op::{Op, Step};
+use super::plan::{plan, veth_spec};
+use super::tables;
+use crate::model::ReplicaKey;
+use crate::netlink::ObservedVeth;
+
+/// More rounds than any chain of dependencies is long; a plan that has not ended by then never will.
+const ROUNDS_MAX: usize = 256;
+
+/// Every op until all is as it should be, if each does what it says.
+pub fn simulate(desired: &Desired, mut observed: Observed) -> Vec<Op> {
+    let mut all = Vec::new();
+    for _ in 0..ROUNDS_MAX {
+        let ops = plan(desired, &observed);
+        if ops.is_empty() {
+            break;
+        }
+        for op in &ops {
+            predict(desired, &mut observed, op);
+        }
+        all.extend(ops);
+    }
+    all
+}
+
+/// Changes `observed` as the op would.
+pub fn predict(desired: &Desired, observed: &mut Observed, op: &Op) {
+    let tables = &mut observed.tables;
+    match op {
+        Op::ConfigureNode(config) => tables.node = **config,
+        Op::PutEgress(key, rule) => drop(tables.egress.insert(*key, *rule)),
+        Op::DropEgress(key) => drop(tables.egress.remove(key)),
+        Op::PutName(key, name) => drop(tables.names.insert(**key, *name)),
+        Op::DropName(key) => drop(tables.names.remove(key.as_ref())),
+        Op::PutPtr(key, ptr) => drop(tables.ptrs.insert(*key, **ptr)),
+        Op::DropPtr(key) => drop(tables.ptrs.remove(key)),
+        Op::SwitchBackends { keys, set, .. } => {
+            tables.services.extend(keys.iter().map(|key| (*key, set.clone())));
+        }
+        Op::DropService(key) => drop(tables.services.remove(key)),
+        Op::DropDevice(ifindex) => drop(tables.devices.remove(ifindex)),
+        Op::DropNetns(cookie) => drop(tables.netns.remove(cookie)),
+        Op::DropEndpoint(addr) => drop(tables.endpoints.remove(addr)),
+        Op::RemoveStray(id) => drop(observed.strays.remove(id)),
+        Op::RemoveStrayVeth(name) => observed.veths.retain(|_, veth| veth.name != *name),
+        Op::Replica(key, step) => predict_step(desired, observed, key, step),
+    }
+}
+
+fn predict_step(desired: &Desired, observed: &mut Observed, key: &ReplicaKey, step: &Step) {
+    match step {
+        Step::Pull(replica) => drop(observed.images.insert(replica.spec.image.clone())),
+        Step::CreateSandbox(replica) => {
+            let digest = sandbox_digest(replica, &desired.node);
+            let sandbox = Sandbox { id: format!("sandbox of {key}"), state: SandboxState::Created, digest };
+            observed.sandboxes.insert(key.clone(), sandbox);
+        }
+        Step::StartSandbox => {
+            let cookie = fresh(observed.sandboxes.values().filter_map(Sandbox::cookie));
+            if let Some(sandbox) = observed.sandboxes.get_mut(key) {
+                sandbox.state = SandboxState::Running { pid: 0, cookie };
+            }
+        }
+        Step::Plumb(replica) => {
+            let taken = observed.veths.values().map(|veth| u64::from(veth.ifindex));
+            let ifindex = u32::try_from(fresh(taken)).unwrap_or(u32::MAX);
+            let spec = veth_spec(replica, key, observed.mtu);
+            let veth = ObservedVeth {
+                name: spec.name,
+                ifindex,
+                address4: spec.address4,
+                alias: String::new(),
+                host_mac: spec.host_mac,
+                mtu: spec.mtu,
+                up: false,
+                carrier: false,
+                routes: Vec::new(),
+                neighbours: Vec::new(),
+            };
+            observed.veths.insert(spec.address4, veth);
+        }
+        Step::Register(replica) => {
+            let Some(registration) = tables::registration(replica, desired, observed) else { return };
+            observed.tables.devices.extend([registration.device]);
+            observed.tables.netns.extend([registration.netns]);
+            observed.tables.endpoints.extend(registration.endpoints);
+        }
+        Step::Attach(replica) => {
+            let ifindex = observed.veths.get(&replica.address4).map(|veth| veth.ifindex);
+            observed.attached.extend(ifindex);
+        }
+        Step::Open(replica) => {
+            let spec = veth_spec(replica, key, observed.mtu);
+            if let Some(veth) = observed.veths.get_mut(&replica.address4) {
+                veth.alias = spec.alias;
+                (veth.up, veth.carrier, veth.mtu) = (true, true, spec.mtu);
+                veth.routes = vec![spec.address4.into(), spec.address6.into()];
+                veth.neighbours = veth.routes.iter().map(|address| (*address, spec.mac)).collect();
+            }
+        }
+        Step::CreateWorkload(replica) => {
+            let workload = Workload {
+                id: format!("workload of {key}"),
+                state: WorkloadState::Created,
+                sandbox: observed.sandboxes.get(key).map(|sandbox| sandbox.id.clone()).unwrap_or_default(),
+                astray: false,
+                digest: workload_digest(replica),
+                deployment: replica.deployment,
+            };
+            observed.workloads.insert(key.clone(), workload);
+        }
+        Step::StartWorkload => {
+            if let Some(workload) = observed.workloads.get_mut(key) {
+                workload.state = WorkloadState::Running(Health::Unchecked);
+            }
+        }
+        Step::StopWorkload => {
+            if let Some(workload) = observed.workloads.get_mut(key) {
+                workload.state = WorkloadState::Exited { status: 0, out_of_memory: false };
+            }
+        }
+        Step::RemoveWorkload => drop(observed.workloads.remove(key)),
+        Step::Unplumb(name) => observed.veths.retain(|_, veth| veth.name != *name),
+        Step::RemoveSandbox => drop(observed.sandboxes.remove(key)),
+        Step::Forget { devices, netns, endpoints } => {
+            observed.tables.devices.retain(|key, _| !devices.contains(key));
+            observed.tables.netns.retain(|key, _| !netns.contains(key));
+            observed.tables.endpoints.retain(|key: &Addr, _| !endpoints.contains(key));
+        }
+    }
+}
+
+/// A number that none of these is.
+fn fresh(taken: impl Iterator<Item = u64>) -> u64 {
+    taken.max().unwrap_or(0) + 1
+}

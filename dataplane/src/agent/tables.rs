@@ -1,0 +1,329 @@
+//! What the pinned maps should hold, computed from what is assigned and what runs.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use dataplane_ebpf::abi::{
+    self, Addr, Device, EgressKey, EgressRule, Endpoint, Identity, NAME_MAX, Name, NameKey, Netns, NodeConfig, Pool,
+    Ptr, PtrKey, Sealed, UPLINKS_MAX, action, flags,
+};
+
+use super::desired::Desired;
+use super::observed::Observed;
+use crate::config::marks;
+use crate::model::name::ZONE;
+use crate::model::{ReplicaAssignment, ServiceAssignment, ServiceKey};
+use crate::netlink;
+
+/// The contents of the maps that the agent writes. Values are sealed.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TableSet {
+    /// NODE.
+    pub node: NodeConfig,
+    /// DEVICES.
+    pub devices: BTreeMap<u32, Device>,
+    /// NETNS.
+    pub netns: BTreeMap<u64, Netns>,
+    /// ENDPOINTS.
+    pub endpoints: BTreeMap<Addr, Endpoint>,
+    /// SERVICES with the BACKENDS of the current generation.
+    pub services: BTreeMap<abi::ServiceKey, BackendSet>,
+    /// NAMES.
+    pub names: BTreeMap<NameKey, Name>,
+    /// PTRS.
+    pub ptrs: BTreeMap<PtrKey, Ptr>,
+    /// EGRESS.
+    pub egress: BTreeMap<EgressKey, EgressRule>,
+}
+
+/// A service's entry in SERVICES and its backends in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackendSet {
+    /// Service id.
+    pub service: u32,
+    /// Networks it is in, a bit each.
+    pub networks: u64,
+    /// Addresses of its backends, those of this node first.
+    pub backends: Vec<BackendAddress>,
+}
+
+/// Where a backend is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BackendAddress {
+    /// IPv4.
+    pub address4: Ipv4Addr,
+    /// IPv6.
+    pub address6: Ipv6Addr,
+    /// Node id.
+    pub node: u32,
+}
+
+/// The entries that one replica has in DEVICES, NETNS and ENDPOINTS.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Registration {
+    /// Key and value in DEVICES.
+    pub device: (u32, Device),
+    /// Key and value in NETNS.
+    pub netns: (u64, Netns),
+    /// Keys and values in ENDPOINTS.
+    pub endpoints: [(Addr, Endpoint); 2],
+}
+
+impl Registration {
+    /// Of a replica behind this device, in this network namespace.
+    pub fn new(replica: &ReplicaAssignment, node: u32, ifindex: u32, cookie: u64) -> Self {
+        let identity = Identity { env: replica.env, service: replica.service_id };
+        let flags = if replica.egress { flags::EGRESS } else { 0 };
+        let (address4, address6) = (Addr::from(replica.address4), Addr::from(replica.address6));
+        let mac = netlink::container_mac(replica.address4);
+        let networks = replica.networks;
+        let device = Device {
+            networks,
+            identity,
+            address6,
+            address4: address4.v4_word(),
+            flags,
+            mac,
+            host_mac: netlink::host_mac(replica.address4),
+            ..Device::default()
+        };
+        let netns = Netns { networks, identity, address6, address4: address4.v4_word(), flags, ..Netns::default() };
+        let endpoint = Endpoint { networks, identity, node, ifindex, mac, ..Endpoint::default() };
+        Self {
+            device: (ifindex, device.sealed(&ifindex)),
+            netns: (cookie, netns.sealed(&cookie)),
+            endpoints: [address4, address6].map(|address| (address, endpoint.sealed(&address))),
+        }
+    }
+
+    /// Whether the maps lead to the replica, be it with other networks or flags than wanted: what changes these must
+    /// not take it out of the backends meanwhile.
+    fn is_reachable_in(&self, tables: &TableSet) -> bool {
+        tables.devices.get(&self.device.0).is_some_and(|device| device.identity == self.device.1.identity)
+            && tables.netns.get(&self.netns.0).is_some_and(|netns| netns.identity == self.netns.1.identity)
+            && self.endpoints.iter().all(|(address, endpoint)| {
+                let now = tables.endpoints.get(address);
+                now.is_some_and(|now| now.identity == endpoint.identity && now.ifindex == endpoint.ifindex)
+            })
+    }
+
+    /// Whether the maps hold exactly this.
+    pub fn is_in(&self, tables: &TableSet) -> bool {
+        tables.devices.get(&self.device.0) == Some(&self.device.1)
+            && tables.netns.get(&self.netns.0) == Some(&self.netns.1)
+            && self.endpoints.iter().all(|(address, endpoint)| tables.endpoints.get(address) == Some(endpoint))
+    }
+}
+
+/// NAMES, PTRS and SERVICES of all assigned services, with the backends that serve now.
+pub(super) fn publish(desired: &Desired, observed: &Observed) -> TableSet {
+    let mut tables = TableSet::default();
+    // A service's own name beats another's alias, whichever comes first.
+    for service in desired.services.values().filter(|service| !service.leaving) {
+        for alias in service.aliases.iter().filter(|(alias, _)| **alias != service.key.service) {
+            put_names(&mut tables, service, &short_forms(alias.0), *alias.1);
+        }
+    }
+    for (key, service) in desired.services.iter().filter(|(_, service)| !service.leaving) {
+        let mut forms = short_forms(&key.service).to_vec();
+        forms.push(full_name(key));
+        put_names(&mut tables, service, &forms, service.networks);
+        let addresses = [IpAddr::V4(service.vip4), IpAddr::V6(service.vip6)];
+        let replicas = desired.replicas_of(key).flat_map(|r| [IpAddr::V4(r.address4), IpAddr::V6(r.address6)]);
+        for address in addresses.into_iter().chain(replicas) {
+            put_ptr(&mut tables, service, address);
+        }
+        let set =
+            BackendSet { service: service.id, networks: service.networks, backends: backends(key, desired, observed) };
+        for address in addresses {
+            tables.services.insert(abi::ServiceKey { env: service.env, vip: address.into() }, set.clone());
+        }
+    }
+    tables
+}
+
+/// The replicas that serve now.
+fn backends(service: &ServiceKey, desired: &Desired, observed: &Observed) -> Vec<BackendAddress> {
+    let serves = |replica: &&_| serves(replica, desired, observed);
+    let replicas = desired.replicas_of(service).map(AsRef::as_ref).filter(serves);
+    replicas.map(|r| BackendAddress { address4: r.address4, address6: r.address6, node: desired.node.id }).collect()
+}
+
+/// Whether a replica runs, in its own sandbox, and can be reached.
+pub(super) fn serves(replica: &ReplicaAssignment, desired: &Desired, observed: &Observed) -> bool {
+    let runs = observed.workloads.get(&replica.key).is_some_and(super::observed::Workload::serves);
+    let registration = registration(replica, desired, observed);
+    runs && registration.is_some_and(|r| r.is_reachable_in(&observed.tables) && observed.attached.contains(&r.device.0))
+}
+
+/// The entries of a replica whose device and namespace exist.
+pub(super) fn registration(
+    replica: &ReplicaAssignment,
+    desired: &Desired,
+    observed: &Observed,
+) -> Option<Registration> {
+    let cookie = observed.sandboxes.get(&replica.key)?.cookie()?;
+    let ifindex = observed.veths.get(&replica.address4)?.ifindex;
+    Some(Registration::new(replica, desired.node.id, ifindex, cookie))
+}
+
+/// The NODE entry; `epoch` is left to the caller.
+pub(super) fn node_config(desired: &Desired, observed: &Observed, epoch: u32) -> NodeConfig {
+    let config = &desired.node.config;
+    let mut uplinks = [0; UPLINKS_MAX];
+    for (slot, ifindex) in uplinks.iter_mut().zip(&observed.uplinks) {
+        *slot = *ifindex;
+    }
+    NodeConfig {
+        container_pools: [
+            Pool::new(config.container_pool4.network().into(), config.container_pool4.prefix_len()),
+            Pool::new(config.container_pool6.network().into(), config.container_pool6.prefix_len()),
+        ],
+        vip_pools: [
+            Pool::new(config.vip_pool4.network().into(), config.vip_pool4.prefix_len()),
+            Pool::new(config.vip_pool6.network().into(), config.vip_pool6.prefix_len()),
+        ],
+        dns: config.dns().into(),
+        uplinks,
+        host_mark: marks::HOST,
+        pass_mark: marks::PASS,
+        mark_mask: marks::MASK,
+        epoch,
+        node: desired.node.id,
+        pad: 0,
+    }
+}
+
+/// Where replicas may and may not go beyond the cluster: the public internet, and nothing that is private, shared,
+/// link-local, multicast, reserved, or leads into one of these by translation (IANA's special-purpose registries).
+pub fn egress_rules() -> BTreeMap<EgressKey, EgressRule> {
+    const DENIED4: [([u8; 4], u8); 16] = [
+        ([0, 0, 0, 0], 8),
+        ([10, 0, 0, 0], 8),
+        ([100, 64, 0, 0], 10),
+        ([127, 0, 0, 0], 8),
+        ([169, 254, 0, 0], 16),
+        ([172, 16, 0, 0], 12),
+        ([192, 0, 0, 0], 24),
+        ([192, 0, 2, 0], 24),
+        ([192, 88, 99, 0], 24),
+        ([192, 168, 0, 0], 16),
+        ([198, 18, 0, 0], 15),
+        ([198, 51, 100, 0], 24),
+        ([203, 0, 113, 0], 24),
+        ([224, 0, 0, 0], 4),
+        ([240, 0, 0, 0], 4),
+        ([255, 255, 255, 255], 32),
+    ];
+    const DENIED6: [([u16; 8], u8); 12] = [
+        ([0; 8], 96),
+        ([0, 0, 0, 0, 0, 0, 0, 1], 128),
+        ([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96),
+        ([0x64, 0xff9b, 1, 0, 0, 0, 0, 0], 48),
+        ([0x100, 0, 0, 0, 0, 0, 0, 0], 64),
+        ([0x2001, 0, 0, 0, 0, 0, 0, 0], 23),
+        ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 32),
+        ([0x2002, 0, 0, 0, 0, 0, 0, 0], 16),
+        ([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20),
+        ([0xfc00, 0, 0, 0, 0, 0, 0, 0], 7),
+        // With the site-local addresses of old.
+        ([0xfe80, 0, 0, 0, 0, 0, 0, 0], 9),
+        ([0xff00, 0, 0, 0, 0, 0, 0, 0], 8),
+    ];
+    let denied4 = DENIED4.map(|(octets, len)| (IpAddr::from(octets), u32::from(len) + 96));
+    let denied6 = DENIED6.map(|(segments, len)| (IpAddr::from(segments), u32::from(len)));
+    let denied = denied4.into_iter().chain(denied6).map(|(address, len)| (address, len, action::DENY));
+    let allowed = [
+        (IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0, action::ALLOW),
+        // The IPv4 internet: the v4-mapped addresses.
+        (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 96, action::ALLOW),
+    ];
+    let rules = allowed.into_iter().chain(denied).zip(1..);
+    rules
+        .map(|((address, prefix_len, action), rule)| {
+            (EgressKey { prefix_len, addr: address.into() }, EgressRule { action, rule })
+        })
+        .collect()
+}
+
+/// `api`, `api.internal`.
+fn short_forms(label: &str) -> [String; 2] {
+    [label.to_owned(), format!("{label}.{ZONE}")]
+}
+
+/// `api.production.shop.internal`.
+pub fn full_name(key: &ServiceKey) -> String {
+    format!("{}.{}.{}.{ZONE}", key.service, key.environment.environment, key.environment.project)
+}
+
+/// Every name of a service with the networks in which it holds, a bit each.
+pub fn names(service: &ServiceAssignment) -> BTreeMap<String, u64> {
+    let aliases = service.aliases.iter().flat_map(|(alias, bits)| short_forms(alias).map(|name| (name, *bits)));
+    let own = short_forms(&service.key.service).into_iter().chain([full_name(&service.key)]);
+    aliases.chain(own.map(|name| (name, service.networks))).collect()
+}
+
+fn put_names(tables: &mut TableSet, service: &ServiceAssignment, names: &[String], networks: u64) {
+    for name in names {
+        let Some((name, _)) = wire_name(name) else { continue };
+        let key = NameKey { env: service.env, name };
+        let value =
+            Name { networks, vip4: Addr::from(service.vip4).v4_word(), vip6: service.vip6.into(), ..Name::default() };
+        tables.names.insert(key, value.sealed(&key));
+    }
+}
+
+fn put_ptr(tables: &mut TableSet, service: &ServiceAssignment, address: IpAddr) {
+    let Some((name, len)) = wire_name(&full_name(&service.key)) else { return };
+    let key = PtrKey { env: service.env, addr: address.into() };
+    let value = Ptr { networks: service.networks, name, len, pad: 0, seal: 0 };
+    tables.ptrs.insert(key, value.sealed(&key));
+}
+
+/// A name as it lies in a DNS packet, zero-filled, and its length with the final zero;
+/// `None` when a label is empty or over 63 octets, or the whole is over [`NAME_MAX`].
+pub fn wire_name(name: &str) -> Option<([u8; NAME_MAX], u32)> {
+    let mut out = [0; NAME_MAX];
+    let mut at = 0;
+    for label in name.split('.') {
+        let len = u8::try_from(label.len()).ok().filter(|len| (1..=63).contains(len))?;
+        let end = at + 1 + label.len();
+        // The root's own octet must fit behind it.
+        if end >= NAME_MAX {
+            return None;
+        }
+        out[at] = len;
+        out[at + 1..end].copy_from_slice(label.as_bytes());
+        at = end;
+    }
+    Some((out, u32::try_from(at + 1).ok()?))
+}
+
+/// A wire-format name for people.
+pub fn text_name(wire: &[u8]) -> String {
+    let mut labels = Vec::new();
+    let mut rest = wire;
+    while let Some((&len, tail)) = rest.split_first().filter(|(len, _)| **len > 0) {
+        let Some((label, tail)) = tail.split_at_checked(usize::from(len)) else { break };
+        labels.push(String::from_utf8_lossy(label).into_owned());
+        rest = tail;
+    }
+    labels.join(".")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wire_name_reads_back() {
+        let (wire, len) = wire_name("api.production.shop.internal").unwrap();
+        assert_eq!(len, 30);
+        assert_eq!(text_name(&wire), "api.production.shop.internal");
+        assert!(wire_name("a..b").is_none());
+        assert!(wire_name(&"x".repeat(64)).is_none());
+        let longest = [&"a".repeat(63), &"b".repeat(62)].map(String::as_str).join(".");
+        assert_eq!(wire_name(&longest).unwrap().1, 128);
+        assert!(wire_name(&format!("{longest}b")).is_none());
+    }
+}

@@ -1,0 +1,116 @@
+//! The DNS forwarder, `skepd dns`: a process of its own that answers what the kernel passes on.
+//!
+//! `from_container` answers questions of the zone `internal` by itself. What is left comes here, to the cluster's
+//! DNS address: names of the outside, everything over TCP, and forms of a question that the kernel does not parse.
+//! Questions of the zone get the kernel's own answer, from the same function over the same maps; the rest goes to the
+//! name servers that the host itself uses, if the asker may reach the internet at all: resolving is an egress permission.
+//!
+//! It runs apart from the daemon, so that names go on resolving while the daemon is killed, restarted or upgraded:
+//! [`Supervisor`] starts it, a later daemon adopts it.
+
+mod sockets;
+mod supervisor;
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::PathBuf;
+
+pub use self::supervisor::{Ensured, Supervisor, SupervisorError};
+use crate::config;
+
+/// What the forwarder is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The cluster's DNS address.
+    pub address: Ipv4Addr,
+    /// Mark of its sockets, so that `to_container` tells its answers from another process' packets.
+    pub mark: u32,
+    /// Where the maps are pinned.
+    pub bpffs: PathBuf,
+    /// Where its pid file is.
+    pub run_dir: PathBuf,
+    /// The host's name servers, resolv.conf(5).
+    pub resolv_conf: PathBuf,
+}
+
+impl From<&config::Config> for Config {
+    fn from(config: &config::Config) -> Self {
+        Self {
+            address: config.dns(),
+            mark: config::marks::HOST,
+            bpffs: config.bpffs.clone(),
+            run_dir: config.run_dir.clone(),
+            resolv_conf: PathBuf::from("/etc/resolv.conf"),
+        }
+    }
+}
+
+impl Config {
+    fn listen(&self) -> SocketAddrV4 {
+        SocketAddrV4::new(self.address, PORT)
+    }
+}
+
+/// The port of DNS (RFC 1035 section 4.2).
+const PORT: u16 = 53;
+
+/// Why the forwarder cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum ForwarderError {
+    /// A socket could not be made.
+    #[error("{operation} on {address}: {source}: is the address on `lo`, and has skepd been started as root?")]
+    Socket {
+        /// What failed.
+        operation: &'static str,
+        /// The DNS address.
+        address: SocketAddrV4,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// What the daemon handed over is no pair of sockets.
+    #[error("file descriptors 3 and 4 are not the DNS sockets of {address}: start the forwarder through skepd")]
+    Handed {
+        /// The DNS address.
+        address: SocketAddrV4,
+    },
+    /// The pid file is held by another forwarder.
+    #[error("{}: another forwarder holds it: stop that one first", path.display())]
+    Held {
+        /// The pid file.
+        path: PathBuf,
+    },
+    /// The pid file cannot be written.
+    #[error("{}: {source}: is the run directory writable?", path.display())]
+    PidFile {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Signals cannot be awaited.
+    #[error("cannot listen for SIGTERM: {source}")]
+    Signal {
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Standard output, on which the supervisor waits, is gone.
+    #[error("cannot tell skepd that the forwarder is ready: {source}")]
+    Ready {
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Serves until SIGTERM or SIGINT, then finishes what it has begun to answer.
+///
+/// Says "ready" on standard output once it serves, then leaves that alone.
+///
+/// # Errors
+/// [`ForwarderError`] when it cannot begin; once it serves, a failure costs one question only.
+pub async fn run(config: Config) -> Result<(), ForwarderError> {
+    let _ = config;
+    unimplemented!("the maps")
+}

@@ -1,0 +1,90 @@
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::net::Ipv4Addr;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use dataplane_ebpf::abi::{Device, flags, map};
+use dataplane_ebpf::tables::Tables;
+use hickory_proto::rr::Name;
+use tracing::warn;
+
+use super::message::Question;
+use super::policy;
+use crate::bpf::{Maps, Pins};
+
+/// The pins that a question needs.
+const NEEDED: [&str; 4] = [map::DEVICES, map::NAMES, map::PTRS, map::NODE];
+
+/// Who is behind a device, from the pinned maps; the daemon need not run.
+pub(super) struct Askers {
+    pins: Pins,
+    open: Mutex<Option<(Stamp, Arc<Maps>)>>,
+}
+
+/// Which maps are pinned: a pin that was replaced has another inode.
+type Stamp = u64;
+
+/// Who asks.
+pub(super) struct Asker {
+    device: Device,
+    maps: Arc<Maps>,
+}
+
+impl Askers {
+    pub(super) fn new(bpffs: &Path) -> Self {
+        Self { pins: Pins::new(bpffs), open: Mutex::new(None) }
+    }
+
+    /// Whose the device is, if the address is that replica's.
+    pub(super) fn find(&self, ifindex: u32, address: Ipv4Addr) -> Option<Asker> {
+        let maps = self.maps()?;
+        let device = maps.device(ifindex).ok()??;
+        (device.address4 == u32::from_ne_bytes(address.octets())).then_some(Asker { device, maps })
+    }
+
+    /// The maps as they are pinned now. A daemon of a new version may have put others in their place; those that this process
+    /// holds would answer for ever what they last held.
+    fn maps(&self) -> Option<Arc<Maps>> {
+        let stamp = self.stamp().ok()?;
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, maps)) = &*open
+            && *at == stamp
+        {
+            return Some(Arc::clone(maps));
+        }
+        match Maps::open(&self.pins) {
+            Ok(maps) => {
+                let maps = Arc::new(maps);
+                *open = Some((stamp, Arc::clone(&maps)));
+                Some(maps)
+            }
+            Err(error) => {
+                warn!(%error, "Cannot open the maps; questions go without an answer.");
+                None
+            }
+        }
+    }
+
+    fn stamp(&self) -> std::io::Result<Stamp> {
+        let mut hasher = DefaultHasher::new();
+        for name in NEEDED {
+            std::fs::metadata(self.pins.map(name))?.ino().hash(&mut hasher);
+        }
+        Ok(hasher.finish())
+    }
+}
+
+impl Asker {
+    /// The answer that the kernel would give to a question of the zone; `None` for a name of the outside.
+    pub(super) fn in_zone(&self, question: &Question) -> Option<Vec<u8>> {
+        let _ = (question.plain(), &self.maps);
+        None
+    }
+
+    /// Whether a name may be asked of the outside for this asker: resolving is an egress permission.
+    pub(super) fn may_ask(&self, name: &Name) -> bool {
+        self.device.flags & flags::EGRESS != 0 && self.maps.node().is_some_and(|node| policy::may_leave(name, node))
+    }
+}

@@ -11,6 +11,7 @@ mod changes;
 mod container;
 mod error;
 mod host_side;
+mod link;
 mod netns;
 mod routes;
 mod sysctl;

@@ -1,5 +1,11 @@
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt};
+use netlink_packet_route::route::{RouteMessage, RouteType};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::MulticastGroup;
+use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 
+use super::link::Link;
+use super::routes::{is_own, table};
 use super::{Netlink, NetlinkError};
 
 /// Something in the host's namespace is not as it was.
@@ -31,12 +37,64 @@ pub enum Change {
     Overrun,
 }
 
+const GROUPS: [MulticastGroup; 5] = [
+    MulticastGroup::Link,
+    MulticastGroup::Ipv4Route,
+    MulticastGroup::Ipv6Route,
+    MulticastGroup::Ipv4Ifaddr,
+    MulticastGroup::Ipv6Ifaddr,
+];
+
 impl Netlink {
-    /// Changes from now on.
+    /// Changes from now on, in the calling thread's network namespace. What happens before the
+    /// first poll is kept.
     ///
     /// # Errors
     /// [`NetlinkError::Socket`].
     pub fn changes() -> Result<impl Stream<Item = Change> + Send + Unpin, NetlinkError> {
-        Ok(futures_util::stream::pending())
+        let (connection, handle, messages) =
+            rtnetlink::new_multicast_connection(&GROUPS).map_err(NetlinkError::Socket)?;
+        tokio::spawn(connection);
+        // The connection lives as long as its handle, which lives as long as the stream.
+        Ok(messages.filter_map(move |(message, _)| {
+            let _ = &handle;
+            std::future::ready(change(&message))
+        }))
     }
+}
+
+fn change(message: &NetlinkMessage<RouteNetlinkMessage>) -> Option<Change> {
+    let inner = match &message.payload {
+        NetlinkPayload::InnerMessage(inner) => inner,
+        NetlinkPayload::Overrun(_) => return Some(Change::Overrun),
+        _ => return None,
+    };
+    match inner {
+        // A device that joins or leaves a bridge is announced in the bridge's family as well.
+        RouteNetlinkMessage::NewLink(message) | RouteNetlinkMessage::DelLink(message)
+            if message.header.interface_family != AddressFamily::Unspec =>
+        {
+            None
+        }
+        RouteNetlinkMessage::NewLink(message) => {
+            let Link { name, ifindex, carrier, .. } = message.into();
+            Some(Change::Link { name, ifindex, carrier })
+        }
+        RouteNetlinkMessage::DelLink(message) => {
+            let Link { name, ifindex, .. } = message.into();
+            Some(Change::LinkGone { name, ifindex })
+        }
+        RouteNetlinkMessage::DelRoute(route) if is_own(route) => Some(Change::RouteGone),
+        RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) if is_default(route) => {
+            Some(Change::DefaultRoute)
+        }
+        RouteNetlinkMessage::NewAddress(_) | RouteNetlinkMessage::DelAddress(_) => Some(Change::Address),
+        _ => None,
+    }
+}
+
+fn is_default(route: &RouteMessage) -> bool {
+    route.header.destination_prefix_length == 0
+        && route.header.kind == RouteType::Unicast
+        && table(route) == u32::from(libc::RT_TABLE_MAIN)
 }

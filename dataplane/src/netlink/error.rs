@@ -16,12 +16,21 @@ pub enum NetlinkError {
         object: String,
         /// The kernel's answer.
         #[source]
-        source: rtnetlink::Error,
+        source: io::Error,
     },
     /// No such interface.
     #[error("there is no interface {0}: it was removed by somebody else; the next resync makes it again")]
     NoLink(String),
-    /// A sysctl could not be read or written.
+    /// A sysctl could not be read.
+    #[error("cannot read {}: is IPv6 off in this kernel (ipv6.disable=1)?", path.display())]
+    ReadSysctl {
+        /// Below /proc/sys.
+        path: PathBuf,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// A sysctl could not be written.
     #[error("cannot write {value:?} to {}: is /proc/sys mounted read-only?", path.display())]
     Sysctl {
         /// Below /proc/sys.
@@ -73,7 +82,14 @@ impl NetlinkError {
     /// For `map_err`.
     pub(super) fn request(operation: &'static str, object: impl Into<String>) -> impl FnOnce(rtnetlink::Error) -> Self {
         let object = object.into();
-        move |source| Self::Request { operation, object, source }
+        move |error| Self::Request { operation, object, source: into_io(error) }
+    }
+}
+
+fn into_io(error: rtnetlink::Error) -> io::Error {
+    match error {
+        rtnetlink::Error::NetlinkError(message) => message.to_io(),
+        other => io::Error::other(other),
     }
 }
 

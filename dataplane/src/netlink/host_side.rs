@@ -1,8 +1,17 @@
 use std::net::Ipv4Addr;
 
 use ipnet::IpNet;
+use netlink_packet_route::address::AddressScope;
+use netlink_packet_route::route::{RouteHeader, RouteProtocol, RouteType};
+use rtnetlink::LinkUnspec;
 
-use super::{Netlink, NetlinkError, VethSpec};
+use super::error::errno;
+use super::routes::{Via, destination, devices, host_address, is_own, route, table};
+use super::{Netlink, NetlinkError, VethSpec, sysctl};
+
+/// Metric of the `unreachable` routes: higher than what people and DHCP clients give, lower than
+/// the kernel's own last resort (`u32::MAX` for IPv6).
+const UNREACHABLE_METRIC: u32 = 0x7fff_ffff;
 
 /// A device that a default route of the main table uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,13 +31,31 @@ pub struct Uplink {
 }
 
 impl Netlink {
-    /// Makes the host's end so: alias, MTU, sysctls, routes and permanent neighbours, up.
+    /// Makes the host's end so: alias, MTU, sysctls, up, routes and permanent neighbours.
     ///
     /// # Errors
     /// When the link is gone or the kernel refuses a part.
     pub async fn ensure_host_side(&self, spec: &VethSpec) -> Result<(), NetlinkError> {
-        let _ = spec;
-        unimplemented!()
+        let link = self.link(&spec.name).await?.ok_or_else(|| NetlinkError::NoLink(spec.name.clone()))?;
+        for (key, value) in sysctl::for_host_end(&spec.name) {
+            sysctl::ensure(&key, value)?;
+        }
+        let ifindex = link.ifindex;
+        if !link.up || link.alias != spec.alias || link.mtu != spec.mtu || link.mac != spec.host_mac {
+            let message = LinkUnspec::new_with_index(ifindex)
+                .alias(&spec.alias)
+                .mtu(spec.mtu)
+                .address(spec.host_mac.to_vec())
+                .up()
+                .build();
+            let set = self.handle.link().set(message).execute().await;
+            set.map_err(NetlinkError::request("set up", &spec.name))?;
+        }
+        for address in [std::net::IpAddr::from(spec.address4), spec.address6.into()] {
+            self.put_neighbour(ifindex, address, spec.mac).await?;
+            self.put_route(route(address.into(), Via::Link(ifindex), None), &address.to_string()).await?;
+        }
+        Ok(())
     }
 
     /// `unreachable` routes for whole pools, under everything more specific and under any other
@@ -37,8 +64,10 @@ impl Netlink {
     /// # Errors
     /// When the kernel refuses.
     pub async fn ensure_unreachable(&self, pools: &[IpNet]) -> Result<(), NetlinkError> {
-        let _ = pools;
-        unimplemented!()
+        for pool in pools {
+            self.put_route(unreachable(*pool), &format!("unreachable {pool}")).await?;
+        }
+        Ok(())
     }
 
     /// Undoes [`Self::ensure_unreachable`].
@@ -46,8 +75,10 @@ impl Netlink {
     /// # Errors
     /// When the kernel refuses.
     pub async fn remove_unreachable(&self, pools: &[IpNet]) -> Result<(), NetlinkError> {
-        let _ = pools;
-        unimplemented!()
+        for pool in pools {
+            self.delete_route(unreachable(*pool), &format!("unreachable {pool}")).await?;
+        }
+        Ok(())
     }
 
     /// The cluster DNS address as a /32 on `lo`, scope host: never chosen as a source, never announced.
@@ -55,8 +86,8 @@ impl Netlink {
     /// # Errors
     /// When the kernel refuses.
     pub async fn ensure_loopback_address(&self, address: Ipv4Addr) -> Result<(), NetlinkError> {
-        let _ = address;
-        unimplemented!()
+        let lo = self.set_up("lo").await?;
+        self.put_address(host_address(lo, address.into(), AddressScope::Host), &format!("{address} of lo")).await
     }
 
     /// Undoes [`Self::ensure_loopback_address`].
@@ -64,8 +95,12 @@ impl Netlink {
     /// # Errors
     /// When the kernel refuses.
     pub async fn remove_loopback_address(&self, address: Ipv4Addr) -> Result<(), NetlinkError> {
-        let _ = address;
-        unimplemented!()
+        let Some(lo) = self.link("lo").await? else { return Ok(()) };
+        let message = host_address(lo.ifindex, address.into(), AddressScope::Host);
+        match self.handle.address().del(message).execute().await {
+            Err(error) if errno(&error) == libc::EADDRNOTAVAIL => Ok(()),
+            result => result.map_err(NetlinkError::request("remove address", format!("{address} of lo"))),
+        }
     }
 
     /// The devices of the main table's default routes, by ifindex.
@@ -73,6 +108,48 @@ impl Netlink {
     /// # Errors
     /// When a dump fails.
     pub async fn uplinks(&self) -> Result<Vec<Uplink>, NetlinkError> {
-        unimplemented!()
+        let links = self.links().await?;
+        let mut found: Vec<Uplink> = Vec::new();
+        for message in self.all_routes().await? {
+            let is_default = message.header.destination_prefix_length == 0
+                && message.header.kind == RouteType::Unicast
+                && table(&message) == u32::from(RouteHeader::RT_TABLE_MAIN);
+            let Some(default) = destination(&message).filter(|_| is_default) else { continue };
+            for ifindex in devices(&message) {
+                let Some(link) = links.iter().find(|link| link.ifindex == ifindex) else { continue };
+                let position = found.iter().position(|uplink| uplink.ifindex == ifindex).unwrap_or_else(|| {
+                    found.push(link.as_uplink());
+                    found.len() - 1
+                });
+                let uplink = &mut found[position];
+                uplink.ipv4 |= default.addr().is_ipv4();
+                uplink.ipv6 |= default.addr().is_ipv6();
+                uplink.router_advertisement |= message.header.protocol == RouteProtocol::Ra;
+            }
+        }
+        found.sort_by_key(|uplink| uplink.ifindex);
+        Ok(found)
     }
+
+    /// Prefixes that routes of other programs than skepd lead to, in all tables but the kernel's
+    /// `local`; default routes left out. A pool that overlaps one of them cannot be used.
+    ///
+    /// # Errors
+    /// When a dump fails.
+    pub async fn foreign_prefixes(&self) -> Result<Vec<IpNet>, NetlinkError> {
+        let routes = self.all_routes().await?;
+        let foreign = routes.iter().filter(|message| {
+            !is_own(message)
+                && message.header.destination_prefix_length > 0
+                && table(message) != u32::from(libc::RT_TABLE_LOCAL)
+        });
+        let mut prefixes: Vec<IpNet> = foreign.filter_map(destination).collect();
+        prefixes.sort();
+        prefixes.dedup();
+        Ok(prefixes)
+    }
+}
+
+fn unreachable(pool: IpNet) -> netlink_packet_route::route::RouteMessage {
+    route(pool.trunc(), Via::Unreachable { metric: UNREACHABLE_METRIC }, None)
 }

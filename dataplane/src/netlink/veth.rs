@@ -1,8 +1,19 @@
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::Ipv4Net;
+use futures_util::{StreamExt, TryStreamExt};
+use ipnet::{IpNet, Ipv4Net};
+use netlink_packet_route::link::{InfoData, InfoVeth};
+use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
+use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
+use rtnetlink::packet_core::{NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 
-use super::{Netlink, NetlinkError, Netns};
+use super::error::errno;
+use super::link::Link;
+use super::routes::{destination, devices, is_own};
+use super::{CONTAINER_IFNAME, Netlink, NetlinkError, Netns};
 
 /// First characters of every host end's name; the programs' and the firewall's "from a container".
 pub const VETH_PREFIX: &str = "skep";
@@ -77,13 +88,28 @@ pub struct ObservedVeth {
     pub up: bool,
     /// The container's end is up too: without it packets for the container vanish silently.
     pub carrier: bool,
-    /// Destinations of skepd's routes that lead to it, with the metric they have.
-    pub routes: Vec<std::net::IpAddr>,
+    /// Host addresses that skepd's routes lead to it.
+    pub routes: Vec<IpAddr>,
     /// Permanent neighbours on it.
-    pub neighbours: Vec<(std::net::IpAddr, [u8; 6])>,
+    pub neighbours: Vec<(IpAddr, [u8; 6])>,
 }
 
 impl ObservedVeth {
+    fn new(link: Link, address4: Ipv4Addr) -> Self {
+        Self {
+            name: link.name,
+            ifindex: link.ifindex,
+            address4,
+            alias: link.alias,
+            host_mac: link.mac,
+            mtu: link.mtu,
+            up: link.up,
+            carrier: link.carrier,
+            routes: Vec::new(),
+            neighbours: Vec::new(),
+        }
+    }
+
     /// Whether [`Netlink::ensure_host_side`] would change nothing.
     pub fn is_as(&self, spec: &VethSpec) -> bool {
         let addresses = [spec.address4.into(), spec.address6.into()];
@@ -103,18 +129,115 @@ impl Netlink {
     /// # Errors
     /// When a dump fails.
     pub async fn veths(&self, pool: Ipv4Net) -> Result<Vec<ObservedVeth>, NetlinkError> {
-        let _ = pool;
-        unimplemented!()
+        let mut found: BTreeMap<u32, ObservedVeth> = BTreeMap::new();
+        for link in self.links().await?.into_iter().filter(|link| link.is_veth) {
+            if let Some(address4) = address_of(&link.name).filter(|address| pool.contains(address)) {
+                found.insert(link.ifindex, ObservedVeth::new(link, address4));
+            }
+        }
+        if found.is_empty() {
+            return Ok(Vec::new());
+        }
+        for message in self.all_routes().await?.iter().filter(|message| is_own(message)) {
+            let Some(destination) = destination(message).filter(is_host) else { continue };
+            for ifindex in devices(message) {
+                if let Some(veth) = found.get_mut(&ifindex) {
+                    veth.routes.push(destination.addr());
+                }
+            }
+        }
+        for (ifindex, address, mac) in self.permanent_neighbours().await? {
+            if let Some(veth) = found.get_mut(&ifindex) {
+                veth.neighbours.push((address, mac));
+            }
+        }
+        Ok(found.into_values().collect())
+    }
+
+    async fn permanent_neighbours(&self) -> Result<Vec<(u32, IpAddr, [u8; 6])>, NetlinkError> {
+        let neighbours: Vec<NeighbourMessage> = self
+            .handle
+            .neighbours()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .map_err(NetlinkError::request("list", "neighbours"))?;
+        let permanent = neighbours.iter().filter(|message| message.header.state == NeighbourState::Permanent);
+        Ok(permanent.filter_map(neighbour).collect())
     }
 
     /// Makes the pair, the container's end inside `netns`, both ends down; a pair of that name that
-    /// leads to another namespace is replaced. Returns the host end's ifindex.
+    /// leads elsewhere is replaced. Returns the host end's ifindex.
     ///
     /// # Errors
     /// When the kernel refuses.
     pub async fn create_veth(&self, spec: &VethSpec, netns: &Netns) -> Result<u32, NetlinkError> {
-        let _ = (spec, netns);
-        unimplemented!()
+        let inside = netns.netlink().await?;
+        let old = inside.link(CONTAINER_IFNAME).await?;
+        if let Some(host) = self.link(&spec.name).await? {
+            if self.is_pair(&host, old.as_ref(), spec, netns).await? {
+                return Ok(host.ifindex);
+            }
+            self.delete_link(&spec.name).await?;
+        }
+        // The namespace has no network but ours, so an `eth0` there is a pair for an earlier address.
+        inside.delete_link(CONTAINER_IFNAME).await?;
+        let peer = LinkMessageBuilder::<LinkUnspec>::new()
+            .name(CONTAINER_IFNAME.to_owned())
+            .address(spec.mac.to_vec())
+            .mtu(spec.mtu)
+            .setns_by_fd(netns.raw_fd())
+            .build();
+        let message = LinkVeth::new(&spec.name, CONTAINER_IFNAME)
+            .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
+            .address(spec.host_mac.to_vec())
+            .mtu(spec.mtu)
+            .build();
+        let added = self.handle.link().add(message).execute().await;
+        added.map_err(NetlinkError::request("create link", &spec.name))?;
+        let link = self.link(&spec.name).await?;
+        Ok(link.ok_or_else(|| NetlinkError::NoLink(spec.name.clone()))?.ifindex)
+    }
+
+    /// Whether `host` and `container` are the two ends of one pair, and that in `netns`.
+    async fn is_pair(
+        &self,
+        host: &Link,
+        container: Option<&Link>,
+        spec: &VethSpec,
+        netns: &Netns,
+    ) -> Result<bool, NetlinkError> {
+        let Some(container) = container else { return Ok(false) };
+        let linked = host.is_veth
+            && host.peer == Some(container.ifindex)
+            && container.peer == Some(host.ifindex)
+            && container.mac == spec.mac;
+        Ok(linked && host.peer_netns.is_some() && host.peer_netns == self.netns_id(netns).await?)
+    }
+
+    /// The number this namespace has for another, when it has one.
+    async fn netns_id(&self, netns: &Netns) -> Result<Option<i32>, NetlinkError> {
+        let mut message = NsidMessage::default();
+        message.attributes = vec![NsidAttribute::Fd(netns.raw_fd().unsigned_abs())];
+        let mut request = NetlinkMessage::from(RouteNetlinkMessage::GetNsId(message));
+        request.header.flags = NLM_F_REQUEST;
+        let object = format!("net:[{}]", netns.inode());
+        let failed = |error| NetlinkError::request("look up the id of", object)(error);
+        let mut responses = self.handle.clone().request(request).map_err(failed.clone())?;
+        while let Some(response) = responses.next().await {
+            match response.payload {
+                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNsId(answer)) => {
+                    return Ok(answer.attributes.iter().find_map(|attribute| match attribute {
+                        NsidAttribute::Id(id) if *id >= 0 => Some(*id),
+                        _ => None,
+                    }));
+                }
+                NetlinkPayload::Error(error) => return Err(failed(rtnetlink::Error::NetlinkError(error))),
+                _ => {}
+            }
+        }
+        Ok(None)
     }
 
     /// Removes a link; its absence is success.
@@ -122,7 +245,82 @@ impl Netlink {
     /// # Errors
     /// When the kernel refuses.
     pub async fn delete_link(&self, name: &str) -> Result<(), NetlinkError> {
-        let _ = name;
-        unimplemented!()
+        let Some(link) = self.link(name).await? else { return Ok(()) };
+        match self.handle.link().del(link.ifindex).execute().await {
+            Err(error) if errno(&error) == libc::ENODEV => Ok(()),
+            result => result.map_err(NetlinkError::request("remove link", name)),
+        }
+    }
+}
+
+fn is_host(prefix: &IpNet) -> bool {
+    prefix.prefix_len() == prefix.max_prefix_len()
+}
+
+/// The address that a host end's name stands for.
+fn address_of(name: &str) -> Option<Ipv4Addr> {
+    let hex = name.strip_prefix(VETH_PREFIX).filter(|hex| hex.len() == 8)?;
+    let bits = u32::from_str_radix(hex, 16).ok()?;
+    // The name must be exactly the one that skepd gives: `+` and capital letters parse as well.
+    Some(Ipv4Addr::from_bits(bits)).filter(|address| veth_name(*address) == name)
+}
+
+fn neighbour(message: &NeighbourMessage) -> Option<(u32, IpAddr, [u8; 6])> {
+    let mut address = None;
+    let mut mac = None;
+    for attribute in &message.attributes {
+        match attribute {
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => address = Some(IpAddr::V4(*v4)),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => address = Some(IpAddr::V6(*v6)),
+            NeighbourAttribute::LinkLayerAddress(bytes) => mac = bytes.as_slice().try_into().ok(),
+            _ => {}
+        }
+    }
+    Some((message.header.ifindex, address?, mac?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_stands_for_its_address_and_no_other_name_does() {
+        let address = Ipv4Addr::new(10, 208, 0, 5);
+        assert_eq!(veth_name(address), "skep0ad00005");
+        assert_eq!(address_of("skep0ad00005"), Some(address));
+        for foreign in ["skep0AD00005", "skep+ad00005", "skep0ad0005", "skep0ad000050", "veth0ad00005", "skep"] {
+            assert_eq!(address_of(foreign), None, "{foreign}");
+        }
+    }
+
+    #[test]
+    fn macs_are_locally_administered_unicast_and_differ() {
+        let address = Ipv4Addr::new(10, 208, 0, 5);
+        assert_eq!(container_mac(address), [0x02, 0x53, 10, 208, 0, 5]);
+        assert_eq!(host_mac(address), [0x06, 0x53, 10, 208, 0, 5]);
+    }
+
+    #[test]
+    fn a_host_end_that_lacks_anything_is_not_as_wanted() {
+        let spec = VethSpec::new(Ipv4Addr::new(10, 208, 0, 5), "fd53::5".parse().unwrap(), "shop", 1500);
+        let addresses = [IpAddr::from(spec.address4), spec.address6.into()];
+        let good = ObservedVeth {
+            name: spec.name.clone(),
+            ifindex: 7,
+            address4: spec.address4,
+            alias: spec.alias.clone(),
+            host_mac: spec.host_mac,
+            mtu: 1500,
+            up: true,
+            carrier: true,
+            routes: addresses.to_vec(),
+            neighbours: addresses.iter().map(|address| (*address, spec.mac)).collect(),
+        };
+        assert!(good.is_as(&spec));
+        assert!(!ObservedVeth { mtu: 1400, ..good.clone() }.is_as(&spec));
+        assert!(!ObservedVeth { up: false, ..good.clone() }.is_as(&spec));
+        assert!(!ObservedVeth { routes: vec![addresses[0]], ..good.clone() }.is_as(&spec));
+        assert!(!ObservedVeth { neighbours: vec![(addresses[0], spec.mac)], ..good.clone() }.is_as(&spec));
+        assert!(!ObservedVeth { neighbours: addresses.map(|a| (a, [0; 6])).to_vec(), ..good }.is_as(&spec));
     }
 }

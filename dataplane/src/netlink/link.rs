@@ -1,0 +1,81 @@
+//! One link of a dump, with the attributes that matter here.
+
+use futures_util::TryStreamExt;
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+
+use super::error::errno;
+use super::{Netlink, NetlinkError, Uplink};
+
+/// A link as it is.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Link {
+    pub(super) ifindex: u32,
+    pub(super) name: String,
+    pub(super) alias: String,
+    pub(super) mac: [u8; 6],
+    pub(super) mtu: u32,
+    pub(super) up: bool,
+    pub(super) carrier: bool,
+    pub(super) is_veth: bool,
+    /// Index of the peer in its namespace.
+    pub(super) peer: Option<u32>,
+    /// The peer's namespace, as this namespace numbers it.
+    pub(super) peer_netns: Option<i32>,
+}
+
+impl From<&LinkMessage> for Link {
+    fn from(message: &LinkMessage) -> Self {
+        let flags = message.header.flags;
+        let mut link = Self {
+            ifindex: message.header.index,
+            up: flags.contains(LinkFlags::Up),
+            carrier: flags.contains(LinkFlags::LowerUp),
+            ..Self::default()
+        };
+        for attribute in &message.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => link.name.clone_from(name),
+                LinkAttribute::IfAlias(alias) => link.alias.clone_from(alias),
+                LinkAttribute::Address(mac) => link.mac = mac.as_slice().try_into().unwrap_or_default(),
+                LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+                LinkAttribute::Link(peer) => link.peer = Some(*peer),
+                LinkAttribute::LinkNetNsId(netns) => link.peer_netns = Some(*netns),
+                LinkAttribute::LinkInfo(info) => link.is_veth = info.contains(&LinkInfo::Kind(InfoKind::Veth)),
+                _ => {}
+            }
+        }
+        link
+    }
+}
+
+impl Link {
+    /// Without a default route yet.
+    pub(super) fn as_uplink(&self) -> Uplink {
+        Uplink {
+            ifindex: self.ifindex,
+            name: self.name.clone(),
+            mtu: self.mtu,
+            ipv4: false,
+            ipv6: false,
+            router_advertisement: false,
+        }
+    }
+}
+
+impl Netlink {
+    /// Every link.
+    pub(super) async fn links(&self) -> Result<Vec<Link>, NetlinkError> {
+        let messages = self.handle.link().get().execute().map_ok(|message| Link::from(&message));
+        messages.try_collect().await.map_err(NetlinkError::request("list", "links"))
+    }
+
+    /// One link, by name.
+    pub(super) async fn link(&self, name: &str) -> Result<Option<Link>, NetlinkError> {
+        let mut messages = std::pin::pin!(self.handle.link().get().match_name(name).execute());
+        match messages.try_next().await {
+            Ok(message) => Ok(message.as_ref().map(Link::from)),
+            Err(error) if errno(&error) == libc::ENODEV => Ok(None),
+            Err(error) => Err(NetlinkError::request("look up link", name)(error)),
+        }
+    }
+}

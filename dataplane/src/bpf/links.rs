@@ -1,0 +1,166 @@
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use super::sys;
+
+/// The socket programs, each at its own attach point of the cgroup.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[expect(missing_docs, reason = "named for the kernel's attach points")]
+pub enum SocketHook {
+    Connect4,
+    Connect6,
+    Sendmsg4,
+    Sendmsg6,
+    Recvmsg4,
+    Recvmsg6,
+    Getpeername4,
+    Getpeername6,
+}
+
+impl SocketHook {
+    /// Every hook. The ones that undo a translation come first: no socket may be translated before they run.
+    pub const ALL: [Self; 8] = [
+        Self::Getpeername4,
+        Self::Getpeername6,
+        Self::Recvmsg4,
+        Self::Recvmsg6,
+        Self::Sendmsg4,
+        Self::Sendmsg6,
+        Self::Connect4,
+        Self::Connect6,
+    ];
+
+    /// The program's name in the object, and of its pins.
+    pub const fn program(self) -> &'static str {
+        match self {
+            Self::Connect4 => "connect4",
+            Self::Connect6 => "connect6",
+            Self::Sendmsg4 => "sendmsg4",
+            Self::Sendmsg6 => "sendmsg6",
+            Self::Recvmsg4 => "recvmsg4",
+            Self::Recvmsg6 => "recvmsg6",
+            Self::Getpeername4 => "getpeername4",
+            Self::Getpeername6 => "getpeername6",
+        }
+    }
+
+    /// `enum bpf_attach_type` of the kernel's `include/uapi/linux/bpf.h`.
+    const fn attach_type(self) -> u32 {
+        match self {
+            Self::Connect4 => 10,
+            Self::Connect6 => 11,
+            Self::Sendmsg4 => 14,
+            Self::Sendmsg6 => 15,
+            Self::Recvmsg4 => 19,
+            Self::Recvmsg6 => 20,
+            Self::Getpeername4 => 29,
+            Self::Getpeername6 => 30,
+        }
+    }
+}
+
+/// The packet programs, both on the host end of every veth.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum DeviceHook {
+    /// tcx ingress: what the container sends.
+    FromContainer,
+    /// tcx egress: what reaches the container through the host's stack.
+    ToContainer,
+}
+
+impl DeviceHook {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::ToContainer, Self::FromContainer];
+
+    /// The program's name in the object, and of its pins.
+    pub const fn program(self) -> &'static str {
+        match self {
+            Self::FromContainer => "from_container",
+            Self::ToContainer => "to_container",
+        }
+    }
+
+    /// `BPF_TCX_INGRESS`, `BPF_TCX_EGRESS`.
+    const fn attach_type(self) -> u32 {
+        match self {
+            Self::FromContainer => 46,
+            Self::ToContainer => 47,
+        }
+    }
+}
+
+/// `BPF_F_BEFORE`; relative to nothing it means "first".
+const FIRST: u32 = 1 << 3;
+
+/// A program of this build, opened from its pin.
+#[derive(Debug)]
+pub(super) struct Program {
+    pub(super) fd: OwnedFd,
+    pub(super) id: u32,
+}
+
+/// How a link pin stands to what it should be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum LinkState {
+    /// Runs `program` where it should.
+    Current,
+    /// Runs another program where it should.
+    Outdated,
+    /// Its device or cgroup is gone, or it is on another one.
+    Gone,
+    /// No pin.
+    Absent,
+}
+
+/// A link pin, seen from what it should be.
+pub(super) fn state(pin: &Path, program: &Program, target: u64) -> io::Result<LinkState> {
+    let link = match sys::obj_get(pin, true) {
+        Ok(link) => link,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(LinkState::Absent),
+        Err(error) => return Err(error),
+    };
+    let facts = sys::link_facts(link.as_fd())?;
+    Ok(match facts {
+        facts if facts.target != target => LinkState::Gone,
+        facts if facts.program != program.id => LinkState::Outdated,
+        _ => LinkState::Current,
+    })
+}
+
+/// Sees to it that the pinned link runs `program` on `target`: leaves one that does, replaces the program behind
+/// one that runs another in one step, makes one anew otherwise.
+fn ensure(pin: &Path, program: &Program, target: u64, create: impl FnOnce() -> io::Result<OwnedFd>) -> io::Result<()> {
+    match state(pin, program, target)? {
+        LinkState::Current => return Ok(()),
+        LinkState::Outdated => match sys::link_update(sys::obj_get(pin, true)?.as_fd(), program.fd.as_fd()) {
+            // ENOLINK: the device went away since it was asked for.
+            Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => std::fs::remove_file(pin)?,
+            done => return done,
+        },
+        LinkState::Gone => std::fs::remove_file(pin)?,
+        LinkState::Absent => {}
+    }
+    sys::obj_pin(create()?.as_fd(), pin)
+}
+
+/// [`ensure`] for a device: tcx, before every other program there.
+pub(super) fn ensure_device(pin: &Path, program: &Program, hook: DeviceHook, ifindex: u32) -> io::Result<()> {
+    ensure(pin, program, u64::from(ifindex), || {
+        sys::link_create(program.fd.as_fd(), ifindex, hook.attach_type(), FIRST)
+    })
+}
+
+/// [`ensure`] for the cgroup. Several links at one attach point all run (the kernel treats links as `ALLOW_MULTI`).
+pub(super) fn ensure_socket(pin: &Path, program: &Program, hook: SocketHook, cgroup: &Path) -> io::Result<()> {
+    ensure(pin, program, cgroup_id(cgroup)?, || {
+        let directory = std::fs::File::open(cgroup)?;
+        sys::link_create(program.fd.as_fd(), directory.as_raw_fd() as u32, hook.attach_type(), 0)
+    })
+}
+
+/// The id of a cgroup, which is the inode number of its directory.
+pub(super) fn cgroup_id(cgroup: &Path) -> io::Result<u64> {
+    Ok(std::fs::metadata(cgroup)?.ino())
+}

@@ -1,0 +1,346 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use aya::programs::{CgroupSockAddr, Program as AyaProgram, ProgramError, ProgramInfo, SchedClassifier};
+use aya::util::KernelVersion;
+use aya::{Ebpf, EbpfLoader};
+use tracing::info;
+
+use crate::object::OBJECT;
+
+use super::links::{self, LinkState, Program};
+use super::maps::{self, MapSizes, Maps};
+use super::{BpfError, DeviceHook, Pins, SocketHook, clsact, pins, sys, table};
+
+/// How a device stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Attached {
+    /// Both programs of this build run on it.
+    Current,
+    /// One of them lacks, or is another build's: attach again.
+    Partly,
+    /// The device does not exist any more: detach, which removes the pins.
+    Gone,
+}
+
+/// The programs, loaded and pinned. Dropping this detaches nothing.
+///
+/// # Minimum kernel version
+/// 6.1; packet programs are attached by tcx links from 6.6, by clsact filters before.
+#[derive(Debug)]
+pub struct Programs {
+    pins: Pins,
+    cgroup: PathBuf,
+    directory: PathBuf,
+    loaded: BTreeMap<&'static str, Program>,
+    adopted: bool,
+    tcx: bool,
+}
+
+impl Programs {
+    /// Opens the pinned maps and programs of this very build, or makes and loads what is missing.
+    ///
+    /// A map whose type or capacity is not the wanted one is made anew, empty: the programs that are attached go on
+    /// with the old one until [`Self::attach_sockets`] and [`Self::attach`] replace them, so fill the maps first.
+    /// `cgroup` is where the socket programs go: the cgroup v2 root ([`super::find_cgroup2_root`]).
+    ///
+    /// # Errors
+    /// [`BpfError`], with nothing attached or replaced.
+    pub fn load_or_adopt(pins: &Pins, sizes: &MapSizes, cgroup: &Path) -> Result<(Self, Maps), BpfError> {
+        Self::prepare(pins, sizes, cgroup, has_tcx())
+    }
+
+    /// As [`Self::load_or_adopt`], with clsact filters instead of tcx links, as kernels before 6.6 need them.
+    ///
+    /// # Errors
+    /// As [`Self::load_or_adopt`].
+    pub fn load_or_adopt_without_tcx(pins: &Pins, sizes: &MapSizes, cgroup: &Path) -> Result<(Self, Maps), BpfError> {
+        Self::prepare(pins, sizes, cgroup, false)
+    }
+
+    fn prepare(pins: &Pins, sizes: &MapSizes, cgroup: &Path, tcx: bool) -> Result<(Self, Maps), BpfError> {
+        pins.create()?;
+        let directory = pins.programs().join(digest(OBJECT));
+        let stale = stale_maps(pins, sizes)?;
+        let complete = pins::names(&directory)?.into_iter().collect::<BTreeSet<_>>();
+        let adopted = stale.is_empty() && names().all(|name| complete.contains(name));
+        if !adopted {
+            // In this order: a crash in between leaves no program pin that looks right but uses a map of yesterday.
+            pins::remove_dir(&directory)?;
+            for name in stale {
+                pins::unpin(&pins.map(name))?;
+            }
+            load(pins, sizes, &directory)?;
+        }
+        for other in pins::names(&pins.programs())? {
+            let other = pins.programs().join(other);
+            if other != directory {
+                pins::remove_dir(&other)?;
+            }
+        }
+        let loaded = names().map(|name| Ok((name, open(&directory.join(name))?))).collect::<Result<_, BpfError>>()?;
+        info!(pins = %pins.base().display(), adopted, tcx, "Programs are ready.");
+        let programs = Self { pins: pins.clone(), cgroup: cgroup.to_owned(), directory, loaded, adopted, tcx };
+        Ok((programs, Maps::open(pins)?))
+    }
+
+    /// Whether all was found as this build left it.
+    pub fn adopted(&self) -> bool {
+        self.adopted
+    }
+
+    /// A program's descriptor, for `BPF_PROG_TEST_RUN` ([`super::test_run`]).
+    ///
+    /// # Errors
+    /// [`BpfError::Missing`] for a name that is not a program's.
+    pub fn fd(&self, name: &'static str) -> Result<BorrowedFd<'_>, BpfError> {
+        Ok(self.program(name)?.fd.as_fd())
+    }
+
+    /// How many instructions the verifier walked through for each program.
+    ///
+    /// # Errors
+    /// [`BpfError::Load`] when the kernel does not tell.
+    pub fn verified_instructions(&self) -> Result<Vec<(&'static str, u32)>, BpfError> {
+        names()
+            .map(|name| {
+                let info = ProgramInfo::from_pin(self.directory.join(name)).map_err(refused(name))?;
+                Ok((name, info.verified_instruction_count().unwrap_or(0)))
+            })
+            .collect()
+    }
+
+    /// Attaches the socket programs to the cgroup: leaves alone what already runs, replaces another build's in place.
+    ///
+    /// # Errors
+    /// [`BpfError::Cgroup`].
+    pub fn attach_sockets(&self) -> Result<(), BpfError> {
+        SocketHook::ALL.into_iter().try_for_each(|hook| self.attach_socket(hook))
+    }
+
+    /// Attaches one of them.
+    ///
+    /// # Errors
+    /// [`BpfError::Cgroup`].
+    pub fn attach_socket(&self, hook: SocketHook) -> Result<(), BpfError> {
+        let program = self.program(hook.program())?;
+        let pin = self.pins.link(hook.program(), None);
+        links::ensure_socket(&pin, program, hook, &self.cgroup).map_err(|source| BpfError::Cgroup {
+            operation: "attach",
+            program: hook.program(),
+            path: self.cgroup.clone(),
+            source,
+        })
+    }
+
+    /// The socket programs that do not run at the cgroup as they should.
+    ///
+    /// # Errors
+    /// [`BpfError::Cgroup`].
+    pub fn missing_sockets(&self) -> Result<Vec<SocketHook>, BpfError> {
+        let failed = |program| {
+            move |source| BpfError::Cgroup { operation: "look up", program, path: self.cgroup.clone(), source }
+        };
+        let mut missing = Vec::new();
+        for hook in SocketHook::ALL {
+            let name = hook.program();
+            let cgroup = links::cgroup_id(&self.cgroup).map_err(failed(name))?;
+            let state = links::state(&self.pins.link(name, None), self.program(name)?, cgroup).map_err(failed(name))?;
+            if state != LinkState::Current {
+                missing.push(hook);
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Attaches both packet programs to the device `ifindex`, before any other program there; leaves alone what
+    /// already runs, replaces another build's in place. `ifname` is for the messages (and for clsact).
+    ///
+    /// # Errors
+    /// [`BpfError::Device`]; call again, it continues where it stopped.
+    pub fn attach(&self, ifindex: u32, ifname: &str) -> Result<(), BpfError> {
+        for hook in DeviceHook::ALL {
+            let name = hook.program();
+            let program = self.program(name)?;
+            let pin = self.pins.link(name, Some(ifindex));
+            let attached = if self.tcx {
+                links::ensure_device(&pin, program, hook, ifindex)
+            } else {
+                clsact::ensure_device(&pin, &self.directory.join(name), program, hook, ifindex, ifname)
+            };
+            attached.map_err(|source| BpfError::Device {
+                operation: "attach",
+                program: name,
+                ifname: ifname.to_owned(),
+                ifindex,
+                source,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Removes the programs from the device, if it is still there, and their pins.
+    ///
+    /// # Errors
+    /// [`BpfError::PinDirectory`] or [`BpfError::Device`].
+    pub fn detach(&self, ifindex: u32, ifname: &str) -> Result<(), BpfError> {
+        detach(&self.pins, ifindex, ifname, self.tcx)
+    }
+
+    /// Every device that has link pins, and how it stands.
+    ///
+    /// # Errors
+    /// [`BpfError::Device`] when the kernel does not tell.
+    pub fn attached(&self) -> Result<BTreeMap<u32, Attached>, BpfError> {
+        devices(&self.pins)?.into_iter().map(|ifindex| Ok((ifindex, self.device(ifindex)?))).collect()
+    }
+
+    fn device(&self, ifindex: u32) -> Result<Attached, BpfError> {
+        let mut whole = true;
+        for hook in DeviceHook::ALL {
+            let name = hook.program();
+            let program = self.program(name)?;
+            let pin = self.pins.link(name, Some(ifindex));
+            let state = if self.tcx {
+                links::state(&pin, program, u64::from(ifindex))
+            } else {
+                clsact::state(&pin, program, hook, ifindex)
+            };
+            let state = state.map_err(|source| BpfError::Device {
+                operation: "look up",
+                program: name,
+                ifname: String::from("?"),
+                ifindex,
+                source,
+            })?;
+            match state {
+                LinkState::Current => {}
+                LinkState::Outdated | LinkState::Absent => whole = false,
+                LinkState::Gone => return Ok(Attached::Gone),
+            }
+        }
+        Ok(if whole { Attached::Current } else { Attached::Partly })
+    }
+
+    /// Detaches everything that is pinned below `pins`, whichever build left it, and removes the pins: `uninstall`.
+    /// Goes on after a failure.
+    ///
+    /// # Errors
+    /// Every failure.
+    pub fn remove_all(pins: &Pins) -> Result<(), Vec<BpfError>> {
+        let mut failures = Vec::new();
+        for ifindex in devices(pins).unwrap_or_default() {
+            let tcx = has_tcx();
+            failures.extend(detach(pins, ifindex, &clsact::name_of(ifindex).unwrap_or_default(), tcx).err());
+        }
+        // Link pins go first: with them the programs stop, while the maps that they read are still there.
+        for path in [pins.links(), pins.programs(), pins.base().to_owned()] {
+            failures.extend(pins::remove_dir(&path).err());
+        }
+        // The directory itself may be the mount point of the bpffs, or hold another version's pins: then it stays.
+        let _left = std::fs::remove_dir(pins.root());
+        if failures.is_empty() { Ok(()) } else { Err(failures) }
+    }
+
+    fn program(&self, name: &'static str) -> Result<&Program, BpfError> {
+        self.loaded.get(name).ok_or(BpfError::Missing { what: "program", name })
+    }
+}
+
+fn detach(pins: &Pins, ifindex: u32, ifname: &str, tcx: bool) -> Result<(), BpfError> {
+    for hook in DeviceHook::ALL {
+        if !tcx {
+            clsact::detach(hook, ifindex).map_err(|source| BpfError::Device {
+                operation: "detach",
+                program: hook.program(),
+                ifname: ifname.to_owned(),
+                ifindex,
+                source,
+            })?;
+        }
+        pins::unpin(&pins.link(hook.program(), Some(ifindex)))?;
+    }
+    Ok(())
+}
+
+/// Every program of the object, by name.
+fn names() -> impl Iterator<Item = &'static str> {
+    DeviceHook::ALL.into_iter().map(DeviceHook::program).chain(SocketHook::ALL.into_iter().map(SocketHook::program))
+}
+
+/// Devices that have link pins.
+fn devices(pins: &Pins) -> Result<BTreeSet<u32>, BpfError> {
+    let names = pins::names(&pins.links())?;
+    Ok(names.iter().filter_map(|name| name.rsplit_once('-')?.1.parse().ok()).collect())
+}
+
+/// The maps that are missing or not as wanted. aya would take a pinned map of another size as it is.
+fn stale_maps(pins: &Pins, sizes: &MapSizes) -> Result<Vec<&'static str>, BpfError> {
+    let mut stale = Vec::new();
+    for wanted in maps::layout(sizes) {
+        let path = pins.map(wanted.name);
+        let found = match sys::obj_get(&path, true) {
+            Ok(fd) => Some(table::facts(wanted.name, fd.as_fd())?),
+            Err(source) if source.kind() == std::io::ErrorKind::NotFound => None,
+            Err(source) => return Err(BpfError::OpenPin { path, source }),
+        };
+        if !found.is_some_and(|found| wanted.fits(&found)) {
+            stale.push(wanted.name);
+        }
+    }
+    Ok(stale)
+}
+
+fn load(pins: &Pins, sizes: &MapSizes, directory: &Path) -> Result<(), BpfError> {
+    let mut loader = EbpfLoader::new();
+    for wanted in maps::layout(sizes) {
+        loader.map_pin_path(wanted.name, pins.map(wanted.name));
+        if let Some(entries) = wanted.max_entries {
+            loader.map_max_entries(wanted.name, entries);
+        }
+    }
+    let mut object = loader.load(OBJECT).map_err(|source| BpfError::Object { source: Box::new(source) })?;
+    pins::make_dir(directory)?;
+    names().try_for_each(|name| load_one(&mut object, name, &directory.join(name)))
+}
+
+fn load_one(object: &mut Ebpf, name: &'static str, pin: &Path) -> Result<(), BpfError> {
+    let program = object.program_mut(name).ok_or(BpfError::Missing { what: "program", name })?;
+    match program {
+        AyaProgram::SchedClassifier(program) => SchedClassifier::load(program),
+        AyaProgram::CgroupSockAddr(program) => CgroupSockAddr::load(program),
+        _ => return Err(BpfError::Missing { what: "tc or socket program", name }),
+    }
+    .map_err(refused(name))?;
+    let fd = program.fd().map_err(refused(name))?;
+    sys::obj_pin(fd.as_fd(), pin).map_err(|source| BpfError::PinDirectory {
+        operation: "pin a program at",
+        path: pin.to_owned(),
+        source,
+    })
+}
+
+fn refused(program: &'static str) -> impl FnOnce(ProgramError) -> BpfError {
+    move |source| BpfError::Load { program, source: Box::new(source) }
+}
+
+fn open(pin: &Path) -> Result<Program, BpfError> {
+    let failed = |source| BpfError::OpenPin { path: pin.to_owned(), source };
+    let fd = sys::obj_get(pin, true).map_err(failed)?;
+    let id = sys::program_id(fd.as_fd()).map_err(failed)?;
+    Ok(Program { fd, id })
+}
+
+/// Whether the kernel has tcx links. One that does not tell its version is taken for a new one: attaching says more.
+fn has_tcx() -> bool {
+    KernelVersion::current().map_or(true, |version| version >= KernelVersion::new(6, 6, 0))
+}
+
+/// FNV-1a: tells builds apart (it need not resist anybody: who can write pins is root).
+fn digest(object: &[u8]) -> String {
+    let hash = object
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    format!("{hash:016x}")
+}

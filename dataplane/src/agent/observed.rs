@@ -20,8 +20,12 @@ pub struct Observed {
     pub images: BTreeSet<String>,
     /// Host ends of veth pairs, by the container's address.
     pub veths: BTreeMap<Ipv4Addr, ObservedVeth>,
-    /// Devices that carry both programs.
+    /// Devices that carry both programs of this build.
     pub attached: BTreeSet<u32>,
+    /// Devices that are gone, but not their link pins.
+    pub gone: BTreeSet<u32>,
+    /// The socket programs of this build are at the cgroup.
+    pub sockets_attached: bool,
     /// The pinned maps.
     pub tables: TableSet,
     /// MTU that a container's veth gets: the uplink's.

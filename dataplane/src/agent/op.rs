@@ -1,5 +1,6 @@
 //! What the agent does, as data. [`std::fmt::Display`] is the line in the log and in a dry run.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -14,10 +15,14 @@ use crate::netlink::veth_name;
 pub enum Op {
     /// NODE.
     ConfigureNode(Box<NodeConfig>),
-    /// EGRESS.
-    PutEgress(EgressKey, EgressRule),
-    /// EGRESS.
-    DropEgress(EgressKey),
+    /// EGRESS, as a whole.
+    SetEgress(BTreeMap<EgressKey, EgressRule>),
+    /// DEVICES, NETNS, ENDPOINTS of a replica that is plumbed already.
+    Register(Arc<ReplicaAssignment>),
+    /// The socket programs, at the cgroup.
+    AttachSockets,
+    /// Link pins of a device that is gone.
+    Unpin(u32),
     /// NAMES.
     PutName(Box<NameKey>, Name),
     /// NAMES.
@@ -117,11 +122,15 @@ impl fmt::Display for Op {
                 let uplinks: Vec<_> = config.uplinks.iter().filter(|u| **u != 0).map(ToString::to_string).collect();
                 write!(f, "configure node {}: uplinks [{}], epoch {}", config.node, uplinks.join(", "), config.epoch)
             }
-            Self::PutEgress(key, rule) => {
-                let verb = if rule.action == action::ALLOW { "allow" } else { "deny" };
-                write!(f, "{verb} egress to {}", prefix(key))
+            Self::SetEgress(rules) => {
+                let allowed = rules.iter().filter(|(_, rule)| rule.action == action::ALLOW).map(|(key, _)| prefix(key));
+                let allowed: Vec<_> = allowed.collect();
+                let denied = rules.len() - allowed.len();
+                write!(f, "set egress: {} allowed, {denied} prefixes in them denied", allowed.join(" and "))
             }
-            Self::DropEgress(key) => write!(f, "remove the egress rule for {}", prefix(key)),
+            Self::Register(replica) => Step::Register(Arc::clone(replica)).describe(&replica.key, f),
+            Self::AttachSockets => write!(f, "attach the socket programs"),
+            Self::Unpin(ifindex) => write!(f, "unpin the programs of device {ifindex}: it is gone"),
             Self::PutName(key, name) => write!(
                 f,
                 "name {} in environment {} is {} and {}",

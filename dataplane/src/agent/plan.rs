@@ -25,7 +25,11 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Vec<Op> {
     let mut ops = Vec::new();
     let published = tables::publish(desired, observed);
     maps::node(desired, observed, &mut ops);
+    maps::registered(desired, observed, &mut ops);
     maps::published(desired, observed, &published, &mut ops);
+    if !observed.sockets_attached {
+        ops.push(Op::AttachSockets);
+    }
     for (key, replica) in &desired.replicas {
         replica::converge(key, replica, desired, observed, &mut ops);
     }

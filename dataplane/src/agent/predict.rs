@@ -7,7 +7,7 @@ use super::observed::{Health, Observed, Sandbox, SandboxState, Workload, Workloa
 use super::op::{Op, Step};
 use super::plan::{plan, veth_spec};
 use super::tables;
-use crate::model::ReplicaKey;
+use crate::model::{ReplicaAssignment, ReplicaKey};
 use crate::netlink::ObservedVeth;
 
 /// More rounds than any chain of dependencies is long; a plan that has not ended by then never will.
@@ -34,8 +34,10 @@ pub fn predict(desired: &Desired, observed: &mut Observed, op: &Op) {
     let tables = &mut observed.tables;
     match op {
         Op::ConfigureNode(config) => tables.node = **config,
-        Op::PutEgress(key, rule) => drop(tables.egress.insert(*key, *rule)),
-        Op::DropEgress(key) => drop(tables.egress.remove(key)),
+        Op::SetEgress(rules) => tables.egress.clone_from(rules),
+        Op::Register(replica) => register(desired, observed, replica),
+        Op::AttachSockets => observed.sockets_attached = true,
+        Op::Unpin(ifindex) => drop(observed.gone.remove(ifindex)),
         Op::PutName(key, name) => drop(tables.names.insert(**key, *name)),
         Op::DropName(key) => drop(tables.names.remove(key.as_ref())),
         Op::PutPtr(key, ptr) => drop(tables.ptrs.insert(*key, **ptr)),
@@ -85,12 +87,7 @@ fn predict_step(desired: &Desired, observed: &mut Observed, key: &ReplicaKey, st
             };
             observed.veths.insert(spec.address4, veth);
         }
-        Step::Register(replica) => {
-            let Some(registration) = tables::registration(replica, desired, observed) else { return };
-            observed.tables.devices.extend([registration.device]);
-            observed.tables.netns.extend([registration.netns]);
-            observed.tables.endpoints.extend(registration.endpoints);
-        }
+        Step::Register(replica) => register(desired, observed, replica),
         Step::Attach(replica) => {
             let ifindex = observed.veths.get(&replica.address4).map(|veth| veth.ifindex);
             observed.attached.extend(ifindex);
@@ -134,6 +131,13 @@ fn predict_step(desired: &Desired, observed: &mut Observed, key: &ReplicaKey, st
             observed.tables.endpoints.retain(|key: &Addr, _| !endpoints.contains(key));
         }
     }
+}
+
+fn register(desired: &Desired, observed: &mut Observed, replica: &ReplicaAssignment) {
+    let Some(registration) = tables::registration(replica, desired, observed) else { return };
+    observed.tables.devices.extend([registration.device]);
+    observed.tables.netns.extend([registration.netns]);
+    observed.tables.endpoints.extend(registration.endpoints);
 }
 
 /// A number that none of these is.

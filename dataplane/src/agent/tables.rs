@@ -96,17 +96,6 @@ impl Registration {
         }
     }
 
-    /// Whether the maps lead to the replica, be it with other networks or flags than wanted: what changes these must
-    /// not take it out of the backends meanwhile.
-    fn is_reachable_in(&self, tables: &TableSet) -> bool {
-        tables.devices.get(&self.device.0).is_some_and(|device| device.identity == self.device.1.identity)
-            && tables.netns.get(&self.netns.0).is_some_and(|netns| netns.identity == self.netns.1.identity)
-            && self.endpoints.iter().all(|(address, endpoint)| {
-                let now = tables.endpoints.get(address);
-                now.is_some_and(|now| now.identity == endpoint.identity && now.ifindex == endpoint.ifindex)
-            })
-    }
-
     /// Whether the maps hold exactly this.
     pub fn is_in(&self, tables: &TableSet) -> bool {
         tables.devices.get(&self.device.0) == Some(&self.device.1)
@@ -149,11 +138,11 @@ fn backends(service: &ServiceKey, desired: &Desired, observed: &Observed) -> Vec
     replicas.map(|r| BackendAddress { address4: r.address4, address6: r.address6, node: desired.node.id }).collect()
 }
 
-/// Whether a replica runs, in its own sandbox, and can be reached.
+/// Whether a replica runs in its own sandbox behind its own device. Its entries are no condition: they are written
+/// before any set is switched, and a change of networks must not take it out meanwhile.
 pub(super) fn serves(replica: &ReplicaAssignment, desired: &Desired, observed: &Observed) -> bool {
-    let runs = observed.workloads.get(&replica.key).is_some_and(super::observed::Workload::serves);
-    let registration = registration(replica, desired, observed);
-    runs && registration.is_some_and(|r| r.is_reachable_in(&observed.tables) && observed.attached.contains(&r.device.0))
+    observed.workloads.get(&replica.key).is_some_and(super::observed::Workload::serves)
+        && registration(replica, desired, observed).is_some()
 }
 
 /// The entries of a replica whose device and namespace exist.

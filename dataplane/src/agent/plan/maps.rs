@@ -1,6 +1,7 @@
 //! The node's maps, by difference.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use dataplane_ebpf::abi::{self, Addr};
 
@@ -23,11 +24,19 @@ pub(super) fn node(desired: &Desired, observed: &Observed, ops: &mut Vec<Op>) {
     if config != now.node {
         ops.push(Op::ConfigureNode(Box::new(config)));
     }
-    // Denials first: an allowing prefix must never be there without the exceptions inside it.
-    let mut wanted: Vec<_> = rules.iter().filter(|(key, rule)| now.egress.get(key) != Some(rule)).collect();
-    wanted.sort_by_key(|(_, rule)| std::cmp::Reverse(rule.action));
-    ops.extend(wanted.into_iter().map(|(key, rule)| Op::PutEgress(*key, *rule)));
-    ops.extend(now.egress.keys().filter(|key| !rules.contains_key(key)).map(|key| Op::DropEgress(*key)));
+    if egress_changes {
+        ops.push(Op::SetEgress(rules));
+    }
+}
+
+/// DEVICES, NETNS and ENDPOINTS of the replicas that are plumbed: before the programs that read them are attached.
+pub(super) fn registered(desired: &Desired, observed: &Observed, ops: &mut Vec<Op>) {
+    for replica in desired.replicas.values() {
+        let registration = tables::registration(replica, desired, observed);
+        if registration.is_some_and(|registration| !registration.is_in(&observed.tables)) {
+            ops.push(Op::Register(Arc::clone(replica)));
+        }
+    }
 }
 
 /// SERVICES, BACKENDS, NAMES, PTRS. Backends go before names, so that a removed service is refused at once.
@@ -70,6 +79,7 @@ fn switches(desired: &Desired, wanted: &TableSet, now: &TableSet) -> Vec<Op> {
 
 /// Containers, devices and entries that belong to no replica, neither one that should be nor one that is leaving.
 pub(super) fn strays(desired: &Desired, observed: &Observed, ops: &mut Vec<Op>) {
+    ops.extend(observed.gone.iter().map(|ifindex| Op::Unpin(*ifindex)));
     ops.extend(observed.strays.iter().map(|id| Op::RemoveStray(id.clone())));
     let mut owned = Owned::default();
     for key in observed.sandboxes.keys().chain(observed.workloads.keys()).chain(desired.replicas.keys()) {

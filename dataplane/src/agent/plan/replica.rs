@@ -8,7 +8,6 @@ use dataplane_ebpf::abi::Addr;
 use super::super::desired::{Desired, sandbox_digest, workload_digest};
 use super::super::observed::{Health, Observed, SandboxState, Workload, WorkloadState};
 use super::super::op::{Op, Step};
-use super::super::tables;
 use crate::model::spec::DependsOn;
 use crate::model::{ReplicaAssignment, ReplicaKey, ServiceKey};
 use crate::netlink::{VethSpec, veth_name};
@@ -51,7 +50,7 @@ pub(super) fn converge(
         steps.push(Step::Pull(Arc::clone(replica)));
     }
     let sandbox_is_fresh = sandbox(key, replica, desired, observed, &mut steps);
-    network(key, replica, desired, observed, sandbox_is_fresh, &mut steps);
+    network(key, replica, observed, sandbox_is_fresh, &mut steps);
     workload(key, replica, desired, observed, sandbox_is_fresh, &mut steps);
     ops.extend(steps.into_iter().map(|step| Op::Replica(key.clone(), step)));
 }
@@ -97,17 +96,15 @@ fn sandbox(
 fn network(
     key: &ReplicaKey,
     replica: &Arc<ReplicaAssignment>,
-    desired: &Desired,
     observed: &Observed,
     sandbox_is_fresh: bool,
     steps: &mut Vec<Step>,
 ) {
     let veth = observed.veths.get(&replica.address4).filter(|_| !sandbox_is_fresh);
-    if veth.is_none_or(|veth| veth.up && !veth.carrier) {
+    if veth.is_none_or(|veth| veth.mtu != observed.mtu || (veth.up && !veth.carrier)) {
         steps.push(Step::Plumb(Arc::clone(replica)));
     }
-    let registration = tables::registration(replica, desired, observed).filter(|_| veth.is_some());
-    if registration.is_none_or(|registration| !registration.is_in(&observed.tables)) {
+    if veth.is_none() {
         steps.push(Step::Register(Arc::clone(replica)));
     }
     if veth.is_none_or(|veth| !observed.attached.contains(&veth.ifindex)) {

@@ -135,10 +135,24 @@ fn a_replica_is_closed_before_it_is_open_and_serves_only_when_it_runs() {
 }
 
 #[test]
-fn denied_ranges_are_written_before_the_internet_is_allowed() {
-    let lines = lines(&plan(&nothing(), &Observed::default()));
-    assert!(position(&lines, "deny egress to 10.0.0.0/8") < position(&lines, "allow egress to 0.0.0.0/0"));
-    assert!(lines.contains(&"deny egress to 169.254.0.0/16".to_owned()));
+fn the_maps_are_filled_before_programs_read_them() {
+    let desired = shop(&[("api", 1, &[])]);
+    let mut observed = settled(&desired);
+    observed.tables = Default::default();
+    observed.sockets_attached = false;
+    observed.attached.clear();
+    let lines = lines(&plan(&desired, &observed));
+    let order = [
+        "configure node",
+        "set egress: ::/0 and 0.0.0.0/0 allowed",
+        "register shop/production/api.1",
+        "switch shop/production/api to 10.208.0.17",
+        "name api",
+        "attach the socket programs",
+        "attach the programs to skep0ad00011",
+    ];
+    let positions: Vec<_> = order.iter().map(|start| position(&lines, start)).collect();
+    assert!(positions.is_sorted(), "{lines:#?}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use super::tables::TableSet;
+use crate::docker::Health;
 use crate::model::ReplicaKey;
 use crate::netlink::ObservedVeth;
 
@@ -109,19 +110,6 @@ pub enum WorkloadState {
     },
     /// A person paused it.
     Paused,
-}
-
-/// What the image's own health check says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Health {
-    /// There is no check.
-    Unchecked,
-    /// Not known yet.
-    Starting,
-    /// Well.
-    Healthy,
-    /// Not well.
-    Unhealthy,
 }
 
 impl Workload {

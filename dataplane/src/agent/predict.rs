@@ -3,10 +3,11 @@
 use dataplane_ebpf::abi::Addr;
 
 use super::desired::{Desired, sandbox_digest, workload_digest};
-use super::observed::{Health, Observed, Sandbox, SandboxState, Workload, WorkloadState};
+use super::observed::{Observed, Sandbox, SandboxState, Workload, WorkloadState};
 use super::op::{Op, Step};
 use super::plan::{plan, veth_spec};
 use super::tables;
+use crate::docker::Health;
 use crate::model::{ReplicaAssignment, ReplicaKey};
 use crate::netlink::ObservedVeth;
 

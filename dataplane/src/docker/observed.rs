@@ -18,6 +18,19 @@ pub enum ContainerState {
     Dead,
 }
 
+/// What the container's own health check says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// It has none.
+    Unchecked,
+    /// Not known yet.
+    Starting,
+    /// Well.
+    Healthy,
+    /// Not well.
+    Unhealthy,
+}
+
 /// A container of ours as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObservedContainer {
@@ -37,6 +50,8 @@ pub struct ObservedContainer {
     pub config: String,
     /// Where it stands.
     pub state: ContainerState,
+    /// What its health check says.
+    pub health: Health,
     /// Of its main process; `None` when it has none.
     pub pid: Option<u32>,
     /// Of its last process, when that ended.

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use dataplane_ebpf::abi::Addr;
 
 use super::super::desired::{Desired, sandbox_digest, workload_digest};
-use super::super::observed::{Health, Observed, SandboxState, Workload, WorkloadState};
+use super::super::observed::{Observed, SandboxState, Workload, WorkloadState};
 use super::super::op::{Op, Step};
+use crate::docker::Health;
 use crate::model::spec::DependsOn;
 use crate::model::{ReplicaAssignment, ReplicaKey, ServiceKey};
 use crate::netlink::{VethSpec, veth_name};

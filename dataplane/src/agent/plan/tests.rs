@@ -5,11 +5,12 @@ use clap::Parser;
 use proptest::prelude::*;
 
 use super::super::desired::Node;
-use super::super::observed::{Health, SandboxState, WorkloadState};
+use super::super::observed::{SandboxState, WorkloadState};
 use super::super::op::Step;
 use super::super::predict::{predict, simulate};
 use super::*;
 use crate::config::Args;
+use crate::docker::Health;
 use crate::model::spec::{DependsOn, ServiceType};
 use crate::model::{
     EnvironmentAssignment, EnvironmentKey, ReplicaAssignment, ReplicaKey, ServiceAssignment, ServiceKey,

@@ -3,8 +3,11 @@
 //! One file per attach point, all maps in `maps.rs`. Built for the bpf target by `dataplane/build.rs`.
 #![no_std]
 #![no_main]
+// For the one empty `asm!` in `kernel.rs`.
+#![feature(asm_experimental_arch)]
 
 mod from_container;
+mod kernel;
 mod maps;
 mod to_container;
 

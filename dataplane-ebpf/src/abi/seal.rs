@@ -17,44 +17,56 @@ unsafe impl Pod for super::Addr {}
 /// while it is replaced may be a mix of two values or another key's altogether. A reader that
 /// finds a bad seal reads again ([`settle`]); so no stale or torn entry can ever mean another tenant.
 pub trait Sealed: Pod + PartialEq {
+    /// How many octets the seal covers, from the first on: all but itself and what a program changes in place.
+    const COVERED: usize;
+
     /// The seal as stored.
     fn seal(&self) -> u64;
-    /// A copy with that seal, and with whatever a program changes in place (and the seal does not cover) zeroed.
+    /// A copy with that seal.
     fn with_seal(self, seal: u64) -> Self;
 
     /// A copy sealed for `key`, ready to be written to the map.
+    #[inline(always)]
     fn sealed<K: Pod>(self, key: &K) -> Self {
-        let bare = self.with_seal(0);
-        self.with_seal(checksum(key, &bare))
+        self.with_seal(checksum(key, &self))
     }
 
     /// Whether this value was written, whole, for `key`.
     #[inline(always)]
     fn is_sealed_for<K: Pod>(&self, key: &K) -> bool {
-        checksum(key, &self.with_seal(0)) == self.seal()
+        checksum(key, self) == self.seal()
     }
 }
 
 /// Multiplier of the FxHash family: one multiplication per word, enough to tell a mix of two entries from either.
-const K: u64 = 0x517c_c1b7_2722_0a95;
+const MULTIPLIER: u64 = 0x517c_c1b7_2722_0a95;
 /// Start value: an all-zero value is not validly sealed.
 const START: u64 = 0x736b_6570_2d61_6269;
 
 #[inline(always)]
-fn checksum<K2: Pod, V: Pod>(key: &K2, value: &V) -> u64 {
-    fold(value, fold(key, START))
+fn checksum<K: Pod, V: Sealed>(key: &K, value: &V) -> u64 {
+    fold(value, V::COVERED, fold(key, size_of::<K>(), START))
 }
 
+/// Folds the first `octets` of `item` into `h`, eight at a time where the alignment allows.
 #[inline(always)]
-fn fold<T: Pod>(item: &T, mut h: u64) -> u64 {
-    let words = size_of::<T>() / 4;
-    let base = core::ptr::from_ref(item).cast::<u32>();
+fn fold<T: Pod>(item: &T, octets: usize, mut h: u64) -> u64 {
+    let base = core::ptr::from_ref(item);
     let mut i = 0;
-    while i < words {
-        // SAFETY: `Pod` promises alignment of at least 4 and a size that is a multiple of 4, with no uninitialised padding.
-        let word = unsafe { *base.add(i) };
-        h = (h.rotate_left(5) ^ word as u64).wrapping_mul(K);
-        i += 1;
+    if align_of::<T>() >= 8 {
+        while i < octets / 8 {
+            // SAFETY: aligned to 8, and within the item: `octets` is at most its size; `Pod` has no uninitialised padding.
+            let word = unsafe { *base.cast::<u64>().add(i) };
+            h = (h.rotate_left(5) ^ word).wrapping_mul(MULTIPLIER);
+            i += 1;
+        }
+    } else {
+        while i < octets / 4 {
+            // SAFETY: as above; `Pod` promises alignment of at least 4.
+            let word = unsafe { *base.cast::<u32>().add(i) };
+            h = (h.rotate_left(5) ^ word as u64).wrapping_mul(MULTIPLIER);
+            i += 1;
+        }
     }
     h
 }
@@ -67,13 +79,15 @@ const ATTEMPTS: u32 = 4;
 /// # Errors
 /// [`super::Reason::TornRead`] after [`ATTEMPTS`] bad seals.
 #[inline(always)]
-pub fn settle<K2: Pod, V: Sealed>(key: &K2, read: impl Fn(&K2) -> Option<V>) -> Result<Option<V>, super::Reason> {
-    let mut attempt = 0;
-    while attempt < ATTEMPTS {
+pub fn settle<K: Pod, V: Sealed>(key: &K, read: impl Fn(&K) -> Option<V>) -> Result<Option<V>, super::Reason> {
+    // Opaque, so that the compiler leaves the loop a loop: unrolled, the second to fourth reads, which practically
+    // never happen, would fill the instruction cache.
+    let mut left = core::hint::black_box(ATTEMPTS);
+    while left > 0 {
         match read(key) {
             None => return Ok(None),
             Some(value) if value.is_sealed_for(key) => return Ok(Some(value)),
-            Some(_) => attempt += 1,
+            Some(_) => left -= 1,
         }
     }
     Err(super::Reason::TornRead)

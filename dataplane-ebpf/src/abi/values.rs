@@ -311,8 +311,12 @@ pod! {
 }
 
 macro_rules! sealed {
-    ($($type:ty $({ $volatile:ident })?),* $(,)?) => {$(
+    ($($type:ty: $end:ident),* $(,)?) => {$(
+        // The seal's arithmetic goes by whole words of 8.
+        const _: () = assert!(align_of::<$type>() == 8 && <$type as Sealed>::COVERED % 8 == 0);
         impl Sealed for $type {
+            const COVERED: usize = core::mem::offset_of!($type, $end);
+
             #[inline(always)]
             fn seal(&self) -> u64 {
                 self.seal
@@ -320,9 +324,20 @@ macro_rules! sealed {
 
             #[inline(always)]
             fn with_seal(self, seal: u64) -> Self {
-                Self { seal, $($volatile: 0,)? ..self }
+                Self { seal, ..self }
             }
         }
     )*};
 }
-sealed!(Device, Netns, Endpoint, Service, Backend, Name, Ptr, Grant, Flow { last_seen });
+// The field named is the first that the seal does not cover.
+sealed! {
+    Device: seal,
+    Netns: seal,
+    Endpoint: seal,
+    Service: seal,
+    Backend: seal,
+    Name: seal,
+    Ptr: seal,
+    Grant: seal,
+    Flow: last_seen,
+}

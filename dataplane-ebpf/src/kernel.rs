@@ -1,0 +1,94 @@
+//! The look-ups of a decision, over the maps.
+
+use aya_ebpf::btf_maps::{HashMap, lpm_trie::Key};
+use dataplane_ebpf::{
+    abi::{
+        Addr, Backend, BackendKey, Device, EgressRule, Endpoint, Flow, FlowKey, Grant, GrantKey, Name, NameKey, Netns,
+        NodeConfig, Ptr, PtrKey, Service, ServiceKey,
+    },
+    tables::Tables,
+};
+
+use crate::maps;
+
+/// The maps, as [`Tables`] wants them.
+pub(crate) struct Kernel;
+
+/// Octets of an address count in full when its rule is looked up.
+const WHOLE_ADDRESS: u32 = 128;
+
+/// Copies a value out of its map, once: without the barrier the compiler might check the seal on one read and
+/// use another.
+#[inline(always)]
+fn copied<V: Copy>(element: Option<&V>) -> Option<V> {
+    let copy = element.copied();
+    // `compiler_fence` does not do: LLVM has no such instruction for BPF.
+    // SAFETY: no instruction at all; not being `nomem`, it keeps memory reads on their side of it.
+    unsafe { core::arch::asm!("") };
+    copy
+}
+
+#[inline(always)]
+fn copy<K, V: Copy, const N: usize, const F: usize>(map: &HashMap<K, V, N, F>, key: &K) -> Option<V> {
+    // SAFETY: the element may be recycled while it is copied; every value is sealed, and `Tables` settles the copy.
+    copied(unsafe { map.get(key) })
+}
+
+impl Tables for Kernel {
+    /// The array always has its element; one that was never written has no mark.
+    #[inline(always)]
+    fn node(&self) -> Option<&NodeConfig> {
+        maps::NODE.get(0).filter(|node| node.mark_mask != 0)
+    }
+
+    #[inline(always)]
+    fn raw_device(&self, ifindex: &u32) -> Option<Device> {
+        copy(&maps::DEVICES, ifindex)
+    }
+
+    #[inline(always)]
+    fn raw_netns(&self, cookie: &u64) -> Option<Netns> {
+        copy(&maps::NETNS, cookie)
+    }
+
+    #[inline(always)]
+    fn raw_endpoint(&self, addr: &Addr) -> Option<Endpoint> {
+        copy(&maps::ENDPOINTS, addr)
+    }
+
+    #[inline(always)]
+    fn raw_service(&self, key: &ServiceKey) -> Option<Service> {
+        copy(&maps::SERVICES, key)
+    }
+
+    #[inline(always)]
+    fn raw_backend(&self, key: &BackendKey) -> Option<Backend> {
+        copy(&maps::BACKENDS, key)
+    }
+
+    #[inline(always)]
+    fn raw_name(&self, key: &NameKey) -> Option<Name> {
+        copy(&maps::NAMES, key)
+    }
+
+    #[inline(always)]
+    fn raw_ptr(&self, key: &PtrKey) -> Option<Ptr> {
+        copy(&maps::PTRS, key)
+    }
+
+    #[inline(always)]
+    fn raw_grant(&self, key: &GrantKey) -> Option<Grant> {
+        copy(&maps::GRANTS, key)
+    }
+
+    #[inline(always)]
+    fn raw_flow(&self, key: &FlowKey) -> Option<Flow> {
+        // SAFETY: as for `copy`.
+        copied(unsafe { maps::FLOWS.get(key) })
+    }
+
+    #[inline(always)]
+    fn egress(&self, addr: &Addr) -> Option<EgressRule> {
+        maps::EGRESS.get(&Key::new(WHOLE_ADDRESS, *addr)).copied()
+    }
+}

@@ -4,46 +4,222 @@
 //! transaction. Steps are taken until there is none left, so a crash between any two of them costs
 //! nothing. [`run`] does that whenever something changes.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures_util::StreamExt;
+use serde::Serialize;
+use tokio::time::{Instant, sleep, timeout_at};
+use tracing::{info, warn};
 
 use crate::model::{EnvironmentKey, EnvironmentSpec, NodeRecord, Pools};
-use crate::store::{Store, StoreError};
+use crate::store::schema::{self, Key, Subject, Versioned};
+use crate::store::{Entry, Event, Leadership, Outcome, Store, StoreError, Txn, WatchStream, Write};
 
+mod allocate;
 mod error;
+mod reconcile;
 mod state;
 
+#[cfg(test)]
+mod tests;
+
 pub use error::ControllerError;
+pub use reconcile::reconcile;
 pub use state::State;
 
+/// The election that one controller wins.
+const ELECTION: &str = "controller";
+/// Everything is read again this often, should an event ever be missed. Rested addresses are found then, too.
+const RESYNC: Duration = Duration::from_secs(60);
+/// Pause after a failure of the store.
+const RETRY: Duration = Duration::from_secs(1);
+
 /// Assigns what the store's intents ask for, for as long as it is polled. Dropping it is safe at any time.
-///
-/// # Errors
-/// [`ControllerError`] when the store fails for good.
-pub async fn run(store: &dyn Store, pools: &Pools, candidate: &str) -> Result<Infallible, ControllerError> {
-    let _ = (store, pools, candidate);
-    unimplemented!()
+pub async fn run(store: &dyn Store, pools: &Pools, candidate: &str) -> Infallible {
+    loop {
+        if let Err(error) = lead(store, pools, candidate).await {
+            warn!(%error, "The controller stopped; it starts again at once.");
+            sleep(RETRY).await;
+        }
+    }
+}
+
+/// From winning the campaign to the first error or lost office.
+async fn lead(store: &dyn Store, pools: &Pools, candidate: &str) -> Result<(), StoreError> {
+    let leadership = store.campaign(ELECTION, candidate).await?;
+    while leads(store, &leadership).await? {
+        let state = State::load(store).await?;
+        let watch = store.watch("/", state.revision).await?;
+        let dirty = state.keys();
+        let mut controller = Controller { store, pools, leadership: &leadership, state, watch, dirty };
+        match controller.until(Instant::now() + RESYNC).await {
+            Ok(()) | Err(StoreError::Compacted { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+async fn leads(store: &dyn Store, leadership: &Leadership) -> Result<bool, StoreError> {
+    Ok(store.get(&leadership.key).await?.is_some_and(|entry| entry.revision == leadership.revision))
+}
+
+struct Controller<'a> {
+    store: &'a dyn Store,
+    pools: &'a Pools,
+    leadership: &'a Leadership,
+    state: State,
+    watch: WatchStream,
+    /// Environments to look at.
+    dirty: BTreeSet<EnvironmentKey>,
+}
+
+impl Controller<'_> {
+    /// Works until it is time to read everything again, or the view turned out to be stale.
+    async fn until(&mut self, resync: Instant) -> Result<(), StoreError> {
+        loop {
+            while let Some(key) = self.dirty.pop_first() {
+                if !self.settle(&key).await? {
+                    return Ok(());
+                }
+            }
+            match timeout_at(resync, self.event()).await {
+                Ok(seen) => seen?,
+                Err(_) => return Ok(()),
+            }
+        }
+    }
+
+    /// Takes every step there is for an environment; false after a conflict.
+    async fn settle(&mut self, key: &EnvironmentKey) -> Result<bool, StoreError> {
+        loop {
+            let mut txn = reconcile(&self.state, self.pools, key, now())?;
+            if txn.then.is_empty() {
+                return Ok(true);
+            }
+            txn.compare.push(self.leadership.compare());
+            let writes = txn.then.len();
+            let Outcome::Committed(revision) = self.store.txn(txn).await? else { return Ok(false) };
+            info!(environment = %key, writes, "Assigned.");
+            // The state changes by the watch alone: one way in, always in the store's order.
+            while self.state.revision < revision {
+                self.event().await?;
+            }
+        }
+    }
+
+    async fn event(&mut self) -> Result<(), StoreError> {
+        let Some(events) = self.watch.next().await else {
+            return Err(StoreError::Compacted { after: self.state.revision, kept: self.state.revision });
+        };
+        for event in events? {
+            self.state.apply(&event)?;
+            match Subject::of(event.key()) {
+                Some(Subject::Intent(key)) => drop(self.dirty.insert(key)),
+                Some(Subject::Replica(_, key)) => drop(self.dirty.insert(key.service.environment)),
+                // How a replica fares changes nothing here; that a node has it no longer does.
+                Some(Subject::Status(_, key)) if matches!(event, Event::Delete { .. }) => {
+                    self.dirty.insert(key.service.environment);
+                }
+                Some(Subject::Environment(key)) => drop(self.dirty.insert(key)),
+                Some(Subject::Service(key)) => drop(self.dirty.insert(key.environment)),
+                // These may be what another environment waits for.
+                Some(Subject::Node(_) | Subject::Vips | Subject::Addresses(_)) => {
+                    self.dirty.extend(self.state.conditions.keys().cloned());
+                }
+                Some(Subject::Status(..) | Subject::Condition(_) | Subject::Ids | Subject::Prefixes) | None => {}
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What the assignments would be if `key` were asked to be `spec` ([`None`]: to be gone). Nothing is written.
 ///
 /// # Errors
-/// [`ControllerError`] when the store can't be read, or the intent can't be assigned.
+/// [`ControllerError::Store`] when the store can't be read, [`ControllerError::Condition`] when the intent
+/// can't be assigned as things are.
 pub async fn preview(
     store: &dyn Store,
     pools: &Pools,
     key: &EnvironmentKey,
     spec: Option<EnvironmentSpec>,
 ) -> Result<State, ControllerError> {
-    let _ = (store, pools, key, spec);
-    unimplemented!()
+    let mut state = State::load(store).await?;
+    match spec {
+        Some(value) => {
+            let revision = state.revision;
+            state.intents.insert(key.clone(), Versioned { value, revision });
+        }
+        None => drop(state.intents.remove(key)),
+    }
+    loop {
+        let txn = reconcile(&state, pools, key, now())?;
+        if txn.then.is_empty() {
+            break;
+        }
+        for write in txn.then {
+            state.apply(&imagined(write, state.revision))?;
+        }
+    }
+    match state.conditions.remove(key) {
+        Some(condition) => Err(ControllerError::Condition(condition.value)),
+        None => Ok(state),
+    }
+}
+
+/// The event that a write would bring.
+fn imagined(write: Write, revision: u64) -> Event {
+    match write {
+        Write::Put { key, value, lease } => Event::Put(Entry { key, value, revision, lease }),
+        Write::Delete(key) => Event::Delete { key, revision },
+    }
 }
 
 /// Returns this node's record, made if it has none.
 ///
 /// # Errors
-/// [`ControllerError`] when the pools have no prefix left, or the store can't be written.
+/// [`ControllerError::Condition`] when the pools have no prefix left, [`ControllerError::Store`] when the
+/// store can't be read or written.
 pub async fn register(store: &dyn Store, pools: &Pools, name: &str) -> Result<NodeRecord, ControllerError> {
-    let _ = (store, pools, name);
-    let _: Option<StoreError> = None;
-    unimplemented!()
+    loop {
+        let state = State::load(store).await?;
+        if let Some(record) = state.nodes.get(name) {
+            return Ok(record.value.clone());
+        }
+        let mut allocator = allocate::Allocator::new(&state, pools, now());
+        let record = allocator.node(name).map_err(ControllerError::Condition)?;
+        let mut txn = Txn::default();
+        set(&mut txn, &schema::node(name), None, Some(&record))?;
+        allocator.finish(&mut txn)?;
+        if let Outcome::Committed(_) = store.txn(txn).await? {
+            info!(node = name, id = record.id, prefixes4 = ?record.prefixes4, prefix6 = %record.prefix6, "Registered.");
+            return Ok(record);
+        }
+    }
+}
+
+/// Adds a change to a transaction, with the compare that protects it; nothing if there is no change.
+fn set<T: PartialEq + Serialize>(
+    txn: &mut Txn,
+    key: &Key<T>,
+    before: Option<&Versioned<T>>,
+    after: Option<&T>,
+) -> Result<(), StoreError> {
+    if before.map(|before| &before.value) == after {
+        return Ok(());
+    }
+    let changed = std::mem::take(txn).when(key, before.map(|before| before.revision));
+    *txn = match after {
+        Some(value) => changed.put(key, value)?,
+        None => changed.delete(key),
+    };
+    Ok(())
+}
+
+/// Seconds since the epoch.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
 }

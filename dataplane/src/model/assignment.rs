@@ -34,6 +34,10 @@ pub struct EnvironmentAssignment {
     pub id: u32,
     /// Bit number (0 to 63) of each network; a bit is kept while the network exists.
     pub networks: BTreeMap<String, u8>,
+    /// Bits of networks that are gone, with the time (seconds since the epoch): they rest as addresses do,
+    /// or a node that is behind would let the old network's services into the new one.
+    #[serde(default)]
+    pub resting: BTreeMap<u8, u64>,
 }
 
 /// A service's ids and addresses; they stay while the service exists.

@@ -121,6 +121,11 @@ pub enum RestartPolicy {
 }
 
 impl ServiceSpec {
+    /// Whether running replicas need no change to be this: only their number may differ.
+    pub fn same_deployment(&self, other: &Self) -> bool {
+        *self == Self { replicas: self.replicas, ..other.clone() }
+    }
+
     /// Whether one of its networks leads out.
     pub fn has_egress(&self, networks: &BTreeMap<String, NetworkSpec>) -> bool {
         self.networks.keys().any(|name| networks.get(name).is_some_and(|n| !n.internal))

@@ -171,6 +171,66 @@ pub fn statuses() -> Prefix<ReplicaStatus> {
     Prefix::new("/status/".into())
 }
 
+/// What a key is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    /// [`intent`].
+    Intent(EnvironmentKey),
+    /// [`node`].
+    Node(String),
+    /// [`environment`].
+    Environment(EnvironmentKey),
+    /// [`service`].
+    Service(ServiceKey),
+    /// [`replica`], with its node.
+    Replica(String, ReplicaKey),
+    /// [`ids`].
+    Ids,
+    /// [`prefixes`].
+    Prefixes,
+    /// [`vips`].
+    Vips,
+    /// [`addresses`] of a node.
+    Addresses(String),
+    /// [`condition`].
+    Condition(EnvironmentKey),
+    /// [`status`], with its node.
+    Status(String, ReplicaKey),
+}
+
+impl Subject {
+    /// Reads a key; [`None`] when no function above makes such a one.
+    pub fn of(key: &str) -> Option<Self> {
+        let parts: Vec<&str> = key.strip_prefix('/')?.split('/').collect();
+        Some(match *parts.as_slice() {
+            ["intent", p, e] => Self::Intent(environment_key(p, e)),
+            ["nodes", node] => Self::Node(node.into()),
+            ["assignments", "environments", p, e] => Self::Environment(environment_key(p, e)),
+            ["assignments", "services", p, e, s] => Self::Service(service_key(p, e, s)),
+            ["assignments", "replicas", node, p, e, s, n] => Self::Replica(node.into(), replica_key(p, e, s, n)?),
+            ["allocations", "ids"] => Self::Ids,
+            ["allocations", "prefixes"] => Self::Prefixes,
+            ["allocations", "vips"] => Self::Vips,
+            ["allocations", "addresses", node] => Self::Addresses(node.into()),
+            ["conditions", p, e] => Self::Condition(environment_key(p, e)),
+            ["status", node, p, e, s, n] => Self::Status(node.into(), replica_key(p, e, s, n)?),
+            _ => return None,
+        })
+    }
+}
+
+fn environment_key(project: &str, environment: &str) -> EnvironmentKey {
+    EnvironmentKey { project: project.into(), environment: environment.into() }
+}
+
+fn service_key(project: &str, environment: &str, service: &str) -> ServiceKey {
+    ServiceKey { environment: environment_key(project, environment), service: service.into() }
+}
+
+fn replica_key(project: &str, environment: &str, service: &str, replica: &str) -> Option<ReplicaKey> {
+    Some(ReplicaKey { service: service_key(project, environment, service), replica: replica.parse().ok()? })
+}
+
 fn replica_path(key: &ReplicaKey) -> String {
     let ServiceKey { environment: EnvironmentKey { project, environment }, service } = &key.service;
     format!("{project}/{environment}/{service}/{}", key.replica)
@@ -245,5 +305,35 @@ impl Write {
     pub fn json<T: Serialize>(key: &Key<T>, value: &T, lease: Option<LeaseId>) -> Result<Self, StoreError> {
         let value = serde_json::to_vec(value).map_err(|source| StoreError::Value { key: key.0.clone(), source })?;
         Ok(Self::Put { key: key.0.clone(), value, lease })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_can_be_read_back() {
+        let e = environment_key("shop", "production");
+        let s = service_key("shop", "production", "api");
+        let r = replica_key("shop", "production", "api", "12").unwrap();
+        let pairs = [
+            (intent(&e).0, Subject::Intent(e.clone())),
+            (node("n1").0, Subject::Node("n1".into())),
+            (environment(&e).0, Subject::Environment(e.clone())),
+            (service(&s).0, Subject::Service(s)),
+            (replica("n1", &r).0, Subject::Replica("n1".into(), r.clone())),
+            (ids().0, Subject::Ids),
+            (prefixes().0, Subject::Prefixes),
+            (vips().0, Subject::Vips),
+            (addresses("n1").0, Subject::Addresses("n1".into())),
+            (condition(&e).0, Subject::Condition(e)),
+            (status("n1", &r).0, Subject::Status("n1".into(), r)),
+        ];
+        for (key, subject) in pairs {
+            assert_eq!(Subject::of(&key), Some(subject), "{key}");
+        }
+        assert_eq!(Subject::of("/elections/controller"), None);
+        assert_eq!(Subject::of("/status/n1/shop/production/api/x"), None);
     }
 }

@@ -1,0 +1,474 @@
+//! A world of one store and its nodes, driven by arbitrary steps; and the loop on a real store.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::allocation::REST_SECONDS;
+use crate::model::spec::{NetworkAttachment, NetworkSpec, RestartPolicy, ServiceType};
+use crate::model::{ReplicaKey, ReplicaState, ReplicaStatus, ServiceKey, ServiceSpec};
+use crate::store::{Embedded, Revision};
+
+fn pools() -> Pools {
+    Pools {
+        container4: "10.208.0.0/12".parse().unwrap(),
+        container6: "fd53:6b65:7000::/48".parse().unwrap(),
+        vip4: "10.224.0.0/16".parse().unwrap(),
+        vip6: "fd53:6b65:7001::/64".parse().unwrap(),
+    }
+}
+
+/// Few enough addresses that they run out.
+fn tight_pools() -> Pools {
+    Pools { container4: "10.208.0.0/23".parse().unwrap(), vip4: "10.224.0.0/29".parse().unwrap(), ..pools() }
+}
+
+fn environment(name: &str) -> EnvironmentKey {
+    EnvironmentKey { project: "shop".into(), environment: name.into() }
+}
+
+fn service(image: &str, replicas: u32, networks: &[&str]) -> ServiceSpec {
+    ServiceSpec {
+        kind: ServiceType::Service,
+        image: image.into(),
+        command: None,
+        entrypoint: None,
+        environment: BTreeMap::new(),
+        depends_on: BTreeMap::new(),
+        networks: networks.iter().map(|name| (name.to_string(), NetworkAttachment::default())).collect(),
+        volumes: Vec::new(),
+        restart: RestartPolicy::default(),
+        replicas,
+        labels: BTreeMap::new(),
+        working_dir: None,
+        user: None,
+    }
+}
+
+fn spec(key: &EnvironmentKey, services: &[(&str, ServiceSpec)]) -> EnvironmentSpec {
+    let services: BTreeMap<String, ServiceSpec> = services.iter().map(|(n, s)| (n.to_string(), s.clone())).collect();
+    let networks = services.values().flat_map(|s| s.networks.keys().cloned());
+    let networks = networks.map(|name| (name, NetworkSpec::default())).collect();
+    EnvironmentSpec { key: key.clone(), services, networks, volumes: BTreeSet::new() }
+}
+
+/// The store and the nodes' agents, without time passing by itself.
+struct World {
+    state: State,
+    pools: Pools,
+    now: u64,
+    /// What each agent has on its machine.
+    machines: BTreeMap<(ReplicaKey, String), Ipv4Addr>,
+}
+
+impl World {
+    fn new(pools: Pools) -> Self {
+        let mut world = Self { state: State::default(), pools, now: 1_000_000, machines: BTreeMap::new() };
+        world.register("n1");
+        world
+    }
+
+    fn register(&mut self, name: &str) {
+        let mut allocator = allocate::Allocator::new(&self.state, &self.pools, self.now);
+        let mut txn = Txn::default();
+        set(&mut txn, &schema::node(name), None, Some(&allocator.node(name).unwrap())).unwrap();
+        allocator.finish(&mut txn).unwrap();
+        self.commit(txn);
+    }
+
+    fn commit(&mut self, txn: Txn) {
+        let revision: Revision = self.state.revision + 1;
+        let keys: BTreeSet<&str> = txn.then.iter().map(Write::key).collect();
+        assert_eq!(keys.len(), txn.then.len(), "no key twice");
+        assert!(txn.then.len() <= 120, "etcd takes 128");
+        for write in txn.then {
+            self.state.apply(&imagined(write, revision)).unwrap();
+        }
+        self.state.revision = revision;
+    }
+
+    fn want(&mut self, key: &EnvironmentKey, spec: Option<EnvironmentSpec>) {
+        let txn = Txn::default();
+        self.commit(match spec {
+            Some(spec) => txn.put(&schema::intent(key), &spec).unwrap(),
+            None => txn.delete(&schema::intent(key)),
+        });
+    }
+
+    /// Takes every step for every environment, or only the first `left`: a crash.
+    fn settle(&mut self, mut left: usize) {
+        // One environment's release may be another's chance, so round until nothing moves.
+        loop {
+            let before = self.state.revision;
+            for key in self.state.keys() {
+                while let Some(txn) = self.step(&key) {
+                    if left == 0 {
+                        return;
+                    }
+                    left -= 1;
+                    self.commit(txn);
+                }
+            }
+            if self.state.revision == before {
+                return;
+            }
+        }
+    }
+
+    fn step(&self, key: &EnvironmentKey) -> Option<Txn> {
+        let txn = reconcile(&self.state, &self.pools, key, self.now).unwrap();
+        (!txn.then.is_empty()).then_some(txn)
+    }
+
+    /// The agents take away what is no longer assigned, and start what is.
+    fn agents(&mut self) {
+        let replicas = self.state.replicas.values().map(|r| &r.value);
+        self.machines = replicas.map(|r| ((r.key.clone(), r.node.clone()), r.address4)).collect();
+        self.state.present = self.machines.keys().cloned().collect();
+        self.state.revision += 1;
+    }
+
+    fn replica(&self, key: &EnvironmentKey, service: &str, replica: u32) -> &crate::model::ReplicaAssignment {
+        let service = ServiceKey { environment: key.clone(), service: service.into() };
+        &self.state.replicas[&ReplicaKey { service, replica }].value
+    }
+
+    fn service(&self, key: &EnvironmentKey, service: &str) -> Option<&crate::model::ServiceAssignment> {
+        let key = ServiceKey { environment: key.clone(), service: service.into() };
+        self.state.services.get(&key).map(|service| &service.value)
+    }
+}
+
+#[test]
+fn a_new_environment_gets_ids_bits_vips_and_addresses() {
+    let (mut world, key) = (World::new(pools()), environment("production"));
+    world.want(
+        &key,
+        Some(spec(&key, &[("api", service("a", 2, &["back", "front"])), ("db", service("d", 1, &["back"]))])),
+    );
+    world.settle(usize::MAX);
+    let assigned = &world.state.environments[&key].value;
+    assert_eq!((assigned.id, assigned.networks["back"], assigned.networks["front"]), (1, 0, 1));
+    let api = world.service(&key, "api").unwrap();
+    assert_eq!((api.id, api.env, api.networks, api.deployment, api.leaving), (1, 1, 0b11, 1, false));
+    assert_eq!((api.vip4.to_string(), api.vip6.to_string()), ("10.224.0.1".into(), "fd53:6b65:7001::1".into()));
+    let replica = world.replica(&key, "db", 1);
+    assert_eq!((replica.env, replica.service_id, replica.networks, replica.egress), (1, 2, 0b01, true));
+    assert_eq!((replica.vip4, replica.node.as_str()), (world.service(&key, "db").unwrap().vip4, "n1"));
+    let addresses: BTreeSet<String> = world.state.replicas.values().map(|r| r.value.address4.to_string()).collect();
+    assert_eq!(addresses, ["10.208.0.1", "10.208.0.2", "10.208.0.3"].map(String::from).into());
+    assert_eq!(world.replica(&key, "api", 1).address6.to_string(), "fd53:6b65:7000::1");
+}
+
+#[test]
+fn a_changed_service_is_the_next_deployment_and_a_scaled_one_is_not() {
+    let (mut world, key) = (World::new(pools()), environment("production"));
+    let mut deploy = |image, replicas| {
+        world.want(&key, Some(spec(&key, &[("api", service(image, replicas, &["default"]))])));
+        world.settle(usize::MAX);
+        world.agents();
+        let api = world.service(&key, "api").unwrap().clone();
+        let of = |r: &Versioned<crate::model::ReplicaAssignment>| {
+            (r.value.deployment, r.value.spec.image.clone(), r.value.address4)
+        };
+        (api, world.state.replicas.values().map(of).collect::<Vec<_>>())
+    };
+    let (first, before) = deploy("v1", 2);
+    let (scaled, after) = deploy("v1", 3);
+    assert_eq!((first.deployment, scaled.deployment, scaled.spec.replicas), (1, 1, 3));
+    assert_eq!((before.len(), after.len(), &after[..2]), (2, 3, &before[..]));
+    let (changed, replicas) = deploy("v2", 3);
+    assert_eq!((changed.deployment, changed.id, changed.vip4), (2, first.id, first.vip4));
+    assert!(replicas.iter().zip(&after).all(|(new, old)| new.0 == 2 && new.1 == "v2" && new.2 == old.2));
+    let (_, replicas) = deploy("v2", 1);
+    assert_eq!(replicas.len(), 1);
+    assert_eq!(replicas[0].2, before[0].2, "the highest replicas go");
+}
+
+#[test]
+fn a_removed_service_keeps_ids_and_vip_until_no_node_has_a_replica() {
+    let (mut world, key) = (World::new(pools()), environment("production"));
+    world
+        .want(&key, Some(spec(&key, &[("api", service("a", 1, &["default"])), ("db", service("d", 1, &["default"]))])));
+    world.settle(usize::MAX);
+    world.agents();
+    let gone = world.service(&key, "db").unwrap().clone();
+    world.want(&key, Some(spec(&key, &[("api", service("a", 1, &["default"])), ("x", service("x", 1, &["default"]))])));
+    world.settle(usize::MAX);
+    assert!(world.service(&key, "db").unwrap().leaving);
+    assert_ne!(world.service(&key, "x").unwrap().vip4, gone.vip4);
+    world.agents();
+    world.settle(usize::MAX);
+    assert_eq!(world.service(&key, "db"), None);
+    world.want(&key, None);
+    world.settle(usize::MAX);
+    assert!(world.state.environments.contains_key(&key));
+    world.agents();
+    world.settle(usize::MAX);
+    assert!(
+        world.state.environments.is_empty() && world.state.services.is_empty() && world.state.conditions.is_empty()
+    );
+    world.want(&key, Some(spec(&key, &[("db", service("d", 1, &["default"]))])));
+    world.settle(usize::MAX);
+    let back = world.service(&key, "db").unwrap();
+    assert!(back.id > gone.id && back.env > gone.env && back.vip4 != gone.vip4);
+}
+
+#[test]
+fn a_service_that_comes_back_before_it_is_gone_goes_on() {
+    let (mut world, key) = (World::new(pools()), environment("production"));
+    let up = spec(&key, &[("db", service("d", 1, &["default"]))]);
+    world.want(&key, Some(up.clone()));
+    world.settle(usize::MAX);
+    world.agents();
+    let (before, replica) = (world.service(&key, "db").unwrap().clone(), world.replica(&key, "db", 1).clone());
+    world.want(&key, None);
+    world.settle(usize::MAX);
+    world.want(&key, Some(up));
+    world.settle(usize::MAX);
+    assert_eq!(world.service(&key, "db"), Some(&before));
+    assert_eq!(world.replica(&key, "db", 1), &replica);
+}
+
+#[test]
+fn a_node_takes_another_prefix_when_its_own_is_full_and_says_so_when_there_is_none() {
+    let (mut world, key) = (World::new(tight_pools()), environment("production"));
+    world.want(&key, Some(spec(&key, &[("api", service("a", 300, &["default"]))])));
+    world.settle(usize::MAX);
+    assert_eq!(world.state.nodes["n1"].value.prefixes4.len(), 2);
+    assert_eq!(world.state.replicas.len(), 300);
+    assert_eq!(world.replica(&key, "api", 255).address4.to_string(), "10.208.1.1");
+    assert_eq!(world.replica(&key, "api", 255).address6.to_string(), "fd53:6b65:7000::101");
+    world.want(&key, Some(spec(&key, &[("api", service("a", 600, &["default"]))])));
+    world.settle(usize::MAX);
+    assert_eq!(world.state.replicas.len(), 508);
+    let condition = &world.state.conditions[&key].value;
+    assert!(condition.message.contains("10.208.0.0/23"), "{condition}");
+    world.want(&key, Some(spec(&key, &[("api", service("a", 508, &["default"]))])));
+    world.settle(usize::MAX);
+    assert!(world.state.conditions.is_empty());
+}
+
+#[test]
+fn an_exhausted_vip_pool_is_a_condition_that_heals() {
+    let (mut world, key) = (World::new(tight_pools()), environment("production"));
+    let many: Vec<String> = (0..7).map(|i| format!("s{i}")).collect();
+    let services: Vec<_> = many.iter().map(|name| (name.as_str(), service("a", 1, &["default"]))).collect();
+    world.want(&key, Some(spec(&key, &services)));
+    world.settle(usize::MAX);
+    assert_eq!(world.state.services.len(), 6);
+    assert!(world.state.conditions[&key].value.message.contains("no VIP is free in 10.224.0.0/29: 6 are in use"));
+    world.want(&key, Some(spec(&key, &services[1..])));
+    world.settle(usize::MAX);
+    assert!(world.state.conditions.contains_key(&key), "the released one rests");
+    world.now += REST_SECONDS;
+    world.settle(usize::MAX);
+    assert!(world.state.conditions.is_empty());
+}
+
+#[derive(Debug, Clone)]
+enum Act {
+    Want(u8, Vec<(u8, u8, u32, u8)>),
+    Drop(u8),
+    Agents,
+    Wait(u64),
+    Settle,
+    Crash(usize),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        4 => (0..2_u8, prop::collection::vec((0..5_u8, 0..2_u8, 0..4_u32, 1..8_u8), 0..5)).prop_map(|(e, s)| Act::Want(e, s)),
+        1 => (0..2_u8).prop_map(Act::Drop),
+        3 => Just(Act::Agents),
+        2 => (1..400_u64).prop_map(Act::Wait),
+        4 => Just(Act::Settle),
+        2 => (0..3_usize).prop_map(Act::Crash),
+    ]
+}
+
+/// What must never happen, judged from the outside after each act.
+#[derive(Default)]
+struct Witness {
+    ids: BTreeMap<u32, ServiceKey>,
+    current_ids: BTreeMap<ServiceKey, u32>,
+    /// Address → its last holder, and when it last had it.
+    held: BTreeMap<Ipv4Addr, (String, u64)>,
+    bits: BTreeMap<(u32, u8), (String, u64)>,
+    deployments: BTreeMap<u32, u32>,
+}
+
+impl Witness {
+    fn check(&mut self, world: &World) {
+        let services: Vec<_> = world.state.services.values().map(|s| &s.value).collect();
+        for service in &services {
+            let known = self.ids.entry(service.id).or_insert_with(|| service.key.clone());
+            assert_eq!(*known, service.key, "an id has one owner for ever");
+            if !self.current_ids.contains_key(&service.key) {
+                assert!(!self.current_ids.values().any(|id| *id == service.id));
+            }
+            let last = self.deployments.insert(service.id, service.deployment).unwrap_or(0);
+            assert!(service.deployment >= last, "deployments only rise");
+            assert!(![0, 7].contains(&service.vip4.octets()[3]), "{}", service.vip4);
+            self.hold(service.vip4, format!("{}#{}", service.key, service.id), world.now);
+        }
+        for (key, id) in &self.current_ids {
+            if !services.iter().any(|s| s.key == *key && s.id == *id) {
+                assert!(!services.iter().any(|s| s.id == *id), "a released id is never handed out again");
+            }
+        }
+        self.current_ids = services.iter().map(|s| (s.key.clone(), s.id)).collect();
+        let vips: BTreeSet<Ipv4Addr> = services.iter().map(|s| s.vip4).collect();
+        assert_eq!(vips.len(), services.len(), "no VIP twice");
+        self.addresses(world);
+        self.networks(world);
+    }
+
+    fn addresses(&mut self, world: &World) {
+        let replicas: Vec<_> = world.state.replicas.values().map(|r| &r.value).collect();
+        let addresses: BTreeSet<Ipv4Addr> = replicas.iter().map(|r| r.address4).collect();
+        assert_eq!(addresses.len(), replicas.len(), "no address twice");
+        let assigned = replicas.iter().map(|r| (r.address4, &r.key));
+        let on_machines = world.machines.iter().map(|((key, _), address)| (*address, key));
+        for (address, key) in assigned.chain(on_machines) {
+            assert!(![0, 255].contains(&address.octets()[3]));
+            self.hold(address, key.to_string(), world.now);
+        }
+    }
+
+    fn hold(&mut self, address: Ipv4Addr, holder: String, now: u64) {
+        let (last, until) = self.held.entry(address).or_insert_with(|| (holder.clone(), now));
+        assert!(
+            *last == holder || now - *until >= REST_SECONDS,
+            "{address} went from {last} to {holder} at {now}, {until}"
+        );
+        (*last, *until) = (holder, now);
+    }
+
+    fn networks(&mut self, world: &World) {
+        for environment in world.state.environments.values().map(|e| &e.value) {
+            for (name, bit) in &environment.networks {
+                let entry = self.bits.entry((environment.id, *bit));
+                let (last, until) = entry.or_insert_with(|| (name.clone(), world.now));
+                assert!(last == name || world.now - *until >= REST_SECONDS, "bit {bit} went from {last} to {name}");
+                (*last, *until) = (name.clone(), world.now);
+            }
+            let bits: BTreeSet<u8> = environment.networks.values().copied().collect();
+            assert_eq!(bits.len(), environment.networks.len(), "no bit twice");
+        }
+    }
+}
+
+fn spec_of(key: &EnvironmentKey, services: &[(u8, u8, u32, u8)]) -> EnvironmentSpec {
+    let names = ["n0", "n1", "n2"];
+    let networks = |mask: u8| (0..3).filter(|bit| mask & (1 << bit) != 0).map(|bit| names[bit]).collect::<Vec<_>>();
+    let services: Vec<(String, ServiceSpec)> = services
+        .iter()
+        .map(|(name, image, replicas, mask)| {
+            (format!("s{name}"), service(&format!("i{image}"), *replicas, &networks(*mask)))
+        })
+        .collect();
+    spec(key, &services.iter().map(|(name, spec)| (name.as_str(), spec.clone())).collect::<Vec<_>>())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_nothing_is_given_twice_or_too_early(acts in prop::collection::vec(act(), 1..60)) {
+        let mut world = World::new(tight_pools());
+        let mut witness = Witness::default();
+        let name = |e: u8| environment(if e == 0 { "production" } else { "staging" });
+        for act in acts {
+            match act {
+                Act::Want(e, services) => world.want(&name(e), Some(spec_of(&name(e), &services))),
+                Act::Drop(e) => world.want(&name(e), None),
+                Act::Agents => world.agents(),
+                Act::Wait(seconds) => world.now += seconds,
+                Act::Settle => {
+                    world.settle(usize::MAX);
+                    for key in world.state.keys() {
+                        prop_assert_eq!(world.step(&key), None, "the second run changes nothing");
+                    }
+                }
+                Act::Crash(steps) => world.settle(steps),
+            }
+            witness.check(&world);
+        }
+        // It ends where it would have without crashes: as wanted, or with the reason.
+        world.now += REST_SECONDS;
+        world.settle(usize::MAX);
+        for (key, intent) in &world.state.intents {
+            let replicas: u32 = intent.value.services.values().map(|s| s.replicas).sum();
+            let all = world.state.replicas_of(key).count() == replicas as usize;
+            prop_assert!(all || world.state.conditions.contains_key(key));
+        }
+    }
+}
+
+/// An agent that does nothing but report.
+async fn report(store: &dyn Store, state: &State, keys: impl Iterator<Item = ReplicaKey>) {
+    for key in keys {
+        let deployment = state.replicas.get(&key).map_or(0, |r| r.value.deployment);
+        let (node, replica) = ("n1".to_owned(), ReplicaState::Running);
+        let status = ReplicaStatus {
+            key: key.clone(),
+            node,
+            deployment,
+            state: replica,
+            message: None,
+            container: None,
+            sandbox: None,
+        };
+        store.txn(Txn::default().put(&schema::status("n1", &key), &status).unwrap()).await.unwrap();
+    }
+}
+
+async fn wait_until(store: &dyn Store, mut done: impl FnMut(&State) -> bool) -> State {
+    let mut state = State::load(store).await.unwrap();
+    let mut watch = store.watch("/", state.revision).await.unwrap();
+    while !done(&state) {
+        let events =
+            timeout_at(Instant::now() + Duration::from_secs(10), watch.next()).await.unwrap().unwrap().unwrap();
+        events.iter().for_each(|event| state.apply(event).unwrap());
+    }
+    state
+}
+
+#[tokio::test]
+async fn the_loop_assigns_previews_and_lets_go_on_a_real_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.redb");
+    let store = Embedded::open(&path).unwrap();
+    let (pools, key) = (pools(), environment("production"));
+    let record = register(&store, &pools, "n1").await.unwrap();
+    assert_eq!(register(&store, &pools, "n1").await.unwrap(), record);
+    let other = register(&store, &pools, "n2").await.unwrap();
+    assert!(other.id != record.id && other.prefixes4 != record.prefixes4 && other.prefix6 != record.prefix6);
+
+    let want = spec(&key, &[("api", service("a", 200, &["default"]))]);
+    let previewed = preview(&store, &pools, &key, Some(want.clone())).await.unwrap();
+    assert!(State::load(&store).await.unwrap().replicas.is_empty(), "nothing is written");
+    let controller = run(&store, &pools, "n1");
+    let story = async {
+        store.txn(Txn::default().put(&schema::intent(&key), &want).unwrap()).await.unwrap();
+        let up = wait_until(&store, |state| state.replicas.len() == 200).await;
+        let plain = |s: &State| s.replicas.values().map(|r| r.value.clone()).collect::<Vec<_>>();
+        assert_eq!(plain(&up), plain(&previewed), "what was previewed");
+        assert_eq!(up.replicas.values().filter(|r| r.value.node == "n1").count(), 100, "they spread");
+        report(&store, &up, up.replicas.keys().cloned()).await;
+        store.txn(Txn::default().delete(&schema::intent(&key))).await.unwrap();
+        let leaving = wait_until(&store, |state| state.replicas.is_empty()).await;
+        assert!(leaving.services.values().all(|s| s.value.leaving) && leaving.services.len() == 1);
+        for (replica, _) in &leaving.present {
+            store.txn(Txn::default().delete(&schema::status("n1", replica))).await.unwrap();
+        }
+        wait_until(&store, |state| state.environments.is_empty()).await;
+    };
+    tokio::select! {
+        never = controller => match never {},
+        () = story => {}
+    }
+}

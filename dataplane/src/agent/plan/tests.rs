@@ -47,7 +47,7 @@ fn shop(services: &[(&str, u32, &[(&str, DependsOn)])]) -> Desired {
     let mut desired = nothing();
     let environment = EnvironmentKey { project: "shop".into(), environment: "production".into() };
     let networks = BTreeMap::from([("default".into(), 0)]);
-    let assignment = EnvironmentAssignment { key: environment.clone(), id: 7, networks };
+    let assignment = EnvironmentAssignment { key: environment.clone(), id: 7, networks, resting: BTreeMap::new() };
     desired.environments.insert(environment.clone(), assignment);
     for (id, (service, replicas, depends_on)) in (1..).zip(services) {
         let key = ServiceKey { environment: environment.clone(), service: (*service).into() };

@@ -1,9 +1,10 @@
 //! Network namespaces without a name: nothing to clean up, they end with their last file.
+//! And those of machines and containers, by the same handle.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -26,6 +27,15 @@ impl Namespace {
             File::open("/proc/thread-self/ns/net")
         };
         let file = on_a_thread(make).context("cannot make a network namespace: run the tests as root")?;
+        Ok(Self { file })
+    }
+
+    /// One that is there already, by `/proc/<pid>/ns/net`; it stays while this lives.
+    ///
+    /// # Errors
+    /// There is no such file.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).with_context(|| format!("cannot open the network namespace {}", path.display()))?;
         Ok(Self { file })
     }
 

@@ -1,0 +1,260 @@
+//! A machine that runs Docker and Skep.
+
+mod docker;
+mod skepd;
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::Output,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    container::{Container, Replica},
+    images::Image,
+    lan::Lan,
+    machine::Machine,
+    process::{Process, tail},
+    wait::wait_for,
+};
+
+/// The sockets, directories and names of a node, and how its daemons are started.
+#[derive(Debug)]
+pub struct NodeBuilder {
+    lan: Option<Arc<Lan>>,
+    live_restore: bool,
+    dockerd: PathBuf,
+    skepd_arguments: Vec<String>,
+}
+
+impl Default for NodeBuilder {
+    fn default() -> Self {
+        Self { lan: None, live_restore: true, dockerd: PathBuf::from("dockerd"), skepd_arguments: Vec::new() }
+    }
+}
+
+impl NodeBuilder {
+    /// Plugs the node into this LAN; without, it gets one of its own.
+    #[must_use]
+    pub fn lan(mut self, lan: &Arc<Lan>) -> Self {
+        self.lan = Some(Arc::clone(lan));
+        self
+    }
+
+    /// Whether containers outlive dockerd; yes, unless said otherwise.
+    #[must_use]
+    pub fn live_restore(mut self, yes: bool) -> Self {
+        self.live_restore = yes;
+        self
+    }
+
+    /// Another engine than the installed one.
+    #[must_use]
+    pub fn dockerd(mut self, path: impl Into<PathBuf>) -> Self {
+        self.dockerd = path.into();
+        self
+    }
+
+    /// Further options of skepd, `&["--vip-pool4", "10.99.0.0/16"]`.
+    #[must_use]
+    pub fn skepd_arguments(mut self, arguments: &[&str]) -> Self {
+        self.skepd_arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        self
+    }
+
+    /// Makes the node with dockerd ready and skepd not yet started.
+    ///
+    /// # Errors
+    /// No root, no Docker.
+    pub fn docker_only(self) -> Result<Node> {
+        let lan = match self.lan {
+            Some(lan) => lan,
+            None => Arc::new(Lan::new()?),
+        };
+        let machine = Machine::new("node")?;
+        let (address4, address6) = lan.plug(&machine)?;
+        machine.shell("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")?;
+        let node = Node {
+            skepd: Mutex::new(None),
+            dockerd: Mutex::new(None),
+            address4,
+            address6,
+            live_restore: self.live_restore,
+            dockerd_path: self.dockerd,
+            skepd_arguments: self.skepd_arguments,
+            machine,
+            lan,
+        };
+        node.start_docker()?;
+        Ok(node)
+    }
+
+    /// Makes the node with dockerd and skepd ready.
+    ///
+    /// # Errors
+    /// No root, no Docker, skepd not built or not willing.
+    pub fn start(self) -> Result<Node> {
+        let node = self.docker_only()?;
+        node.start_skepd()?;
+        Ok(node)
+    }
+}
+
+/// A machine on a LAN with a private `dockerd` and a private `skepd`.
+///
+/// `skepd` and `dockerd` have PIDs, sockets and logs of their own; when the test panics, the ends of
+/// both logs are printed. Every method takes `&self`, so that threads may use it while skepd is killed. All is gone when it is dropped: see [`Machine`].
+#[derive(Debug)]
+pub struct Node {
+    // Dropped in this order: the daemons first, the LAN last. None: not running, by the test's will.
+    skepd: Mutex<Option<Process>>,
+    dockerd: Mutex<Option<Process>>,
+    address4: String,
+    address6: String,
+    live_restore: bool,
+    dockerd_path: PathBuf,
+    skepd_arguments: Vec<String>,
+    machine: Machine,
+    lan: Arc<Lan>,
+}
+
+impl Node {
+    /// A node as most tests want it, on a LAN of its own.
+    ///
+    /// # Errors
+    /// See [`NodeBuilder::start`].
+    pub fn start() -> Result<Self> {
+        Self::builder().start()
+    }
+
+    /// A node with something special about it.
+    #[must_use]
+    pub fn builder() -> NodeBuilder {
+        NodeBuilder::default()
+    }
+
+    /// The machine: commands in its netns, its directory, its PID 1.
+    #[must_use]
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// The LAN it is plugged into.
+    #[must_use]
+    pub fn lan(&self) -> &Arc<Lan> {
+        &self.lan
+    }
+
+    /// The IPv4 address of its uplink `uplink0`.
+    #[must_use]
+    pub fn address4(&self) -> &str {
+        &self.address4
+    }
+
+    /// The IPv6 address of its uplink `uplink0`.
+    #[must_use]
+    pub fn address6(&self) -> &str {
+        &self.address6
+    }
+
+    /// Runs a command on the node, outside all containers; it must succeed.
+    ///
+    /// # Errors
+    /// It fails.
+    pub fn run(&self, arguments: &[&str]) -> Result<String> {
+        self.machine.run(arguments)
+    }
+
+    /// Runs a command on the node, whatever its exit status.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn output(&self, arguments: &[&str]) -> Result<Output> {
+        self.machine.output(arguments)
+    }
+
+    /// Makes images known to the node's Docker; they are built once and cached under `target/`.
+    ///
+    /// # Errors
+    /// An image cannot be built (no network, a package is missing) or not be loaded.
+    pub fn load(&self, images: &[Image]) -> Result<()> {
+        crate::images::load(&self.machine, &self.docker_url(), images)
+    }
+
+    /// `skepctl up --wait` with a compose file given as text.
+    ///
+    /// # Errors
+    /// What skepctl says.
+    pub fn up(&self, project: &str, environment: &str, compose: &str) -> Result<String> {
+        let file = self.compose_file(project, environment, compose)?;
+        self.skepctl(&["-p", project, "-e", environment, "up", "--wait", "-f", &file])
+    }
+
+    /// Writes a compose file to the node's directory and gives its path.
+    ///
+    /// # Errors
+    /// The directory cannot be written.
+    pub fn compose_file(&self, project: &str, environment: &str, compose: &str) -> Result<String> {
+        let directory = self.machine.directory().join(format!("{project}-{environment}"));
+        fs::create_dir_all(&directory)?;
+        let file = directory.join("compose.yaml");
+        fs::write(&file, compose).with_context(|| file.display().to_string())?;
+        Ok(file.display().to_string())
+    }
+
+    /// `skepctl down`, and waits until it is done.
+    ///
+    /// # Errors
+    /// What skepctl says.
+    pub fn down(&self, project: &str, environment: &str) -> Result<String> {
+        self.skepctl(&["-p", project, "-e", environment, "down", "--wait"])
+    }
+
+    /// All replicas of all environments, from `skepctl ps -o json`.
+    ///
+    /// # Errors
+    /// skepctl fails, or its output is not what the documentation says.
+    pub fn replicas(&self) -> Result<Vec<Replica>> {
+        serde_json::from_value(self.skepctl_json(&["ps"])?).context("`skepctl ps -o json` is not as documented")
+    }
+
+    /// A running replica, waited for.
+    ///
+    /// # Errors
+    /// It is not running after 30 s.
+    pub fn replica(&self, project: &str, environment: &str, service: &str, replica: u32) -> Result<Container<'_>> {
+        let what = format!("replica {service}.{replica} of {project}/{environment} running");
+        let found = wait_for(&what, Duration::from_secs(30), || {
+            let same = |it: &Replica| {
+                (it.project.as_str(), it.environment.as_str(), it.service.as_str(), it.replica)
+                    == (project, environment, service, replica)
+            };
+            Ok(self.replicas()?.into_iter().find(|it| same(it) && it.state == "running"))
+        })?;
+        Ok(Container::new(self, found))
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            return;
+        }
+        for log in ["dockerd", "skepd"] {
+            let path = self.machine.directory().join(format!("{log}.log"));
+            if let Ok(text) = fs::read_to_string(&path) {
+                eprintln!("---- the end of {log}'s log on {} ----\n{}", self.machine.name(), tail(&text, 60));
+            }
+        }
+    }
+}
+
+/// The daemon behind a lock; a thread that panicked while it held the lock changes nothing.
+fn lock(daemon: &Mutex<Option<Process>>) -> MutexGuard<'_, Option<Process>> {
+    daemon.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -13,7 +13,7 @@ pub use server::{Server, Service};
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -63,19 +63,37 @@ impl Tally {
     }
 }
 
+/// What a running client and those who watch it share.
+#[derive(Default)]
+struct Shared {
+    stop: AtomicBool,
+    exchanges: AtomicU64,
+    failures: AtomicU64,
+}
+
 /// A client at work in a thread of its own; it ends when it is told to.
 pub struct Running {
-    stop: Arc<AtomicBool>,
+    shared: Arc<Shared>,
     thread: JoinHandle<Tally>,
 }
 
 impl Running {
+    /// Exchanges that succeeded so far.
+    pub fn exchanges(&self) -> u64 {
+        self.shared.exchanges.load(Ordering::Relaxed)
+    }
+
+    /// Exchanges that failed so far.
+    pub fn failures(&self) -> u64 {
+        self.shared.failures.load(Ordering::Relaxed)
+    }
+
     /// Ends it after the exchange under way.
     ///
     /// # Errors
     /// When the client's thread panicked.
     pub fn stop(self) -> anyhow::Result<Tally> {
-        self.stop.store(true, Ordering::Relaxed);
+        self.shared.stop.store(true, Ordering::Relaxed);
         self.thread.join().map_err(|_| anyhow::anyhow!("a load client panicked"))
     }
 }
@@ -86,10 +104,16 @@ where
     C: Client,
     F: Fn() -> io::Result<C> + Send + 'static,
 {
-    let stop = Arc::new(AtomicBool::new(false));
-    let told = Arc::clone(&stop);
-    let thread = std::thread::spawn(move || repeat(&place, make, || told.load(Ordering::Relaxed)));
-    Running { stop, thread }
+    let shared = Arc::new(Shared::default());
+    let seen = Arc::clone(&shared);
+    let thread = std::thread::spawn(move || {
+        repeat(&place, make, |tally| {
+            seen.exchanges.store(tally.exchanges, Ordering::Relaxed);
+            seen.failures.store(tally.failures, Ordering::Relaxed);
+            seen.stop.load(Ordering::Relaxed)
+        })
+    });
+    Running { shared, thread }
 }
 
 /// Repeats `client`'s exchange at `place` for `length`.
@@ -100,12 +124,12 @@ where
 {
     let thread = std::thread::spawn(move || {
         let end = Instant::now() + length;
-        repeat(&place, make, || Instant::now() >= end)
+        repeat(&place, make, |_| Instant::now() >= end)
     });
     thread.join().map_err(|_| anyhow::anyhow!("a load client panicked"))
 }
 
-fn repeat<C: Client>(place: &Place, make: impl Fn() -> io::Result<C>, over: impl Fn() -> bool) -> Tally {
+fn repeat<C: Client>(place: &Place, make: impl Fn() -> io::Result<C>, over: impl Fn(&Tally) -> bool) -> Tally {
     let mut tally = Tally::default();
     if let Err(error) = place.enter() {
         tally.record(Err(error), Duration::ZERO);
@@ -113,7 +137,7 @@ fn repeat<C: Client>(place: &Place, make: impl Fn() -> io::Result<C>, over: impl
     }
     let mut client = None;
     let begin = Instant::now();
-    while !over() {
+    while !over(&tally) {
         let start = Instant::now();
         let outcome = match client.take() {
             Some(client) => Ok(client),

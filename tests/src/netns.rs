@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -73,6 +73,12 @@ impl Namespace {
         let complaint = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "{line}: {}: {complaint}", output.status);
         Ok(String::from_utf8(output.stdout)?)
+    }
+}
+
+impl AsFd for Namespace {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 

@@ -1,5 +1,6 @@
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::time::Duration;
 
 use super::PATIENCE;
 
@@ -12,11 +13,11 @@ pub trait Client {
     fn exchange(&mut self) -> io::Result<u64>;
 }
 
-fn connect(to: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+fn connect(to: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&to, patience)?;
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
     Ok(stream)
 }
 
@@ -29,7 +30,7 @@ impl KeepAlive {
     /// # Errors
     /// The connect's.
     pub fn new(to: SocketAddr) -> io::Result<Self> {
-        connect(to).map(Self)
+        connect(to, PATIENCE).map(Self)
     }
 }
 
@@ -44,7 +45,10 @@ impl Client for KeepAlive {
 
 /// A connection for each request of one octet (netperf's TCP_CRR). The server closes first, so that
 /// no port of the client's waits in TIME_WAIT.
-pub struct Connects(SocketAddr);
+pub struct Connects {
+    to: SocketAddr,
+    patience: Duration,
+}
 
 impl Connects {
     /// To `to`.
@@ -52,13 +56,21 @@ impl Connects {
     /// # Errors
     /// None; fallible like the others.
     pub fn new(to: SocketAddr) -> io::Result<Self> {
-        Ok(Self(to))
+        Self::within(to, PATIENCE)
+    }
+
+    /// The same, giving up after `patience`.
+    ///
+    /// # Errors
+    /// None; fallible like the others.
+    pub fn within(to: SocketAddr, patience: Duration) -> io::Result<Self> {
+        Ok(Self { to, patience })
     }
 }
 
 impl Client for Connects {
     fn exchange(&mut self) -> io::Result<u64> {
-        let mut stream = connect(self.0)?;
+        let mut stream = connect(self.to, self.patience)?;
         let mut answer = Vec::with_capacity(1);
         stream.write_all(b"x")?;
         match stream.read_to_end(&mut answer)? {
@@ -80,7 +92,7 @@ impl Stream {
     /// # Errors
     /// The connect's.
     pub fn new(to: SocketAddr) -> io::Result<Self> {
-        Ok(Self { stream: connect(to)?, block: vec![0; 128 << 10] })
+        Ok(Self { stream: connect(to, PATIENCE)?, block: vec![0; 128 << 10] })
     }
 }
 

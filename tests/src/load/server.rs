@@ -4,6 +4,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
+use nix::sys::socket::shutdown;
+
 use super::Place;
 
 /// How a server answers.
@@ -55,8 +57,8 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // SAFETY: shutdown(2) on a descriptor that this struct owns; it only wakes the thread's accept or recv.
-        unsafe { libc::shutdown(self.socket.as_raw_fd(), libc::SHUT_RDWR) };
+        // Only to wake the thread's accept or recv; a datagram socket says ENOTCONN and wakes all the same.
+        shutdown(self.socket.as_raw_fd(), nix::sys::socket::Shutdown::Both).ok();
         if let Some(thread) = self.thread.take() {
             // A server that panicked has nothing left to clean up.
             thread.join().ok();

@@ -105,8 +105,6 @@ pub enum WorkloadState {
     Exited {
         /// Exit status.
         status: i64,
-        /// Killed because the memory ran out.
-        out_of_memory: bool,
     },
     /// A person paused it.
     Paused,

@@ -120,7 +120,7 @@ fn predict_step(desired: &Desired, observed: &mut Observed, key: &ReplicaKey, st
         }
         Step::StopWorkload => {
             if let Some(workload) = observed.workloads.get_mut(key) {
-                workload.state = WorkloadState::Exited { status: 0, out_of_memory: false };
+                workload.state = WorkloadState::Exited { status: 0 };
             }
         }
         Step::RemoveWorkload => drop(observed.workloads.remove(key)),

@@ -1,0 +1,275 @@
+//! Does what a plan says: one match per kind of op.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dataplane_ebpf::abi::Addr;
+use tokio::sync::{Mutex, mpsc};
+use tracing::info;
+
+use super::desired::{Desired, Node, sandbox_digest, workload_digest};
+use super::error::AgentError;
+use super::observe::Observer;
+use super::observed::{Observed, Sandbox, SandboxState};
+use super::op::{Op, Step};
+use super::plan::veth_spec;
+use super::status::Progress;
+use super::tables::Registration;
+use crate::bpf::{self, Generations, ServiceVips};
+use crate::docker::{SandboxSpec, WorkloadSpec, sandbox_name, workload_name};
+use crate::model::{ReplicaAssignment, ReplicaKey, ReplicaState};
+use crate::netlink::{Netlink, Netns, veth_name};
+
+mod pull;
+
+/// Between the stop signal and SIGKILL.
+const STOP_GRACE: Duration = Duration::from_secs(10);
+
+/// Who acts.
+pub(super) struct Hands {
+    pub(super) eyes: Arc<Observer>,
+    pub(super) generations: Mutex<Generations>,
+    pub(super) progress: mpsc::UnboundedSender<(ReplicaKey, Progress)>,
+}
+
+/// What the steps of one replica know of each other.
+struct Chain {
+    key: ReplicaKey,
+    node: Node,
+    mtu: u32,
+    sandbox: Option<Sandbox>,
+    workload: Option<String>,
+}
+
+impl Hands {
+    /// An op on the node's maps.
+    ///
+    /// # Errors
+    /// [`AgentError`].
+    pub(super) async fn apply(&self, op: &Op, desired: &Desired, observed: &Observed) -> Result<(), AgentError> {
+        let maps = &self.eyes.maps;
+        match op {
+            Op::ConfigureNode(config) => maps.set_node(config)?,
+            Op::SetEgress(rules) => {
+                let rules: Vec<_> = rules.iter().map(|(key, rule)| (*key, *rule)).collect();
+                maps.set_egress(&rules)?;
+            }
+            Op::Register(replica) => {
+                if let Some(registration) = super::tables::registration(replica, desired, observed) {
+                    self.register(&registration)?;
+                }
+            }
+            Op::AttachSockets => self.eyes.programs.attach_sockets()?,
+            Op::Unpin(ifindex) => self.eyes.programs.detach(*ifindex, "")?,
+            Op::PutName(key, name) => maps.names.put(key, *name)?,
+            Op::DropName(key) => drop(maps.names.delete(key)?),
+            Op::PutPtr(key, ptr) => maps.ptrs.put(key, **ptr)?,
+            Op::DropPtr(key) => drop(maps.ptrs.delete(key)?),
+            Op::SwitchBackends { keys, set, .. } => {
+                let service = ServiceVips {
+                    env: keys.first().map(|key| key.env).unwrap_or_default(),
+                    service: set.service,
+                    vips: keys.iter().map(|key| key.vip).collect(),
+                    networks: set.networks,
+                    flags: 0,
+                };
+                let backends: Vec<_> = set.backends.iter().map(|b| backend(b, desired.node.id)).collect();
+                self.generations.lock().await.switch(maps, &service, &backends, Instant::now())?;
+            }
+            Op::DropService(key) => self.generations.lock().await.remove(maps, key, Instant::now())?,
+            Op::DropDevice(ifindex) => self.forget_device(*ifindex)?,
+            Op::DropNetns(cookie) => drop(maps.netns.delete(cookie)?),
+            Op::DropEndpoint(addr) => drop(maps.endpoints.delete(addr)?),
+            Op::RemoveStray(id) => self.eyes.docker.remove(id).await?,
+            Op::RemoveStrayVeth(name) => self.eyes.netlink.delete_link(name).await?,
+            // Done by `replica`, with the others of the same replica.
+            Op::Replica(..) => {}
+        }
+        Ok(())
+    }
+
+    /// The steps of one replica, in order; ends at the first that fails.
+    ///
+    /// # Errors
+    /// [`AgentError`] of that step, with its line.
+    pub(super) async fn replica(
+        &self,
+        key: ReplicaKey,
+        steps: Vec<Step>,
+        desired: &Desired,
+        observed: &Observed,
+    ) -> Result<(), (String, AgentError)> {
+        let mut chain = Chain {
+            node: desired.node.clone(),
+            mtu: observed.mtu,
+            sandbox: observed.sandboxes.get(&key).cloned(),
+            workload: observed.workloads.get(&key).map(|workload| workload.id.clone()),
+            key,
+        };
+        for step in steps {
+            let op = Op::Replica(chain.key.clone(), step);
+            let Op::Replica(_, step) = &op else { continue };
+            let state = match step {
+                Step::Pull(_) => ReplicaState::Pulling,
+                Step::StopWorkload | Step::RemoveWorkload | Step::RemoveSandbox => ReplicaState::Stopping,
+                _ => ReplicaState::Starting,
+            };
+            let _gone = self.progress.send((chain.key.clone(), Progress { state, message: None }));
+            let begun = Instant::now();
+            match self.step(step, &mut chain).await {
+                Ok(()) => info!(ms = begun.elapsed().as_millis(), "{op}"),
+                Err(error) => return Err((op.to_string(), error)),
+            }
+        }
+        Ok(())
+    }
+
+    async fn step(&self, step: &Step, chain: &mut Chain) -> Result<(), AgentError> {
+        let Observer { docker, netlink, programs, .. } = self.eyes.as_ref();
+        match step {
+            Step::Pull(replica) => pull::pull(docker, replica, &self.progress).await?,
+            Step::CreateSandbox(replica) => {
+                // Somebody may have pruned it away.
+                docker.import_pause().await?;
+                let id = docker.create_sandbox(&sandbox_spec(replica, &chain.node)).await?;
+                chain.sandbox = Some(Sandbox { id, state: SandboxState::Created, digest: String::new() });
+            }
+            Step::StartSandbox => docker.start(chain.sandbox_id()?).await?,
+            Step::Plumb(replica) => {
+                let netns = self.netns(chain).await?;
+                let spec = veth_spec(replica, &chain.key, chain.mtu);
+                netlink.create_veth(&spec, &netns).await?;
+                Netlink::plumb_container(&netns, &spec).await?;
+            }
+            Step::Register(replica) => {
+                let cookie = self.netns(chain).await?.cookie().await?;
+                let ifindex = self.ifindex(replica).await?;
+                self.register(&Registration::new(replica, chain.node.id, ifindex, cookie))?;
+            }
+            Step::Attach(replica) => programs.attach(self.ifindex(replica).await?, &veth_name(replica.address4))?,
+            Step::Open(replica) => netlink.ensure_host_side(&veth_spec(replica, &chain.key, chain.mtu)).await?,
+            Step::CreateWorkload(replica) => {
+                for mount in &replica.spec.volumes {
+                    docker.ensure_volume(&chain.key.service.environment, &mount.volume).await?;
+                }
+                let spec = workload_spec(replica, &chain.node, chain.sandbox_id()?.to_owned());
+                chain.workload = Some(docker.create_workload(&spec).await?);
+            }
+            Step::StartWorkload => docker.start(chain.workload_id()?).await?,
+            Step::StopWorkload => {
+                if let Some(id) = &chain.workload {
+                    docker.stop(id, STOP_GRACE).await?;
+                }
+            }
+            Step::RemoveWorkload => {
+                if let Some(id) = chain.workload.take() {
+                    docker.remove(&id).await?;
+                }
+            }
+            Step::Unplumb(name) => netlink.delete_link(name).await?,
+            Step::RemoveSandbox => {
+                if let Some(sandbox) = chain.sandbox.take() {
+                    docker.remove(&sandbox.id).await?;
+                }
+            }
+            Step::Forget { devices, netns, endpoints } => self.forget(devices, netns, endpoints)?,
+        }
+        Ok(())
+    }
+
+    fn register(&self, registration: &Registration) -> Result<(), AgentError> {
+        let maps = &self.eyes.maps;
+        maps.devices.put(&registration.device.0, registration.device.1)?;
+        maps.netns.put(&registration.netns.0, registration.netns.1)?;
+        for (address, endpoint) in registration.endpoints {
+            maps.endpoints.put(&address, endpoint)?;
+        }
+        Ok(())
+    }
+
+    fn forget(&self, devices: &[u32], netns: &[u64], endpoints: &[Addr]) -> Result<(), AgentError> {
+        for address in endpoints {
+            self.eyes.maps.endpoints.delete(address)?;
+        }
+        for cookie in netns {
+            self.eyes.maps.netns.delete(cookie)?;
+        }
+        for ifindex in devices {
+            self.forget_device(*ifindex)?;
+            self.eyes.programs.detach(*ifindex, "")?;
+        }
+        Ok(())
+    }
+
+    fn forget_device(&self, ifindex: u32) -> Result<(), AgentError> {
+        self.eyes.maps.devices.delete(&ifindex)?;
+        self.eyes.maps.budgets.delete(&ifindex)?;
+        Ok(())
+    }
+
+    /// The network namespace of the chain's sandbox.
+    async fn netns(&self, chain: &Chain) -> Result<Netns, AgentError> {
+        let container = self.eyes.docker.inspect(chain.sandbox_id()?).await?;
+        let pid = container.and_then(|container| container.pid).ok_or(AgentError::Gone { what: "sandbox" })?;
+        Ok(Netns::of_pid(pid)?)
+    }
+
+    async fn ifindex(&self, replica: &ReplicaAssignment) -> Result<u32, AgentError> {
+        let name = veth_name(replica.address4);
+        let found = nix::net::if_::if_nametoindex(name.as_str());
+        found.map_err(|_| crate::netlink::NetlinkError::NoLink(name).into())
+    }
+}
+
+impl Chain {
+    fn sandbox_id(&self) -> Result<&str, AgentError> {
+        self.sandbox.as_ref().map(|sandbox| sandbox.id.as_str()).ok_or(AgentError::Gone { what: "sandbox" })
+    }
+
+    fn workload_id(&self) -> Result<&str, AgentError> {
+        self.workload.as_deref().ok_or(AgentError::Gone { what: "container" })
+    }
+}
+
+fn backend(address: &super::tables::BackendAddress, this_node: u32) -> bpf::BackendAddress {
+    bpf::BackendAddress {
+        address4: address.address4.into(),
+        address6: address.address6.into(),
+        node: address.node,
+        local: address.node == this_node,
+    }
+}
+
+fn sandbox_spec(replica: &ReplicaAssignment, node: &Node) -> SandboxSpec {
+    SandboxSpec {
+        key: replica.key.clone(),
+        node: node.name.clone(),
+        deployment: replica.deployment,
+        config: sandbox_digest(replica, node),
+        address4: replica.address4,
+        address6: replica.address6,
+        vip4: replica.vip4,
+        vip6: replica.vip6,
+        dns: node.config.dns(),
+    }
+}
+
+fn workload_spec(replica: &ReplicaAssignment, node: &Node, sandbox: String) -> WorkloadSpec {
+    let spec = replica.spec.clone();
+    WorkloadSpec {
+        key: replica.key.clone(),
+        node: node.name.clone(),
+        deployment: replica.deployment,
+        config: workload_digest(replica),
+        sandbox,
+        image: spec.image,
+        command: spec.command,
+        entrypoint: spec.entrypoint,
+        environment: spec.environment,
+        volumes: spec.volumes,
+        restart: spec.restart,
+        labels: spec.labels,
+        working_dir: spec.working_dir,
+        user: spec.user,
+    }
+}

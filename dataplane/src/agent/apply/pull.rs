@@ -1,0 +1,57 @@
+//! Pulls an image, and says how far it is.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use super::super::status::Progress;
+use crate::docker::{Docker, DockerError, PullProgress};
+use crate::model::{ReplicaAssignment, ReplicaKey, ReplicaState};
+
+/// At most so often is progress written to the store.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Pulls the image of a replica.
+pub(super) async fn pull(
+    docker: &Docker,
+    replica: &ReplicaAssignment,
+    progress: &mpsc::UnboundedSender<(ReplicaKey, Progress)>,
+) -> Result<(), DockerError> {
+    let mut layers = Layers::default();
+    let mut told = Instant::now();
+    let image = &replica.spec.image;
+    docker
+        .pull(image, |line| {
+            layers.add(line);
+            if told.elapsed() >= INTERVAL {
+                told = Instant::now();
+                let message = Some(format!("pulling {image}: {layers}"));
+                let _gone = progress.send((replica.key.clone(), Progress { state: ReplicaState::Pulling, message }));
+            }
+        })
+        .await
+}
+
+/// Bytes so far and in all, by layer.
+#[derive(Default)]
+struct Layers(BTreeMap<String, (u64, u64)>);
+
+impl Layers {
+    fn add(&mut self, line: PullProgress) {
+        // Extraction counts its bytes from the start again; only the way over the network is told.
+        if line.status != "Downloading" {
+            return;
+        }
+        if let (Some(layer), Some(current), Some(total)) = (line.layer, line.current, line.total) {
+            self.0.insert(layer, (current, total));
+        }
+    }
+}
+
+impl std::fmt::Display for Layers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (current, total) = self.0.values().fold((0, 0), |(c, t), (current, total)| (c + current, t + total));
+        write!(f, "{} of {} MB", current / 1_000_000, total / 1_000_000)
+    }
+}

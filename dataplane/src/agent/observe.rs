@@ -1,0 +1,199 @@
+//! Looks at Docker, the kernel and the pins.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use dataplane_ebpf::abi::{BackendKey, Backends};
+use tokio::sync::Mutex;
+
+use super::desired::{Desired, workload_digest};
+use super::error::AgentError;
+use super::observed::{Observed, Sandbox, SandboxState, Workload, WorkloadState};
+use super::tables::{BackendAddress, BackendSet, TableSet};
+use crate::bpf::{Attached, Maps, Programs};
+use crate::config::Config;
+use crate::docker::{ContainerState, Docker, ObservedContainer, Role};
+use crate::netlink::{Netlink, Netns};
+
+/// MTU of a container's veth while the node has no uplink.
+const MTU_DEFAULT: u32 = 1500;
+
+/// Who looks. It remembers which network namespace a process has, since that takes a thread each to find out.
+pub(super) struct Observer {
+    pub(super) config: Arc<Config>,
+    pub(super) docker: Docker,
+    pub(super) netlink: Netlink,
+    pub(super) maps: Arc<Maps>,
+    pub(super) programs: Arc<Programs>,
+    namespaces: Mutex<BTreeMap<Incarnation, Namespace>>,
+}
+
+/// One life of a container.
+type Incarnation = (String, u32, Option<String>);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Namespace {
+    inode: u64,
+    cookie: u64,
+}
+
+impl Observer {
+    pub(super) fn new(
+        config: Arc<Config>,
+        docker: Docker,
+        netlink: Netlink,
+        maps: Arc<Maps>,
+        programs: Arc<Programs>,
+    ) -> Self {
+        Self { config, docker, netlink, maps, programs, namespaces: Mutex::default() }
+    }
+
+    /// Everything, as it is now.
+    ///
+    /// # Errors
+    /// [`AgentError`] when Docker or the kernel does not tell; what is only half known is not worth a plan.
+    pub(super) async fn observe(&self, desired: &Desired) -> Result<Observed, AgentError> {
+        let mut observed = Observed::default();
+        self.containers(&mut observed).await?;
+        self.images(desired, &mut observed).await?;
+        let veths = self.netlink.veths(self.config.container_pool4).await?;
+        observed.veths = veths.into_iter().map(|veth| (veth.address4, veth)).collect();
+        let uplinks = self.netlink.uplinks().await?;
+        observed.mtu = uplinks.iter().map(|uplink| uplink.mtu).min().unwrap_or(MTU_DEFAULT);
+        observed.uplinks = uplinks.iter().map(|uplink| uplink.ifindex).collect();
+        for (ifindex, state) in self.programs.attached()? {
+            match state {
+                Attached::Current => drop(observed.attached.insert(ifindex)),
+                Attached::Partly => {}
+                Attached::Gone => drop(observed.gone.insert(ifindex)),
+            }
+        }
+        observed.sockets_attached = self.programs.missing_sockets()?.is_empty();
+        observed.tables = read_tables(&self.maps)?;
+        Ok(observed)
+    }
+
+    async fn containers(&self, observed: &mut Observed) -> Result<(), AgentError> {
+        let containers = self.docker.list(&self.config.node_name).await?;
+        let mut living = BTreeSet::new();
+        let mut sandbox_inodes = BTreeMap::new();
+        for container in containers.iter().filter(|container| container.role == Role::Sandbox) {
+            let namespace = self.namespace(container, &mut living).await;
+            sandbox_inodes.insert(&container.key, namespace.map(|namespace| namespace.inode));
+            let sandbox = Sandbox {
+                id: container.id.clone(),
+                state: sandbox_state(container, namespace),
+                digest: container.config.clone(),
+            };
+            // Names are unique, so a second one was renamed by hand.
+            if observed.sandboxes.contains_key(&container.key) {
+                observed.strays.insert(container.id.clone());
+            } else {
+                observed.sandboxes.insert(container.key.clone(), sandbox);
+            }
+        }
+        for container in containers.iter().filter(|container| container.role == Role::Workload) {
+            let inode = self.namespace(container, &mut living).await.map(|namespace| namespace.inode);
+            let sandbox = sandbox_inodes.get(&container.key).copied().flatten();
+            let workload = Workload {
+                id: container.id.clone(),
+                state: workload_state(container),
+                sandbox: container.sandbox.clone().unwrap_or_default(),
+                astray: inode.is_some() && inode != sandbox,
+                digest: container.config.clone(),
+                deployment: container.deployment,
+            };
+            if observed.workloads.contains_key(&container.key) {
+                observed.strays.insert(container.id.clone());
+            } else {
+                observed.workloads.insert(container.key.clone(), workload);
+            }
+        }
+        self.namespaces.lock().await.retain(|incarnation, _| living.contains(incarnation));
+        Ok(())
+    }
+
+    /// The network namespace that a container lives in; `None` when it has no process (any more).
+    async fn namespace(&self, container: &ObservedContainer, living: &mut BTreeSet<Incarnation>) -> Option<Namespace> {
+        let pid = container.pid?;
+        let incarnation = (container.id.clone(), pid, container.started_at.clone());
+        living.insert(incarnation.clone());
+        let mut namespaces = self.namespaces.lock().await;
+        if let Some(known) = namespaces.get(&incarnation) {
+            return Some(*known);
+        }
+        let netns = Netns::of_pid(pid).ok()?;
+        let namespace = Namespace { inode: netns.inode(), cookie: netns.cookie().await.ok()? };
+        namespaces.insert(incarnation, namespace);
+        Some(namespace)
+    }
+
+    /// Only images that something is to be made of are asked for: an idle node asks for none.
+    async fn images(&self, desired: &Desired, observed: &mut Observed) -> Result<(), AgentError> {
+        let needed = desired.replicas.values().filter(|replica| {
+            let workload = observed.workloads.get(&replica.key);
+            let sandbox = observed.sandboxes.get(&replica.key);
+            workload.is_none_or(|workload| workload.digest != workload_digest(replica))
+                || sandbox.is_none_or(|sandbox| sandbox.cookie().is_none())
+        });
+        let images: BTreeSet<&str> = needed.map(|replica| replica.spec.image.as_str()).collect();
+        for image in images {
+            if self.docker.image_present(image).await? {
+                observed.images.insert(image.to_owned());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn sandbox_state(container: &ObservedContainer, namespace: Option<Namespace>) -> SandboxState {
+    match (container.state, container.pid, namespace) {
+        (ContainerState::Created, ..) => SandboxState::Created,
+        (ContainerState::Running | ContainerState::Paused, Some(pid), Some(Namespace { cookie, .. })) => {
+            SandboxState::Running { pid, cookie }
+        }
+        _ => SandboxState::Dead,
+    }
+}
+
+fn workload_state(container: &ObservedContainer) -> WorkloadState {
+    let status = container.exit_code.unwrap_or_default();
+    match container.state {
+        ContainerState::Created => WorkloadState::Created,
+        ContainerState::Running => WorkloadState::Running(container.health),
+        ContainerState::Restarting => WorkloadState::Restarting { status },
+        ContainerState::Paused => WorkloadState::Paused,
+        ContainerState::Exited | ContainerState::Dead => WorkloadState::Exited { status },
+    }
+}
+
+/// What the pinned maps hold.
+fn read_tables(maps: &Maps) -> Result<TableSet, AgentError> {
+    let backends: BTreeMap<BackendKey, _> = maps.backends.entries()?.into_iter().collect();
+    let mut services = BTreeMap::new();
+    for (key, service) in maps.services.entries()? {
+        let set = Backends::from_word(service.backends);
+        let slots = (0..u32::from(set.count)).filter_map(|slot| {
+            backends.get(&BackendKey { service: service.service, generation: set.generation, slot })
+        });
+        let backends = slots.map(|backend| BackendAddress {
+            address4: Ipv4Addr::from(backend.address4.to_ne_bytes()),
+            address6: Ipv6Addr::from(backend.address6.octets()),
+            node: backend.node,
+        });
+        let set =
+            BackendSet { service: service.service, networks: service.networks, backends: backends.collect() };
+        services.insert(key, set);
+    }
+    Ok(TableSet {
+        node: maps.node()?,
+        devices: maps.devices.entries()?.into_iter().collect(),
+        netns: maps.netns.entries()?.into_iter().collect(),
+        endpoints: maps.endpoints.entries()?.into_iter().collect(),
+        services,
+        names: maps.names.entries()?.into_iter().collect(),
+        ptrs: maps.ptrs.entries()?.into_iter().collect(),
+        egress: maps.egress_rules()?.into_iter().collect(),
+    })
+}

@@ -1,0 +1,104 @@
+//! What people are told about a replica.
+
+use super::desired::Desired;
+use super::observed::{Observed, Workload, WorkloadState};
+use super::plan::waits_for;
+use crate::docker::{Health, workload_name};
+use crate::model::spec::DependsOn;
+use crate::model::{ReplicaAssignment, ReplicaKey, ReplicaState, ReplicaStatus};
+
+/// What the agent itself knows beyond what it sees.
+#[derive(Debug, Default)]
+pub(super) struct Work<'a> {
+    /// A step is being done: what it tells.
+    pub(super) progress: Option<&'a Progress>,
+    /// The last attempt failed.
+    pub(super) failure: Option<&'a str>,
+}
+
+/// How a step goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Progress {
+    pub(super) state: ReplicaState,
+    pub(super) message: Option<String>,
+}
+
+/// Of a replica that should be.
+pub(super) fn of(replica: &ReplicaAssignment, desired: &Desired, observed: &Observed, work: &Work<'_>) -> ReplicaStatus {
+    let workload = observed.workloads.get(&replica.key);
+    let (state, message) = state(replica, workload, desired, observed, work);
+    ReplicaStatus { state, message, deployment: replica.deployment, ..bare(&replica.key, desired, observed) }
+}
+
+/// Of a replica that is leaving.
+pub(super) fn of_leaving(key: &ReplicaKey, before: &ReplicaStatus, desired: &Desired, observed: &Observed, work: &Work<'_>) -> ReplicaStatus {
+    let message = work.failure.map(ToOwned::to_owned);
+    ReplicaStatus {
+        state: ReplicaState::Stopping,
+        message,
+        deployment: before.deployment,
+        ..bare(key, desired, observed)
+    }
+}
+
+fn bare(key: &ReplicaKey, desired: &Desired, observed: &Observed) -> ReplicaStatus {
+    ReplicaStatus {
+        key: key.clone(),
+        node: desired.node.name.clone(),
+        deployment: 0,
+        state: ReplicaState::Pending,
+        message: None,
+        container: observed.workloads.get(key).map(|workload| workload.id.clone()),
+        sandbox: observed.sandboxes.get(key).map(|sandbox| sandbox.id.clone()),
+    }
+}
+
+fn state(
+    replica: &ReplicaAssignment,
+    workload: Option<&Workload>,
+    desired: &Desired,
+    observed: &Observed,
+    work: &Work<'_>,
+) -> (ReplicaState, Option<String>) {
+    if let Some(progress) = work.progress {
+        return (progress.state, progress.message.clone());
+    }
+    if let Some(failure) = work.failure {
+        return (ReplicaState::Failed, Some(failure.to_owned()));
+    }
+    let name = workload_name(&desired.node.name, &replica.key);
+    match workload.map(|workload| &workload.state) {
+        Some(WorkloadState::Running(health)) if super::tables::serves(replica, desired, observed) => {
+            (ReplicaState::Running, health_note(*health))
+        }
+        Some(WorkloadState::Restarting { status }) => (
+            ReplicaState::Failed,
+            Some(format!("ended with status {status}; Docker starts it again: see `docker logs {name}`")),
+        ),
+        Some(WorkloadState::Exited { status: 0 }) => (ReplicaState::Exited, None),
+        Some(WorkloadState::Exited { status }) => {
+            (ReplicaState::Failed, Some(format!("ended with status {status}: see `docker logs {name}`")))
+        }
+        Some(WorkloadState::Paused) => {
+            (ReplicaState::Failed, Some(format!("it is paused: `docker unpause {name}`")))
+        }
+        Some(WorkloadState::Created) | None => match waits_for(replica, desired, observed) {
+            Some((service, DependsOn::ServiceHealthy)) => {
+                (ReplicaState::Starting, Some(format!("waits for {} to be healthy", service.service)))
+            }
+            Some((service, DependsOn::ServiceStarted)) => {
+                (ReplicaState::Starting, Some(format!("waits for {} to start", service.service)))
+            }
+            None => (ReplicaState::Pending, None),
+        },
+        Some(WorkloadState::Running(_)) => (ReplicaState::Starting, Some("its network is made anew".into())),
+    }
+}
+
+fn health_note(health: Health) -> Option<String> {
+    match health {
+        Health::Unchecked | Health::Healthy => None,
+        Health::Starting => Some("its health is not known yet".into()),
+        Health::Unhealthy => Some("its health check fails".into()),
+    }
+}

@@ -1,13 +1,245 @@
 //! The part of the daemon that makes this node what the controller assigned, and writes what came of it.
+//!
+//! It watches first, then looks at everything, then plans ([`plan()`], a pure function) and does what the plan says;
+//! after that each event, and a timer, bring the next look. A replica that is being worked on is left out of the next
+//! plans until its steps are done.
 
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Mutex, Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tracing::{debug, info, warn};
+
+mod apply;
 pub mod desired;
+mod error;
+mod node;
+mod observe;
 pub mod observed;
 pub mod op;
 mod plan;
 pub mod predict;
+mod records;
+mod status;
 pub mod tables;
+mod wake;
 
 pub use desired::Desired;
+pub use error::{AgentError, in_one_line};
+pub use node::Ground;
+pub use observe::Observer;
 pub use observed::Observed;
 pub use op::Op;
 pub use plan::plan;
+
+use apply::Hands;
+use desired::Node;
+use op::{Step, Subject};
+use records::{Failure, Records};
+use status::Progress;
+use wake::Bells;
+
+use crate::bpf::Generations;
+use crate::model::{NodeRecord, ReplicaKey};
+use crate::store::Store;
+
+/// Everything is looked at again that often, event or not.
+const RESYNC: Duration = Duration::from_secs(30);
+/// Replicas worked on beside each other: each waits for Docker most of the time.
+const PARALLEL: usize = 8;
+
+/// The agent of one node.
+pub struct Agent {
+    store: Arc<dyn Store>,
+    hands: Arc<Hands>,
+    node: Node,
+    ground: Ground,
+    bells: Arc<Bells>,
+    records: Records,
+    progress: mpsc::UnboundedReceiver<(ReplicaKey, Progress)>,
+    chains: JoinSet<(ReplicaKey, Result<(), (String, AgentError)>)>,
+    slots: Arc<Semaphore>,
+    settled: bool,
+}
+
+impl Agent {
+    /// An agent of `node`, which looks through `observer`.
+    ///
+    /// # Errors
+    /// [`AgentError::Bpf`] when the pinned backend sets cannot be read.
+    pub fn new(
+        store: Arc<dyn Store>,
+        observer: Arc<Observer>,
+        ground: Ground,
+        record: &NodeRecord,
+    ) -> Result<Self, AgentError> {
+        let generations = Generations::adopt(&observer.maps, Instant::now())?;
+        let node = Node { name: record.name.clone(), id: record.id, config: Arc::clone(&observer.config) };
+        let (sender, progress) = mpsc::unbounded_channel();
+        let hands = Hands { eyes: observer, generations: Mutex::new(generations), progress: sender };
+        Ok(Self {
+            records: Records::new(Arc::clone(&store), node.clone()),
+            store,
+            hands: Arc::new(hands),
+            node,
+            ground,
+            bells: Arc::default(),
+            progress,
+            chains: JoinSet::new(),
+            slots: Arc::new(Semaphore::new(PARALLEL)),
+            settled: false,
+        })
+    }
+
+    /// Works for as long as it is polled. Dropping it is safe at any time: the next one goes on from what it finds.
+    ///
+    /// # Errors
+    /// [`AgentError::Store`] when the store cannot be read at all at the start.
+    pub async fn run(mut self) -> Result<Infallible, AgentError> {
+        let after = self.store.range("/assignments/").await?.revision;
+        let docker = self.hands.eyes.docker.clone();
+        let _sources = wake::watch(Arc::clone(&self.store), after, docker, self.node.name.clone(), &self.bells);
+        let bells = Arc::clone(&self.bells);
+        let mut resync = Instant::now() + RESYNC;
+        let mut look = true;
+        loop {
+            if look && let Err(error) = self.look().await {
+                self.records.note("looking at this node", &error);
+            }
+            let prune = self.hands.generations.lock().await.next_due();
+            let retry = self.records.next_retry();
+            let next = [Some(resync), retry, prune].into_iter().flatten().min().unwrap_or(resync);
+            look = tokio::select! {
+                () = bells.look.notified() => true,
+                () = bells.ground.notified() => {
+                    self.ensure_ground().await;
+                    false
+                }
+                Some((key, progress)) = self.progress.recv() => {
+                    self.tell(key, progress).await;
+                    false
+                }
+                Some(done) = self.chains.join_next() => {
+                    self.finish(done);
+                    true
+                }
+                () = tokio::time::sleep_until(next.into()) => {
+                    self.prune().await;
+                    let due = Instant::now() >= resync;
+                    if due {
+                        resync = Instant::now() + RESYNC;
+                        self.ensure_ground().await;
+                    }
+                    due || retry.is_some_and(|retry| retry <= Instant::now())
+                }
+            };
+        }
+    }
+
+    /// Looks at everything, plans, does what concerns the node, and sets replicas to work.
+    async fn look(&mut self) -> Result<(), AgentError> {
+        let desired = self.records.desired().await?;
+        let observed = self.hands.eyes.observe(&desired).await?;
+        let ops = plan(&desired, &observed);
+        if !self.settled {
+            self.settled = true;
+            info!(replicas = observed.workloads.len(), changes = ops.len(), "Adopted what was there.");
+        }
+        let mut steps: BTreeMap<ReplicaKey, Vec<Step>> = BTreeMap::new();
+        let mut clean = true;
+        for op in ops {
+            match (op.subject(), op) {
+                (Subject::Replica(_), Op::Replica(key, step)) => steps.entry(key).or_default().push(step),
+                (_, op) if self.waits(&op) => clean = false,
+                (_, op) => clean &= self.apply(&op, &desired, &observed).await,
+            }
+        }
+        self.records.write(&desired, &observed, &steps, clean).await?;
+        let (desired, observed) = (Arc::new(desired), Arc::new(observed));
+        for (key, steps) in steps {
+            let assignment = desired.replicas.get(&key).cloned();
+            if self.records.is_free(&key, assignment.as_ref()) {
+                self.set_to_work(key, steps, &desired, &observed);
+            }
+        }
+        self.records.seen(desired, observed);
+        Ok(())
+    }
+
+    /// Whether an op would meddle with a replica that is being worked on, whose parts come and go meanwhile.
+    fn waits(&self, op: &Op) -> bool {
+        match op {
+            Op::Register(replica) => self.records.is_busy(&replica.key),
+            Op::DropDevice(_)
+            | Op::DropNetns(_)
+            | Op::DropEndpoint(_)
+            | Op::RemoveStray(_)
+            | Op::RemoveStrayVeth(_) => self.records.any_busy(),
+            _ => false,
+        }
+    }
+
+    async fn apply(&mut self, op: &Op, desired: &Desired, observed: &Observed) -> bool {
+        match self.hands.apply(op, desired, observed).await {
+            Ok(()) => info!("{op}"),
+            Err(error) => {
+                self.records.note(&op.to_string(), &error);
+                return false;
+            }
+        }
+        true
+    }
+
+    fn set_to_work(&mut self, key: ReplicaKey, steps: Vec<Step>, desired: &Arc<Desired>, observed: &Arc<Observed>) {
+        self.records.busy(key.clone(), &steps);
+        let (hands, slots) = (Arc::clone(&self.hands), Arc::clone(&self.slots));
+        let (desired, observed) = (Arc::clone(desired), Arc::clone(observed));
+        self.chains.spawn(async move {
+            // The semaphore is never closed.
+            let _slot = slots.acquire().await;
+            let result = hands.replica(key.clone(), steps, &desired, &observed).await;
+            (key, result)
+        });
+    }
+
+    /// Writes what a step tells, and whatever else has been told meanwhile.
+    async fn tell(&mut self, key: ReplicaKey, progress: Progress) {
+        self.records.progress(&key, progress);
+        while let Ok((key, progress)) = self.progress.try_recv() {
+            self.records.progress(&key, progress);
+        }
+        if let Err(error) = self.records.rewrite().await {
+            self.records.note("writing status", &error);
+        }
+    }
+
+    fn finish(&mut self, done: Result<(ReplicaKey, Result<(), (String, AgentError)>), tokio::task::JoinError>) {
+        match done {
+            Ok((key, Ok(()))) => self.records.done(&key),
+            Ok((key, Err((op, error)))) => {
+                let error = in_one_line(&error);
+                let failure: &Failure = self.records.failed(&key, &error);
+                warn!(attempt = failure.attempts, %error, "Could not {op}; trying again.");
+            }
+            Err(error) => warn!(%error, "A task of the agent ended early; trying again."),
+        }
+    }
+
+    async fn prune(&self) {
+        let mut generations = self.hands.generations.lock().await;
+        match generations.prune(&self.hands.eyes.maps, Instant::now()) {
+            Ok(0) => {}
+            Ok(entries) => debug!(entries, "Removed backend sets of old generations."),
+            Err(error) => warn!(error = in_one_line(&error), "Could not remove old backend sets; trying again."),
+        }
+    }
+
+    async fn ensure_ground(&self) {
+        for error in self.ground.ensure().await.err().into_iter().flatten() {
+            warn!(error = in_one_line(&error), "The node is not as it should be; trying again.");
+        }
+    }
+}

@@ -16,7 +16,7 @@ use super::plan::veth_spec;
 use super::status::Progress;
 use super::tables::Registration;
 use crate::bpf::{self, Generations, ServiceVips};
-use crate::docker::{SandboxSpec, WorkloadSpec, sandbox_name, workload_name};
+use crate::docker::{SandboxSpec, WorkloadSpec};
 use crate::model::{ReplicaAssignment, ReplicaKey, ReplicaState};
 use crate::netlink::{Netlink, Netns, veth_name};
 

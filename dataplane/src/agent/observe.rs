@@ -7,9 +7,10 @@ use std::sync::Arc;
 use dataplane_ebpf::abi::{BackendKey, Backends};
 use tokio::sync::Mutex;
 
-use super::desired::{Desired, workload_digest};
+use super::desired::Desired;
 use super::error::AgentError;
 use super::observed::{Observed, Sandbox, SandboxState, Workload, WorkloadState};
+use super::plan::is_as_assigned;
 use super::tables::{BackendAddress, BackendSet, TableSet};
 use crate::bpf::{Attached, Maps, Programs};
 use crate::config::Config;
@@ -20,7 +21,7 @@ use crate::netlink::{Netlink, Netns};
 const MTU_DEFAULT: u32 = 1500;
 
 /// Who looks. It remembers which network namespace a process has, since that takes a thread each to find out.
-pub(super) struct Observer {
+pub struct Observer {
     pub(super) config: Arc<Config>,
     pub(super) docker: Docker,
     pub(super) netlink: Netlink,
@@ -39,7 +40,8 @@ struct Namespace {
 }
 
 impl Observer {
-    pub(super) fn new(
+    /// One that looks through these.
+    pub fn new(
         config: Arc<Config>,
         docker: Docker,
         netlink: Netlink,
@@ -53,7 +55,7 @@ impl Observer {
     ///
     /// # Errors
     /// [`AgentError`] when Docker or the kernel does not tell; what is only half known is not worth a plan.
-    pub(super) async fn observe(&self, desired: &Desired) -> Result<Observed, AgentError> {
+    pub async fn observe(&self, desired: &Desired) -> Result<Observed, AgentError> {
         let mut observed = Observed::default();
         self.containers(&mut observed).await?;
         self.images(desired, &mut observed).await?;
@@ -134,7 +136,7 @@ impl Observer {
         let needed = desired.replicas.values().filter(|replica| {
             let workload = observed.workloads.get(&replica.key);
             let sandbox = observed.sandboxes.get(&replica.key);
-            workload.is_none_or(|workload| workload.digest != workload_digest(replica))
+            workload.is_none_or(|workload| !is_as_assigned(workload, replica))
                 || sandbox.is_none_or(|sandbox| sandbox.cookie().is_none())
         });
         let images: BTreeSet<&str> = needed.map(|replica| replica.spec.image.as_str()).collect();
@@ -162,7 +164,7 @@ fn workload_state(container: &ObservedContainer) -> WorkloadState {
     match container.state {
         ContainerState::Created => WorkloadState::Created,
         ContainerState::Running => WorkloadState::Running(container.health),
-        ContainerState::Restarting => WorkloadState::Restarting { status },
+        ContainerState::Restarting => WorkloadState::Restarting { status, restarts: container.restarts },
         ContainerState::Paused => WorkloadState::Paused,
         ContainerState::Exited | ContainerState::Dead => WorkloadState::Exited { status },
     }
@@ -182,8 +184,7 @@ fn read_tables(maps: &Maps) -> Result<TableSet, AgentError> {
             address6: Ipv6Addr::from(backend.address6.octets()),
             node: backend.node,
         });
-        let set =
-            BackendSet { service: service.service, networks: service.networks, backends: backends.collect() };
+        let set = BackendSet { service: service.service, networks: service.networks, backends: backends.collect() };
         services.insert(key, set);
     }
     Ok(TableSet {

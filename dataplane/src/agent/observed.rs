@@ -100,6 +100,8 @@ pub enum WorkloadState {
     Restarting {
         /// Exit status.
         status: i64,
+        /// How often it has done so.
+        restarts: u32,
     },
     /// It ended and stays so.
     Exited {

@@ -14,7 +14,7 @@ mod replica;
 #[cfg(test)]
 mod tests;
 
-pub(super) use replica::{veth_spec, waits_for};
+pub(super) use replica::{is_as_assigned, veth_spec, waits_for};
 
 /// What is to be done, in an order that is safe at every point: what ends leaves backends and names before it is
 /// stopped, and nothing of a replica runs before its network is closed.

@@ -7,6 +7,9 @@ use crate::docker::{Health, workload_name};
 use crate::model::spec::DependsOn;
 use crate::model::{ReplicaAssignment, ReplicaKey, ReplicaState, ReplicaStatus};
 
+/// So often may Docker start a workload again before it counts as failed; with Docker's pauses that is about 6 s.
+const RESTARTS_PATIENCE: u32 = 6;
+
 /// What the agent itself knows beyond what it sees.
 #[derive(Debug, Default)]
 pub(super) struct Work<'a> {
@@ -24,14 +27,25 @@ pub(super) struct Progress {
 }
 
 /// Of a replica that should be.
-pub(super) fn of(replica: &ReplicaAssignment, desired: &Desired, observed: &Observed, work: &Work<'_>) -> ReplicaStatus {
+pub(super) fn of(
+    replica: &ReplicaAssignment,
+    desired: &Desired,
+    observed: &Observed,
+    work: &Work<'_>,
+) -> ReplicaStatus {
     let workload = observed.workloads.get(&replica.key);
     let (state, message) = state(replica, workload, desired, observed, work);
     ReplicaStatus { state, message, deployment: replica.deployment, ..bare(&replica.key, desired, observed) }
 }
 
 /// Of a replica that is leaving.
-pub(super) fn of_leaving(key: &ReplicaKey, before: &ReplicaStatus, desired: &Desired, observed: &Observed, work: &Work<'_>) -> ReplicaStatus {
+pub(super) fn of_leaving(
+    key: &ReplicaKey,
+    before: &ReplicaStatus,
+    desired: &Desired,
+    observed: &Observed,
+    work: &Work<'_>,
+) -> ReplicaStatus {
     let message = work.failure.map(ToOwned::to_owned);
     ReplicaStatus {
         state: ReplicaState::Stopping,
@@ -71,17 +85,18 @@ fn state(
         Some(WorkloadState::Running(health)) if super::tables::serves(replica, desired, observed) => {
             (ReplicaState::Running, health_note(*health))
         }
-        Some(WorkloadState::Restarting { status }) => (
-            ReplicaState::Failed,
-            Some(format!("ended with status {status}; Docker starts it again: see `docker logs {name}`")),
-        ),
+        Some(WorkloadState::Restarting { status, restarts }) => {
+            let message =
+                format!("ended with status {status} and was started {restarts} times again: see `docker logs {name}`");
+            // A service that ends until its database answers is no failure yet.
+            let state = if *restarts < RESTARTS_PATIENCE { ReplicaState::Starting } else { ReplicaState::Failed };
+            (state, Some(message))
+        }
         Some(WorkloadState::Exited { status: 0 }) => (ReplicaState::Exited, None),
         Some(WorkloadState::Exited { status }) => {
             (ReplicaState::Failed, Some(format!("ended with status {status}: see `docker logs {name}`")))
         }
-        Some(WorkloadState::Paused) => {
-            (ReplicaState::Failed, Some(format!("it is paused: `docker unpause {name}`")))
-        }
+        Some(WorkloadState::Paused) => (ReplicaState::Failed, Some(format!("it is paused: `docker unpause {name}`"))),
         Some(WorkloadState::Created) | None => match waits_for(replica, desired, observed) {
             Some((service, DependsOn::ServiceHealthy)) => {
                 (ReplicaState::Starting, Some(format!("waits for {} to be healthy", service.service)))

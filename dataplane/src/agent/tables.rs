@@ -10,6 +10,7 @@ use dataplane_ebpf::abi::{
 
 use super::desired::Desired;
 use super::observed::Observed;
+use super::plan::is_as_assigned;
 use crate::config::marks;
 use crate::model::name::ZONE;
 use crate::model::{ReplicaAssignment, ServiceAssignment, ServiceKey};
@@ -135,14 +136,21 @@ pub(super) fn publish(desired: &Desired, observed: &Observed) -> TableSet {
 fn backends(service: &ServiceKey, desired: &Desired, observed: &Observed) -> Vec<BackendAddress> {
     let serves = |replica: &&_| serves(replica, desired, observed);
     let replicas = desired.replicas_of(service).map(AsRef::as_ref).filter(serves);
-    replicas.map(|r| BackendAddress { address4: r.address4, address6: r.address6, node: desired.node.id }).collect()
+    let mut backends: Vec<_> = replicas
+        .map(|r| BackendAddress { address4: r.address4, address6: r.address6, node: desired.node.id })
+        .collect();
+    backends.sort_unstable();
+    backends
 }
 
-/// Whether a replica runs in its own sandbox behind its own device. Its entries are no condition: they are written
-/// before any set is switched, and a change of networks must not take it out meanwhile.
+/// Whether a replica runs in its own sandbox behind its own device, and is not about to be replaced. Its entries are
+/// no condition: they are written before any set is switched, and a change of networks must not take it out meanwhile.
 pub(super) fn serves(replica: &ReplicaAssignment, desired: &Desired, observed: &Observed) -> bool {
-    observed.workloads.get(&replica.key).is_some_and(super::observed::Workload::serves)
-        && registration(replica, desired, observed).is_some()
+    let Some(workload) = observed.workloads.get(&replica.key).filter(|workload| workload.serves()) else {
+        return false;
+    };
+    let stays = is_as_assigned(workload, replica) || !observed.images.contains(&replica.spec.image);
+    stays && registration(replica, desired, observed).is_some()
 }
 
 /// The entries of a replica whose device and namespace exist.

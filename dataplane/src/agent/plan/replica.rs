@@ -49,6 +49,11 @@ pub(super) fn converge(
     let mut steps = Vec::new();
     if !observed.images.contains(&replica.spec.image) && !is_current(key, replica, observed) {
         steps.push(Step::Pull(Arc::clone(replica)));
+        // The old one serves until its successor's image is there.
+        if observed.workloads.get(key).is_some_and(Workload::serves) {
+            ops.extend(steps.into_iter().map(|step| Op::Replica(key.clone(), step)));
+            return;
+        }
     }
     let sandbox_is_fresh = sandbox(key, replica, desired, observed, &mut steps);
     network(key, replica, observed, sandbox_is_fresh, &mut steps);
@@ -148,7 +153,7 @@ fn workload(
 }
 
 /// Whether a workload is the one that is assigned.
-fn is_as_assigned(workload: &Workload, replica: &ReplicaAssignment) -> bool {
+pub(in super::super) fn is_as_assigned(workload: &Workload, replica: &ReplicaAssignment) -> bool {
     workload.digest == workload_digest(replica) && workload.deployment == replica.deployment
 }
 

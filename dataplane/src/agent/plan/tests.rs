@@ -172,7 +172,7 @@ fn a_dependency_comes_first_and_a_running_replica_outlives_it() {
 fn an_exited_workload_leaves_the_backends_and_is_left_to_docker() {
     let desired = shop(&[("api", 2, &[])]);
     let mut observed = settled(&desired);
-    observed.workloads.values_mut().next().unwrap().state = WorkloadState::Restarting { status: 1 };
+    observed.workloads.values_mut().next().unwrap().state = WorkloadState::Restarting { status: 1, restarts: 1 };
     assert_eq!(lines(&plan(&desired, &observed)), ["switch shop/production/api to 10.208.0.18"]);
 }
 

@@ -1,0 +1,201 @@
+//! What the agent remembers between two looks, and what it writes to the store.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tracing::warn;
+
+use super::desired::{Desired, Node};
+use super::error::{AgentError, in_one_line};
+use super::observed::Observed;
+use super::op::Step;
+use super::status::{self, Progress, Work};
+use crate::model::{ReplicaAssignment, ReplicaKey, ReplicaState, ReplicaStatus};
+use crate::store::{Store, Txn, schema};
+
+/// First and longest pause before a failed replica is tried again.
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// A replica whose last attempt failed.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) error: String,
+    pub(super) attempts: u32,
+    retry: Instant,
+    /// What was attempted: another assignment is tried at once.
+    assignment: Option<Arc<ReplicaAssignment>>,
+}
+
+/// The agent's memory.
+pub(super) struct Records {
+    store: Arc<dyn Store>,
+    node: Node,
+    busy: BTreeMap<ReplicaKey, Progress>,
+    failures: BTreeMap<ReplicaKey, Failure>,
+    written: BTreeMap<ReplicaKey, ReplicaStatus>,
+    last: Option<(Arc<Desired>, Arc<Observed>)>,
+    noted: Option<String>,
+    retry: Option<Instant>,
+}
+
+impl Records {
+    pub(super) fn new(store: Arc<dyn Store>, node: Node) -> Self {
+        Self {
+            store,
+            node,
+            busy: BTreeMap::new(),
+            failures: BTreeMap::new(),
+            written: BTreeMap::new(),
+            last: None,
+            noted: None,
+            retry: None,
+        }
+    }
+
+    /// What the store says this node should be.
+    pub(super) async fn desired(&mut self) -> Result<Desired, AgentError> {
+        self.retry = None;
+        let store = self.store.as_ref();
+        let (environments, _) = schema::range_json(store, &schema::environments()).await?;
+        let (services, _) = schema::range_json(store, &schema::services()).await?;
+        let (replicas, _) = schema::range_json(store, &schema::replicas_of(&self.node.name)).await?;
+        let (statuses, _) = schema::range_json(store, &schema::statuses_of(&self.node.name)).await?;
+        self.written = statuses.into_iter().map(|status| (status.value.key.clone(), status.value)).collect();
+        Ok(Desired {
+            node: self.node.clone(),
+            environments: environments.into_iter().map(|e| (e.value.key.clone(), e.value)).collect(),
+            services: services.into_iter().map(|s| (s.value.key.clone(), s.value)).collect(),
+            replicas: replicas.into_iter().map(|r| (r.value.key.clone(), Arc::new(r.value))).collect(),
+        })
+    }
+
+    pub(super) fn is_busy(&self, key: &ReplicaKey) -> bool {
+        self.busy.contains_key(key)
+    }
+
+    pub(super) fn any_busy(&self) -> bool {
+        !self.busy.is_empty()
+    }
+
+    /// Whether work on the replica may begin: nobody is at it, and it did not fail just now.
+    pub(super) fn is_free(&self, key: &ReplicaKey, assignment: Option<&Arc<ReplicaAssignment>>) -> bool {
+        let waits = self
+            .failures
+            .get(key)
+            .is_some_and(|failure| failure.retry > Instant::now() && failure.assignment.as_ref() == assignment);
+        !self.is_busy(key) && !waits
+    }
+
+    pub(super) fn busy(&mut self, key: ReplicaKey, steps: &[Step]) {
+        let state = match steps.first() {
+            Some(Step::Pull(_)) => ReplicaState::Pulling,
+            Some(Step::StopWorkload | Step::RemoveWorkload | Step::RemoveSandbox) => ReplicaState::Stopping,
+            _ => ReplicaState::Starting,
+        };
+        self.busy.insert(key, Progress { state, message: None });
+    }
+
+    pub(super) fn progress(&mut self, key: &ReplicaKey, progress: Progress) {
+        // A late message of a chain that has ended means nothing.
+        if let Some(entry) = self.busy.get_mut(key) {
+            *entry = progress;
+        }
+    }
+
+    pub(super) fn done(&mut self, key: &ReplicaKey) {
+        self.busy.remove(key);
+        self.failures.remove(key);
+    }
+
+    pub(super) fn failed(&mut self, key: &ReplicaKey, error: &str) -> &Failure {
+        self.busy.remove(key);
+        let assignment = self.last.as_ref().and_then(|(desired, _)| desired.replicas.get(key).cloned());
+        let attempts = self.failures.get(key).map_or(0, |failure| failure.attempts) + 1;
+        let pause = BACKOFF.0.saturating_mul(1 << (attempts - 1).min(10)).min(BACKOFF.1);
+        let failure = Failure { error: error.to_owned(), attempts, retry: Instant::now() + pause, assignment };
+        self.failures.entry(key.clone()).insert_entry(failure).into_mut()
+    }
+
+    /// Tells people of an error that no replica has; the same one again is not told again.
+    pub(super) fn note(&mut self, what: &str, error: &AgentError) {
+        let line = format!("{what}: {}", in_one_line(error));
+        if self.noted.as_ref() != Some(&line) {
+            warn!(error = line, "Trying again.");
+            self.noted = Some(line);
+        }
+        self.retry = Some(Instant::now() + BACKOFF.0);
+    }
+
+    /// When the next look is due because of a failure.
+    pub(super) fn next_retry(&self) -> Option<Instant> {
+        let idle = self.failures.iter().filter(|(key, _)| !self.busy.contains_key(key));
+        idle.map(|(_, failure)| failure.retry).chain(self.retry).min()
+    }
+
+    pub(super) fn seen(&mut self, desired: Arc<Desired>, observed: Arc<Observed>) {
+        self.failures.retain(|key, _| desired.replicas.contains_key(key) || self.written.contains_key(key));
+        self.last = Some((desired, observed));
+    }
+
+    /// Writes the status of every replica, and takes away those of which nothing is left. `clean`: no entry in the
+    /// maps and no device is left over from anybody.
+    pub(super) async fn write(
+        &mut self,
+        desired: &Desired,
+        observed: &Observed,
+        steps: &BTreeMap<ReplicaKey, Vec<Step>>,
+        clean: bool,
+    ) -> Result<(), AgentError> {
+        let mut txn = Txn::default();
+        let mut statuses = self.statuses(desired, observed);
+        let leaving = |key: &&ReplicaKey| !desired.replicas.contains_key(*key);
+        let gone: BTreeSet<ReplicaKey> = self
+            .written
+            .keys()
+            .filter(leaving)
+            .filter(|key| clean && !steps.contains_key(*key) && !self.is_busy(key))
+            .cloned()
+            .collect();
+        statuses.retain(|key, _| !gone.contains(key));
+        for key in &gone {
+            txn = txn.delete(&schema::status(&self.node.name, key));
+        }
+        self.put(txn, statuses).await
+    }
+
+    /// Writes again what was told since.
+    pub(super) async fn rewrite(&mut self) -> Result<(), AgentError> {
+        let Some((desired, observed)) = self.last.clone() else { return Ok(()) };
+        let statuses = self.statuses(&desired, &observed);
+        self.put(Txn::default(), statuses).await
+    }
+
+    fn statuses(&self, desired: &Desired, observed: &Observed) -> BTreeMap<ReplicaKey, ReplicaStatus> {
+        let work = |key: &ReplicaKey| Work {
+            progress: self.busy.get(key),
+            failure: self.failures.get(key).map(|failure| failure.error.as_str()),
+        };
+        let leaving = self.written.iter().filter(|(key, _)| !desired.replicas.contains_key(key));
+        let leaving =
+            leaving.map(|(key, before)| (key.clone(), status::of_leaving(key, before, desired, observed, &work(key))));
+        let assigned = desired
+            .replicas
+            .iter()
+            .map(|(key, replica)| (key.clone(), status::of(replica, desired, observed, &work(key))));
+        leaving.chain(assigned).collect()
+    }
+
+    async fn put(&mut self, mut txn: Txn, statuses: BTreeMap<ReplicaKey, ReplicaStatus>) -> Result<(), AgentError> {
+        for (key, status) in &statuses {
+            if self.written.get(key) != Some(status) {
+                txn = txn.put(&schema::status(&self.node.name, key), status)?;
+            }
+        }
+        if !txn.then.is_empty() {
+            self.store.txn(txn).await?;
+        }
+        self.written = statuses;
+        Ok(())
+    }
+}

@@ -1,0 +1,125 @@
+//! What wakes the agent: the store, Docker, the kernel. Each is watched before the first full look, so that nothing
+//! falls in between; many events at once are one wake-up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tracing::{debug, warn};
+
+use super::error::in_one_line;
+use crate::docker::{Docker, EventKind};
+use crate::netlink::{Change, Netlink, VETH_PREFIX};
+use crate::store::{Revision, Store};
+
+/// Pause before a source that broke off is asked again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Whom to wake.
+#[derive(Debug, Default)]
+pub(super) struct Bells {
+    /// Something is perhaps not as it should be.
+    pub(super) look: Notify,
+    /// The node's own routes, rules or addresses are perhaps not as they should be.
+    pub(super) ground: Notify,
+}
+
+/// Starts watching; ends when the set is dropped.
+pub(super) fn watch(
+    store: Arc<dyn Store>,
+    after: Revision,
+    docker: Docker,
+    node: String,
+    bells: &Arc<Bells>,
+) -> JoinSet<()> {
+    let mut sources = JoinSet::new();
+    sources.spawn(watch_store(store, after, Arc::clone(bells)));
+    sources.spawn(watch_docker(docker, node, Arc::clone(bells)));
+    sources.spawn(watch_kernel(Arc::clone(bells)));
+    sources
+}
+
+async fn watch_store(store: Arc<dyn Store>, mut after: Revision, bells: Arc<Bells>) {
+    const PREFIX: &str = "/assignments/";
+    loop {
+        match store.watch(PREFIX, after).await {
+            Ok(mut events) => {
+                while let Some(events) = events.next().await {
+                    match events {
+                        Ok(events) => after = events.last().map_or(after, |event| event.revision()),
+                        Err(error) => {
+                            warn!(error = in_one_line(&error), "The watch of the store broke off; reading all again.");
+                            break;
+                        }
+                    }
+                    bells.look.notify_one();
+                }
+            }
+            Err(error) => warn!(error = in_one_line(&error), "Cannot watch the store; trying again."),
+        }
+        tokio::time::sleep(RETRY).await;
+        if let Ok(range) = store.range(PREFIX).await {
+            after = range.revision;
+        }
+        bells.look.notify_one();
+    }
+}
+
+async fn watch_docker(docker: Docker, node: String, bells: Arc<Bells>) {
+    loop {
+        let mut events = docker.events(&node);
+        // Whatever happened before this subscription is found by the look that follows it.
+        bells.look.notify_one();
+        while let Some(event) = events.next().await {
+            match event {
+                // Health checks run a process in the container every few seconds.
+                Ok(event) if matches!(&event.kind, EventKind::Other(what) if what.starts_with("exec_")) => {}
+                Ok(event) => {
+                    debug!(replica = %event.key, kind = ?event.kind, "Docker tells.");
+                    bells.look.notify_one();
+                }
+                Err(error) => {
+                    warn!(error = in_one_line(&error), "Docker's events broke off; listening again.");
+                    break;
+                }
+            }
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+async fn watch_kernel(bells: Arc<Bells>) {
+    loop {
+        match Netlink::changes() {
+            Ok(mut changes) => {
+                while let Some(change) = changes.next().await {
+                    ring(&change, &bells);
+                }
+            }
+            Err(error) => warn!(error = in_one_line(&error), "Cannot watch the kernel's links; trying again."),
+        }
+        tokio::time::sleep(RETRY).await;
+        bells.look.notify_one();
+    }
+}
+
+fn ring(change: &Change, bells: &Bells) {
+    match change {
+        Change::Link { name, .. } | Change::LinkGone { name, .. } => {
+            if name.starts_with(VETH_PREFIX) {
+                bells.look.notify_one();
+            }
+        }
+        Change::DefaultRoute | Change::Overrun => {
+            bells.ground.notify_one();
+            bells.look.notify_one();
+        }
+        Change::RouteGone => {
+            bells.ground.notify_one();
+            bells.look.notify_one();
+        }
+        Change::Address => bells.ground.notify_one(),
+    }
+}

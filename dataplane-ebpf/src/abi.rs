@@ -18,7 +18,7 @@ pub use reason::{Event, EventKind, Reason};
 pub use seal::{Pod, Sealed, settle};
 pub use values::{
     Backend, Backends, Budget, Counter, Device, DropRecord, EgressRule, Endpoint, Flow, Grant, Identity, Name, Netns,
-    Ptr, Service, SocketEntry, SocketState, action, flags,
+    Ptr, SOCKET_ENTRIES, Service, SocketEntry, SocketState, action, flags,
 };
 
 /// Version of the layout, part of the pins' path (`<bpffs>/v<ABI_VERSION>/`).

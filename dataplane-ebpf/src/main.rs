@@ -6,9 +6,15 @@
 // For the one empty `asm!` in `kernel.rs`.
 #![feature(asm_experimental_arch)]
 
+mod connect;
 mod from_container;
+mod getpeername;
 mod kernel;
 mod maps;
+mod record;
+mod recvmsg;
+mod sendmsg;
+mod socket;
 mod to_container;
 
 /// Never reached: every loop is bounded and every index masked, or the verifier would refuse the program.

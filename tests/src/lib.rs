@@ -10,6 +10,7 @@
 //! | [`Node`] | a machine on a LAN with a private `dockerd` and a private `skepd` |
 //! | [`Container`] | one replica: its addresses, its netns, commands inside it |
 //! | [`netns`] | a bare network namespace, or a machine's or container's by the same handle |
+//! | [`bpffs`], [`cgroup`] | a BPF file system and a cgroup of a test's own, for programs without a daemon |
 //! | [`load`], [`probe`], [`raw`] | traffic: what goes on while something is killed; who answers; forged frames |
 //! | [`images`] | container images made on this machine: busybox, tools, PostgreSQL, Redis, musl, Go |
 //!
@@ -33,6 +34,8 @@
 //! of them may run side by side. Nothing outlives them, neither after a panic nor after a SIGKILL of
 //! the test: see [`Machine`]. Root is needed.
 
+pub mod bpffs;
+pub mod cgroup;
 pub mod command;
 mod container;
 pub mod images;

@@ -108,6 +108,8 @@ reasons! {
     DnsPort = 30, "dns-port", "only port 53 and ping are served at the DNS address";
     /// Skep's own configuration of the node is missing.
     NoConfig = 31, "no-config", "start skepd";
+    /// The kernel has no memory left for what a socket must remember (`net.core.optmem_max` bounds it per socket).
+    SocketMemory = 32, "socket-memory", "free memory, or raise net.core.optmem_max";
 }
 
 impl core::fmt::Display for Reason {

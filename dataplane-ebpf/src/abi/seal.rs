@@ -72,7 +72,7 @@ fn fold<T: Pod>(item: &T, octets: usize, mut h: u64) -> u64 {
 }
 
 /// How often a reader tries before it gives up with [`super::Reason::TornRead`].
-const ATTEMPTS: u32 = 4;
+const ATTEMPTS: u64 = 4;
 
 /// Reads until the seal is right.
 ///
@@ -81,7 +81,7 @@ const ATTEMPTS: u32 = 4;
 #[inline(always)]
 pub fn settle<K: Pod, V: Sealed>(key: &K, read: impl Fn(&K) -> Option<V>) -> Result<Option<V>, super::Reason> {
     // Opaque, so that the compiler leaves the loop a loop: unrolled, the second to fourth reads, which practically
-    // never happen, would fill the instruction cache.
+    // never happen, would fill the instruction cache. Eight octets wide, so that the verifier follows it on the stack.
     let mut left = core::hint::black_box(ATTEMPTS);
     while left > 0 {
         match read(key) {

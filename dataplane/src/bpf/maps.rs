@@ -226,7 +226,8 @@ pub struct View<'a> {
 
 impl Tables for View<'_> {
     fn node(&self) -> Option<&NodeConfig> {
-        Some(&self.node)
+        // As the programs see it: a configuration that was never written has no mark.
+        (self.node.mark_mask != 0).then_some(&self.node)
     }
     fn raw_device(&self, ifindex: &u32) -> Option<Device> {
         self.maps.devices.get(ifindex).ok().flatten()

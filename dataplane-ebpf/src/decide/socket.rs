@@ -1,0 +1,279 @@
+//! What becomes of a socket call: `connect`, `sendmsg` without a connection, and the way back.
+//!
+//! Here a VIP turns into a backend, once per connection or datagram flow, so that no packet needs
+//! translating. And here a call that the packet path would drop fails at once, with an errno, instead
+//! of timing out.
+
+use crate::abi::{
+    Addr, BackendKey, Backends, Identity, Netns, NodeConfig, Reason, SOCKET_ENTRIES, Sealed as _,
+    Service, ServiceKey, SocketEntry, action, flags,
+};
+use crate::decide::grant::grant;
+use crate::tables::Tables;
+
+/// `IPPROTO_TCP`.
+const TCP: u8 = 6;
+/// `IPPROTO_UDP`.
+const UDP: u8 = 17;
+
+/// A `connect` or an unconnected `sendmsg`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Attempt {
+    /// Cookie of the socket's network namespace.
+    pub cookie: u64,
+    /// IP protocol number of the socket.
+    pub protocol: u8,
+    /// Where to, network order.
+    pub addr: Addr,
+    /// Which port, network order.
+    pub port: u16,
+    /// Picks the backend.
+    pub random: u32,
+}
+
+/// What becomes of an [`Attempt`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// The address stays as it is.
+    Pass,
+    /// The address becomes the backend's.
+    ToBackend(Choice),
+    /// `ECONNREFUSED`: the service is there, but nobody serves it.
+    Refuse(Reason),
+    /// `EPERM`.
+    Deny(Reason),
+}
+
+/// A backend, and where it was picked from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Choice {
+    /// Its address, of the same family as the VIP; the port stays.
+    pub backend: Addr,
+    /// The service.
+    pub service: u32,
+    /// Generation of its set.
+    pub generation: u32,
+    /// Picked now, not remembered.
+    pub fresh: bool,
+}
+
+/// A verdict, and on whom.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Decision {
+    /// Whose socket it is; [`Identity::WORLD`] for a network namespace that is no replica's.
+    pub identity: Identity,
+    /// The replica's own address of the family asked for, or none: for the record.
+    pub source: Addr,
+    /// What becomes of it.
+    pub verdict: Verdict,
+}
+
+impl Decision {
+    #[inline(always)]
+    const fn of_nobody(verdict: Verdict) -> Self {
+        Self { identity: Identity::WORLD, source: Addr::NONE, verdict }
+    }
+}
+
+/// Decides an [`Attempt`]. `remembered` tells which backend the socket already has for this address and port, of
+/// that service and generation: a datagram flow stays on it, a new connection remembers nothing.
+#[inline(always)]
+pub fn connect(
+    tables: &impl Tables,
+    attempt: &Attempt,
+    remembered: impl Fn(u32, u32) -> Option<Addr>,
+) -> Decision {
+    let netns = match tables.netns(attempt.cookie) {
+        Ok(Some(netns)) => netns,
+        // The host's, or a container's that is none of ours: the veth decides.
+        Ok(None) => return Decision::of_nobody(Verdict::Pass),
+        Err(reason) => return Decision::of_nobody(Verdict::Deny(reason)),
+    };
+    let verdict = decide(tables, &netns, attempt, remembered).unwrap_or_else(Verdict::Deny);
+    let source = if attempt.addr.is_v4() { Addr::from_v4_word(netns.address4) } else { netns.address6 };
+    Decision { identity: netns.identity, source, verdict }
+}
+
+#[inline(always)]
+fn decide(
+    tables: &impl Tables,
+    netns: &Netns,
+    attempt: &Attempt,
+    remembered: impl Fn(u32, u32) -> Option<Addr>,
+) -> Result<Verdict, Reason> {
+    if stays_inside(netns, &attempt.addr) {
+        return Ok(Verdict::Pass);
+    }
+    let node: &NodeConfig = tables.node().ok_or(Reason::NoConfig)?;
+    if attempt.addr == node.dns {
+        return Ok(Verdict::Pass);
+    }
+    if node.is_vip(&attempt.addr) {
+        return if attempt.protocol == TCP || attempt.protocol == UDP {
+            to_service(tables, netns, attempt, remembered)
+        } else {
+            // A ping socket: `from_container` answers for the VIP.
+            Ok(Verdict::Pass)
+        };
+    }
+    if node.is_container(&attempt.addr) { to_endpoint(tables, netns, attempt) } else { out(tables, netns, attempt) }?;
+    Ok(Verdict::Pass)
+}
+
+/// Whether a packet to `addr` never leaves the network namespace.
+#[inline(always)]
+fn stays_inside(netns: &Netns, addr: &Addr) -> bool {
+    /// `::1`, and the last word of it.
+    const LOOPBACK6: Addr = Addr([0, 0, 0, u32::from_ne_bytes([0, 0, 0, 1])]);
+    if addr.is_v4() {
+        let first = addr.v4_word().to_ne_bytes()[0];
+        // Linux takes a connect to 0.0.0.0 or :: for one to itself.
+        first == 127 || addr.v4_word() == 0 || addr.v4_word() == netns.address4
+    } else {
+        *addr == LOOPBACK6 || addr.is_none() || *addr == netns.address6
+    }
+}
+
+/// How often SERVICES is read again because its set was gone from BACKENDS: a program that is put aside for longer
+/// than a set outlives its successor finds it so.
+const ROUNDS: u32 = 2;
+
+#[inline(always)]
+fn to_service(
+    tables: &impl Tables,
+    netns: &Netns,
+    attempt: &Attempt,
+    remembered: impl Fn(u32, u32) -> Option<Addr>,
+) -> Result<Verdict, Reason> {
+    let key = ServiceKey { env: netns.identity.env, vip: attempt.addr };
+    let mut round = 0;
+    while round < ROUNDS {
+        let service = tables.service(&key)?.ok_or(Reason::UnknownVip)?;
+        if service.networks & netns.networks == 0 {
+            return Err(Reason::NoSharedNetwork);
+        }
+        let set = Backends::from_word(service.backends);
+        if let Some(backend) = remembered(service.service, set.generation) {
+            return Ok(Verdict::ToBackend(choice(&service, set, backend, false)));
+        }
+        if set.count == 0 {
+            return Ok(Verdict::Refuse(Reason::NoBackend));
+        }
+        // Those on this node, as long as there are any.
+        let among = if set.local > 0 { set.local } else { set.count };
+        let slot = attempt.random % u32::from(among);
+        let key = BackendKey { service: service.service, generation: set.generation, slot };
+        if let Some(found) = tables.backend(&key)? {
+            let backend = if !attempt.addr.is_v4() {
+                found.address6
+            } else if found.address4 != 0 {
+                Addr::from_v4_word(found.address4)
+            } else {
+                Addr::NONE
+            };
+            return Ok(if backend.is_none() {
+                Verdict::Refuse(Reason::NoBackend)
+            } else {
+                Verdict::ToBackend(choice(&service, set, backend, true))
+            });
+        }
+        round += 1;
+    }
+    Err(Reason::TornRead)
+}
+
+#[inline(always)]
+fn choice(service: &Service, set: Backends, backend: Addr, fresh: bool) -> Choice {
+    Choice { backend, service: service.service, generation: set.generation, fresh }
+}
+
+#[inline(always)]
+fn to_endpoint(tables: &impl Tables, netns: &Netns, attempt: &Attempt) -> Result<(), Reason> {
+    let endpoint = tables.endpoint(&attempt.addr)?.ok_or(Reason::UnknownAddress)?;
+    let same = endpoint.identity.env == netns.identity.env;
+    if same && endpoint.networks & netns.networks != 0 {
+        return Ok(());
+    }
+    let otherwise = if same { Reason::NoSharedNetwork } else { Reason::OtherEnvironment };
+    match grant(tables, netns.identity, endpoint.identity, attempt.protocol, attempt.port)? {
+        Some(grant) if grant.action == action::ALLOW => Ok(()),
+        Some(_) => Err(Reason::Denied),
+        None => Err(otherwise),
+    }
+}
+
+#[inline(always)]
+fn out(tables: &impl Tables, netns: &Netns, attempt: &Attempt) -> Result<(), Reason> {
+    if netns.flags & flags::EGRESS == 0 {
+        return Err(Reason::EgressOff);
+    }
+    match tables.egress(&attempt.addr) {
+        Some(rule) if rule.action == action::ALLOW => Ok(()),
+        _ => Err(Reason::EgressDenied),
+    }
+}
+
+/// A slot of a socket's memory, by number below [`SOCKET_ENTRIES`]. Numbers, not references: other threads write.
+pub trait Memory {
+    /// The slot as read; may be torn.
+    fn entry(&self, slot: usize) -> SocketEntry;
+}
+
+/// The first whole entry that `wanted` takes, and its slot.
+#[inline(always)]
+fn find(memory: &impl Memory, wanted: impl Fn(&SocketEntry) -> bool) -> Option<(usize, SocketEntry)> {
+    let mut slot = 0;
+    while slot < SOCKET_ENTRIES {
+        let entry = memory.entry(slot);
+        if wanted(&entry) && entry.is_sealed_for(&SocketEntry::KEY) {
+            return Some((slot, entry));
+        }
+        slot += 1;
+    }
+    None
+}
+
+/// The slot that holds this VIP and port, to be written over.
+#[inline(always)]
+pub fn slot_of(memory: &impl Memory, vip: &Addr, port: u16) -> Option<usize> {
+    Some(find(memory, |entry| entry.port == u32::from(port) && entry.vip == *vip)?.0)
+}
+
+/// The slot that holds this backend and port.
+#[inline(always)]
+pub fn slot_of_backend(memory: &impl Memory, backend: &Addr, port: u16) -> Option<usize> {
+    Some(find(memory, |entry| entry.port == u32::from(port) && entry.backend == *backend)?.0)
+}
+
+/// The backend that the socket has for this VIP and port, if it is of this service and generation.
+#[inline(always)]
+pub fn backend_of(memory: &impl Memory, vip: &Addr, port: u16, service: u32, generation: u32) -> Option<Addr> {
+    let wanted = |entry: &SocketEntry| {
+        entry.port == u32::from(port)
+            && entry.vip == *vip
+            && entry.service == service
+            && entry.generation == generation
+    };
+    Some(find(memory, wanted)?.1.backend)
+}
+
+/// The VIP under which the socket knows this backend and port: whom an answer is said to come from.
+#[inline(always)]
+pub fn vip_of(memory: &impl Memory, backend: &Addr, port: u16) -> Option<Addr> {
+    Some(find(memory, |entry| entry.port == u32::from(port) && entry.backend == *backend)?.1.vip)
+}
+
+/// The entry that remembers a choice.
+#[inline(always)]
+pub fn remember(attempt: &Attempt, choice: &Choice) -> SocketEntry {
+    let entry = SocketEntry {
+        vip: attempt.addr,
+        backend: choice.backend,
+        service: choice.service,
+        generation: choice.generation,
+        port: u32::from(attempt.port),
+        pad: 0,
+        seal: 0,
+    };
+    entry.sealed(&SocketEntry::KEY)
+}

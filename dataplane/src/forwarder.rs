@@ -8,11 +8,26 @@
 //! It runs apart from the daemon, so that names go on resolving while the daemon is killed, restarted or upgraded:
 //! [`Supervisor`] starts it, a later daemon adopts it.
 
+mod asker;
+mod cache;
+mod limits;
+mod message;
+mod policy;
+mod resolv_conf;
+mod resolver;
+mod serve;
 mod sockets;
 mod supervisor;
+mod tcp;
+mod udp;
+mod upstream;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::info;
 
 pub use self::supervisor::{Ensured, Supervisor, SupervisorError};
 use crate::config;
@@ -111,6 +126,23 @@ pub enum ForwarderError {
 /// # Errors
 /// [`ForwarderError`] when it cannot begin; once it serves, a failure costs one question only.
 pub async fn run(config: Config) -> Result<(), ForwarderError> {
-    let _ = config;
-    unimplemented!("the maps")
+    let instance = supervisor::Instance::claim(&config)?;
+    let listeners = sockets::Listeners::inherited_or_open(&config)?;
+    let stop = |kind| signal(kind).map_err(|source| ForwarderError::Signal { source });
+    let (mut terminate, mut interrupt) = (stop(SignalKind::terminate())?, stop(SignalKind::interrupt())?);
+    let service = Arc::new(serve::Service::new(&config));
+    let udp = tokio::spawn(udp::serve(listeners.udp, Arc::clone(&service)));
+    let tcp = tokio::spawn(tcp::serve(listeners.tcp, Arc::clone(&service)));
+    instance.ready().map_err(|source| ForwarderError::Ready { source })?;
+    info!(address = %config.listen(), "Forwarding names of the outside.");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    // Whoever replaces this process reads from the same sockets: what is queued there is not lost.
+    udp.abort();
+    tcp.abort();
+    service.finish().await;
+    info!("Stopped.");
+    Ok(())
 }

@@ -40,7 +40,7 @@ impl Askers {
     /// Whose the device is, if the address is that replica's.
     pub(super) fn find(&self, ifindex: u32, address: Ipv4Addr) -> Option<Asker> {
         let maps = self.maps()?;
-        let device = maps.device(ifindex).ok()??;
+        let device = maps.view().ok()?.device(ifindex).ok()??;
         (device.address4 == u32::from_ne_bytes(address.octets())).then_some(Asker { device, maps })
     }
 
@@ -54,7 +54,7 @@ impl Askers {
         {
             return Some(Arc::clone(maps));
         }
-        match Maps::open(&self.pins) {
+        match Maps::open_read_only(&self.pins) {
             Ok(maps) => {
                 let maps = Arc::new(maps);
                 *open = Some((stamp, Arc::clone(&maps)));
@@ -85,6 +85,7 @@ impl Asker {
 
     /// Whether a name may be asked of the outside for this asker: resolving is an egress permission.
     pub(super) fn may_ask(&self, name: &Name) -> bool {
-        self.device.flags & flags::EGRESS != 0 && self.maps.node().is_some_and(|node| policy::may_leave(name, node))
+        let egress = self.device.flags & flags::EGRESS != 0;
+        egress && self.maps.node().is_ok_and(|node| policy::may_leave(name, &node))
     }
 }

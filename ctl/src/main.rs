@@ -1,2 +1,63 @@
-//! Entry point.
-fn main() {}
+//! `skepctl`, the command line of Skep.
+
+mod cell;
+mod check;
+mod cli;
+mod client;
+mod directory;
+mod drops;
+mod endpoint;
+mod environment;
+mod error;
+mod map;
+mod name;
+mod output;
+mod pins;
+mod progress;
+mod replica;
+mod scope;
+mod service;
+mod why;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use self::cli::{Cli, Command};
+use self::error::CtlError;
+use self::output::Output;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let mut output = Output::new(&cli.global);
+    match run(cli, &mut output).await.and_then(|code| output.flush().map(|()| code)) {
+        Ok(code) => code,
+        // The reader has what it wanted (`skepctl ps | head -1`).
+        Err(error) if error.is_broken_pipe() => ExitCode::SUCCESS,
+        Err(error) => {
+            output.error(&error);
+            error.exit_code()
+        }
+    }
+}
+
+async fn run(cli: Cli, output: &mut Output) -> Result<ExitCode, CtlError> {
+    let global = &cli.global;
+    match cli.command {
+        Command::Up(args) => environment::up(global, &args, output).await,
+        Command::Down(args) => environment::down(global, &args, output).await,
+        Command::Ps => replica::list(global, output).await,
+        Command::Services => service::list(global, output).await,
+        Command::Endpoints => endpoint::list(global, output).await,
+        Command::Names => name::list(global, output).await,
+        Command::Drops(args) => drops::list(global, &args, output).await,
+        Command::Why(args) => why::explain(global, &args, output).await,
+        Command::Map(args) => map::run(global, &args, output).await,
+        Command::Check => check::run(global, output).await,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "skepctl", output);
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}

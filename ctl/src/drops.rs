@@ -1,0 +1,196 @@
+use std::net::{IpAddr, SocketAddr};
+use std::process::ExitCode;
+
+use dataplane::bpf::{self, Maps};
+use dataplane_ebpf::abi::{FlowKey, Identity, Reason};
+use serde::Serialize;
+
+use crate::cell::{Cell, Tone};
+use crate::cli::{DropsArgs, Global};
+use crate::directory::Directory;
+use crate::error::CtlError;
+use crate::map::Record;
+use crate::output::Output;
+use crate::pins;
+use crate::scope::Scope;
+
+const HEADER: [&str; 7] = ["REASON", "WHO", "COUNT", "LAST", "LAST PACKET", "WHAT", "REMEDY"];
+
+/// What was dropped of one service for one reason.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct DropRow {
+    pub(crate) reason: String,
+    /// `project/environment/service`; nobody's yet when nothing was dropped.
+    pub(crate) who: Option<String>,
+    pub(crate) environment_id: u32,
+    pub(crate) service_id: u32,
+    pub(crate) count: u64,
+    /// How long ago the last one was.
+    pub(crate) last_seconds_ago: Option<f64>,
+    /// The last one, as far as it could be read.
+    pub(crate) last_packet: Option<String>,
+    pub(crate) explanation: String,
+    pub(crate) remedy: String,
+}
+
+/// `drops`.
+pub(crate) async fn list(global: &Global, args: &DropsArgs, output: &mut Output) -> Result<ExitCode, CtlError> {
+    let scope = Scope::new(global)?;
+    let maps = pins::open(global)?;
+    let directory = Directory::read(&maps).await?;
+    let mut rows = lines(&maps, &directory)?;
+    rows.retain(|row| {
+        let (project, environment) = directory.environment_key(row.environment_id).unwrap_or_default();
+        scope.contains(project, environment)
+    });
+    if args.all {
+        let counted: Vec<String> = rows.iter().map(|row| row.reason.clone()).collect();
+        let never = Reason::ALL.iter().filter(|reason| !counted.iter().any(|name| name == reason.name()));
+        rows.extend(never.map(|reason| DropRow::never(*reason)));
+    }
+    if rows.is_empty() && !output.is_json() {
+        output.note("Nothing was dropped.");
+    } else {
+        output.list(&HEADER, &rows, row)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Everything that was dropped, the last first.
+pub(crate) fn lines(maps: &Maps, directory: &Directory) -> Result<Vec<DropRow>, CtlError> {
+    let mut drops = bpf::drops(maps)?;
+    drops.retain(|drop| drop.packets > 0);
+    drops.sort_by_key(|drop| std::cmp::Reverse(drop.last_seen));
+    Ok(drops.iter().map(|drop| DropRow::new(drop, directory)).collect())
+}
+
+impl DropRow {
+    fn new(drop: &bpf::DropLine, directory: &Directory) -> Self {
+        let Identity { env, service } = drop.identity;
+        let reason = drop.reason();
+        Self {
+            reason: reason.map_or_else(|| drop.number.to_string(), |reason| reason.name().to_owned()),
+            who: Some(directory.identity(drop.identity)),
+            environment_id: env,
+            service_id: service,
+            count: drop.packets,
+            last_seconds_ago: seconds_since(drop.last_seen),
+            last_packet: (drop.tuple != FlowKey::default()).then(|| tuple(&drop.tuple)),
+            explanation: reason.map_or("a reason that this version does not know", Reason::explanation).to_owned(),
+            remedy: reason.map_or("use skepctl and skepd of one version", Reason::remedy).to_owned(),
+        }
+    }
+
+    fn never(reason: Reason) -> Self {
+        Self {
+            reason: reason.name().to_owned(),
+            who: None,
+            environment_id: 0,
+            service_id: 0,
+            count: 0,
+            last_seconds_ago: None,
+            last_packet: None,
+            explanation: reason.explanation().to_owned(),
+            remedy: reason.remedy().to_owned(),
+        }
+    }
+
+    /// As an entry of the map DROPS.
+    pub(crate) fn record(&self) -> Record {
+        let key = format!("{}/{}", self.who.as_deref().unwrap_or("-"), self.reason);
+        Record::new(key)
+            .raw_key(format!("{}/{}/{}", self.environment_id, self.service_id, self.reason))
+            .with("count", self.count)
+            .with("last_s", self.last_seconds_ago)
+            .with("last_packet", self.last_packet.clone())
+    }
+}
+
+fn row(drop: &DropRow) -> Vec<Cell> {
+    let reason = Cell::new(&drop.reason).tone(if drop.count > 0 { Tone::Warn } else { Tone::Dim });
+    vec![
+        reason,
+        Cell::or_dash(drop.who.as_ref()),
+        Cell::new(drop.count),
+        Cell::or_dash(drop.last_seconds_ago.map(ago)),
+        Cell::or_dash(drop.last_packet.as_ref()),
+        Cell::new(&drop.explanation),
+        Cell::new(&drop.remedy),
+    ]
+}
+
+/// `tcp 10.208.0.5:41234 > 10.208.0.9:5432`.
+pub(crate) fn tuple(key: &FlowKey) -> String {
+    let end = |ip: IpAddr, port: u16| match u16::from_be(port) {
+        0 => ip.to_string(),
+        port => SocketAddr::new(ip, port).to_string(),
+    };
+    let source = end(key.source.to_ip(), key.source_port);
+    let destination = end(key.destination.to_ip(), key.destination_port);
+    format!("{} {source} > {destination}", protocol(key.protocol))
+}
+
+/// An IP protocol's name.
+pub(crate) fn protocol(number: u8) -> String {
+    match i32::from(number) {
+        libc::IPPROTO_TCP => "tcp".to_owned(),
+        libc::IPPROTO_UDP => "udp".to_owned(),
+        libc::IPPROTO_ICMP => "icmp".to_owned(),
+        libc::IPPROTO_ICMPV6 => "icmpv6".to_owned(),
+        0 => "-".to_owned(),
+        other => format!("protocol-{other}"),
+    }
+}
+
+/// How long ago a moment of `CLOCK_MONOTONIC`, in nanoseconds, was; none at all for 0.
+pub(crate) fn seconds_since(nanoseconds: u64) -> Option<f64> {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes one timespec, which lives until after the call.
+    if nanoseconds == 0 || unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) } != 0 {
+        return None;
+    }
+    let now = u64::try_from(now.tv_sec).ok()? * 1_000_000_000 + u64::try_from(now.tv_nsec).ok()?;
+    // Tenths say enough.
+    Some((now.saturating_sub(nanoseconds) / 100_000_000) as f64 / 10.0)
+}
+
+/// `3s ago`, `5m ago`, `2h ago`, `4d ago`.
+pub(crate) fn ago(seconds: f64) -> String {
+    let seconds = seconds as u64;
+    match seconds {
+        0..=119 => format!("{seconds}s ago"),
+        120..=7_199 => format!("{}m ago", seconds / 60),
+        7_200..=172_799 => format!("{}h ago", seconds / 3_600),
+        _ => format!("{}d ago", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dataplane_ebpf::abi::Addr;
+
+    use super::*;
+
+    #[test]
+    fn a_tuple_reads_like_a_packet() {
+        let ip = |text: &str| Addr::from(text.parse::<IpAddr>().unwrap());
+        let mut key = FlowKey {
+            source: ip("10.208.0.5"),
+            destination: ip("10.208.0.9"),
+            source_port: 41_234_u16.to_be(),
+            destination_port: 5_432_u16.to_be(),
+            protocol: 6,
+            pad: [0; 3],
+        };
+        assert_eq!(tuple(&key), "tcp 10.208.0.5:41234 > 10.208.0.9:5432");
+        (key.source, key.destination, key.protocol) = (ip("fd53::1"), ip("fd53::2"), 17);
+        assert_eq!(tuple(&key), "udp [fd53::1]:41234 > [fd53::2]:5432");
+    }
+
+    #[test]
+    fn times_are_rounded_for_people() {
+        assert_eq!(ago(3.2), "3s ago");
+        assert_eq!(ago(300.0), "5m ago");
+        assert_eq!(ago(90_000.0), "25h ago");
+    }
+}

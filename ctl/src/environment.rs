@@ -1,0 +1,78 @@
+use std::process::ExitCode;
+
+use dataplane::api::types::{Accepted, WatchEvent};
+use dataplane::model::EnvironmentKey;
+
+use crate::cli::{DownArgs, Global, UpArgs, WaitArgs};
+use crate::client::Client;
+use crate::error::CtlError;
+use crate::output::Output;
+use crate::progress::Progress;
+use crate::scope;
+
+/// `up`.
+pub(crate) async fn up(global: &Global, args: &UpArgs, output: &mut Output) -> Result<ExitCode, CtlError> {
+    let manifest = scope::load(global, args.file.file.as_deref())?;
+    for note in &manifest.notes {
+        output.note(&format!("note: {note}"));
+    }
+    let client = Client::new(global);
+    let key = &manifest.spec.key;
+    let accepted: Accepted = client.put(&path(key, &args.wait), &manifest.spec).await?;
+    follow(&client, &accepted, &args.wait, output).await
+}
+
+/// `down`.
+pub(crate) async fn down(global: &Global, args: &DownArgs, output: &mut Output) -> Result<ExitCode, CtlError> {
+    let key = scope::key(global, args.file.file.as_deref())?;
+    let client = Client::new(global);
+    let accepted: Accepted = client.delete(&path(&key, &args.wait)).await?;
+    follow(&client, &accepted, &args.wait, output).await
+}
+
+fn path(key: &EnvironmentKey, wait: &WaitArgs) -> String {
+    let path = scope::path(key);
+    if wait.dry_run { format!("{path}?dry_run=true") } else { path }
+}
+
+/// Prints the plan, or waits until what was accepted is done.
+async fn follow(
+    client: &Client,
+    accepted: &Accepted,
+    wait: &WaitArgs,
+    output: &mut Output,
+) -> Result<ExitCode, CtlError> {
+    if wait.dry_run {
+        print_plan(accepted, output)?;
+    } else if wait.no_wait {
+        if output.is_json() { output.json(accepted) } else { output.line(&format!("{} accepted", accepted.key)) }?;
+    } else {
+        let watched = tokio::time::timeout(wait.timeout, watch(client, accepted, output)).await;
+        watched.unwrap_or(Err(CtlError::Timeout { seconds: wait.timeout.as_secs() }))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_plan(accepted: &Accepted, output: &mut Output) -> Result<(), CtlError> {
+    if output.is_json() {
+        return output.json(accepted);
+    }
+    let plan = accepted.plan.as_deref().unwrap_or_default();
+    if plan.is_empty() {
+        output.note("Nothing to do.");
+    }
+    plan.iter().try_for_each(|op| output.line(op))
+}
+
+async fn watch(client: &Client, accepted: &Accepted, output: &mut Output) -> Result<(), CtlError> {
+    let path = format!("{}/watch?revision={}", scope::path(&accepted.key), accepted.revision);
+    let mut lines = client.stream(&path).await?;
+    let mut progress = Progress::default();
+    while let Some(event) = lines.next::<WatchEvent>().await? {
+        progress.show(&event, output)?;
+        if let WatchEvent::Done { failed } = event {
+            return if failed.is_empty() { Ok(()) } else { Err(CtlError::NotServing { count: failed.len() }) };
+        }
+    }
+    Err(CtlError::Cut)
+}

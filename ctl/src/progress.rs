@@ -1,0 +1,105 @@
+use std::collections::BTreeMap;
+
+use dataplane::api::types::WatchEvent;
+use dataplane::model::{ReplicaKey, ReplicaState, ReplicaStatus};
+
+use crate::cell::{Cell, Tone, table};
+use crate::error::CtlError;
+use crate::output::Output;
+use crate::replica;
+
+/// What a replica last did, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Seen {
+    Is(ReplicaState, Option<String>),
+    Gone,
+}
+
+/// An environment on its way: a line a service that is drawn again on a terminal, a line a change elsewhere.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    replicas: BTreeMap<ReplicaKey, Seen>,
+    drawn: usize,
+}
+
+impl Progress {
+    /// Shows what has changed.
+    pub(crate) fn show(&mut self, event: &WatchEvent, output: &mut Output) -> Result<(), CtlError> {
+        if output.is_json() {
+            return output.json_line(event);
+        }
+        let (key, seen) = match event {
+            WatchEvent::Replica(ReplicaStatus { key, state, message, .. }) => (key, Seen::Is(*state, message.clone())),
+            WatchEvent::Gone(key) => (key, Seen::Gone),
+            WatchEvent::Done { failed } => return report(failed, output),
+        };
+        if self.replicas.get(key) == Some(&seen) {
+            return Ok(());
+        }
+        if !output.is_terminal() {
+            output.line(&line(key, &seen))?;
+        }
+        self.replicas.insert(key.clone(), seen);
+        if output.is_terminal() {
+            self.draw(output)?;
+        }
+        output.flush()
+    }
+
+    fn draw(&mut self, output: &mut Output) -> Result<(), CtlError> {
+        output.take_back(self.drawn)?;
+        let rows: Vec<_> = self.services().into_iter().map(|(service, seen)| row(service, &seen)).collect();
+        // The header would be one of its own each time; people see what the columns are.
+        let lines = table(&["", "", ""], &rows, output.paint(Tone::Good, "x") != "x");
+        self.drawn = rows.len();
+        lines.iter().skip(1).try_for_each(|line| output.line(line))
+    }
+
+    fn services(&self) -> BTreeMap<&str, Vec<&Seen>> {
+        let mut services: BTreeMap<&str, Vec<&Seen>> = BTreeMap::new();
+        for (key, seen) in &self.replicas {
+            services.entry(&key.service.service).or_default().push(seen);
+        }
+        services
+    }
+}
+
+/// `api  2/2 running`, or where the slowest one stands and why.
+fn row(service: &str, seen: &[&Seen]) -> Vec<Cell> {
+    let running = seen.iter().filter(|seen| matches!(seen, Seen::Is(ReplicaState::Running, _))).count();
+    let others = seen.iter().filter(|seen| !matches!(seen, Seen::Is(ReplicaState::Running, _)));
+    // One that failed matters more than one that is on its way.
+    let worst = others.max_by_key(|seen| matches!(seen, Seen::Is(ReplicaState::Failed, _)));
+    let state = match worst {
+        None => Cell::new("running").tone(Tone::Good),
+        Some(Seen::Is(state, _)) => Cell::new(state).tone(replica::tone(*state)),
+        Some(Seen::Gone) => Cell::new("gone").tone(Tone::Dim),
+    };
+    let message = match worst {
+        Some(Seen::Is(_, Some(message))) => message.as_str(),
+        _ => "",
+    };
+    vec![
+        Cell::new(service),
+        Cell::new(format!("{running}/{}", seen.len())),
+        Cell::new(format!("{} {message}", state.text).trim()).tone(state.tone),
+    ]
+}
+
+fn line(key: &ReplicaKey, seen: &Seen) -> String {
+    let name = format!("{}.{}", key.service.service, key.replica);
+    match seen {
+        Seen::Gone => format!("{name} gone"),
+        Seen::Is(state, None) => format!("{name} {state}"),
+        Seen::Is(state, Some(message)) => format!("{name} {state}: {message}"),
+    }
+}
+
+/// The last word: what does not serve, and why.
+fn report(failed: &BTreeMap<String, String>, output: &mut Output) -> Result<(), CtlError> {
+    for (name, why) in failed {
+        let text = output.paint(Tone::Bad, &format!("{name}: {why}"));
+        output.line(&text)?;
+    }
+    output.flush()
+}

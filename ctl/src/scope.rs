@@ -1,0 +1,77 @@
+use std::path::{Path, PathBuf};
+
+use dataplane::manifest;
+use dataplane::model::EnvironmentKey;
+use dataplane::model::name::normalise;
+
+use crate::cli::Global;
+use crate::client::encode;
+use crate::error::CtlError;
+
+/// The environment when none is named.
+pub(crate) const ENVIRONMENT: &str = "production";
+
+/// What Compose looks for, in its order.
+const FILES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"];
+
+/// Projects and environments that are meant; none named: all of them.
+pub(crate) struct Scope {
+    project: Option<String>,
+    environment: Option<String>,
+}
+
+impl Scope {
+    pub(crate) fn new(global: &Global) -> Result<Self, CtlError> {
+        let normal = |name: &Option<String>| name.as_deref().map(normalise).transpose();
+        Ok(Self { project: normal(&global.project)?, environment: normal(&global.environment)? })
+    }
+
+    pub(crate) fn contains(&self, project: &str, environment: &str) -> bool {
+        self.project.as_deref().is_none_or(|wanted| wanted == project)
+            && self.environment.as_deref().is_none_or(|wanted| wanted == environment)
+    }
+
+    /// `path` with the query that restricts it.
+    pub(crate) fn query(&self, path: &str) -> String {
+        let pairs = [("project", &self.project), ("environment", &self.environment)];
+        let query: Vec<String> = pairs
+            .into_iter()
+            .filter_map(|(key, value)| value.as_deref().map(|value| format!("{key}={}", encode(value))))
+            .collect();
+        if query.is_empty() { path.to_owned() } else { format!("{path}?{}", query.join("&")) }
+    }
+}
+
+/// The environment's name, as it is or by default.
+pub(crate) fn environment(global: &Global) -> Result<String, CtlError> {
+    Ok(normalise(global.environment.as_deref().unwrap_or(ENVIRONMENT))?)
+}
+
+/// The compose file: the one that is named, else the first that Compose would take.
+pub(crate) fn compose_file(named: Option<&Path>) -> Result<PathBuf, CtlError> {
+    let found = || FILES.iter().map(PathBuf::from).find(|file| file.exists());
+    named.map(Path::to_owned).or_else(found).ok_or(CtlError::NoFile)
+}
+
+/// Reads the compose file as this project and environment.
+pub(crate) fn load(global: &Global, file: Option<&Path>) -> Result<manifest::Manifest, CtlError> {
+    Ok(manifest::load(&manifest::Options {
+        file: compose_file(file)?,
+        project: global.project.clone(),
+        environment: environment(global)?,
+        variables: &|name| std::env::var(name).ok(),
+    })?)
+}
+
+/// The project that is named, else the compose file's.
+pub(crate) fn key(global: &Global, file: Option<&Path>) -> Result<EnvironmentKey, CtlError> {
+    match &global.project {
+        Some(project) => Ok(EnvironmentKey { project: normalise(project)?, environment: environment(global)? }),
+        None => Ok(load(global, file)?.spec.key),
+    }
+}
+
+/// Where the API has an environment.
+pub(crate) fn path(key: &EnvironmentKey) -> String {
+    format!("/v1/environments/{}/{}", encode(&key.project), encode(&key.environment))
+}

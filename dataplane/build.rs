@@ -1,4 +1,4 @@
-//! Builds the eBPF object (`$OUT_DIR/skep`) that `skepd` carries.
+//! Builds what `skepd` carries: the eBPF object (`$OUT_DIR/skep`) and the sandboxes' only process (`$OUT_DIR/pause`).
 
 use std::{
     env,
@@ -14,12 +14,37 @@ const RUST_TOOLCHAIN: &str = include_str!("../rust-toolchain.toml");
 fn main() -> ExitCode {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=../rust-toolchain.toml");
-    match build_programs() {
+    match build_pause().and_then(|()| build_programs()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             println!("cargo::error={error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// A program without any library, so neither a C compiler nor a libc for the target is needed: the
+/// toolchain's own linker does.
+fn build_pause() -> Result<(), String> {
+    const SOURCE: &str = "pause/pause.rs";
+    println!("cargo::rerun-if-changed={SOURCE}");
+    let variable = |name| env::var(name).map_err(|error| format!("{name}: {error}"));
+    let out = Path::new(&variable("OUT_DIR")?).join("pause");
+    let options = [
+        "opt-level=s",
+        "panic=abort",
+        "strip=symbols",
+        "relocation-model=static",
+        "linker=rust-lld",
+        "linker-flavor=ld.lld",
+    ];
+    let mut rustc = Command::new(variable("RUSTC")?);
+    rustc.args(["--edition", "2024", "--target", &variable("TARGET")?]);
+    rustc.args(options.iter().flat_map(|option| ["-C", option])).arg("-o").arg(out).arg(SOURCE);
+    match rustc.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{SOURCE} does not compile ({status})")),
+        Err(error) => Err(format!("cannot run rustc for {SOURCE}: {error}")),
     }
 }
 

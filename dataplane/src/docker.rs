@@ -3,6 +3,7 @@
 //! bollard's types stay in here; callers see the structs of this module. Works with every engine
 //! from 20.10 (API 1.41) on: the version is negotiated.
 
+mod body;
 mod container;
 mod error;
 mod events;
@@ -23,15 +24,20 @@ pub use spec::{SandboxSpec, WorkloadSpec, sandbox_name, volume_name, workload_na
 /// The oldest engine that has what Skep needs.
 pub const ENGINE_MIN: (u32, u32) = (20, 10);
 
+/// Seconds until an answer must have begun.
+const TIMEOUT: u64 = 120;
+
 /// A connection to one engine.
 #[derive(Debug, Clone)]
 pub struct Docker {
     client: bollard::Docker,
     address: String,
+    /// What the engine keeps containers' output with; only some drivers can rotate it.
+    log_driver: String,
 }
 
 /// What an engine says about itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EngineInfo {
     /// Such as `20.10.24`.
     pub version: String,
@@ -39,18 +45,43 @@ pub struct EngineInfo {
     pub live_restore: bool,
     /// Root in a container is another user on the host.
     pub userns_remap: bool,
+    /// Runs without root: it has a network namespace of its own, into which no veth can lead.
+    pub rootless: bool,
     /// Its data directory.
     pub root_dir: String,
 }
 
+impl EngineInfo {
+    /// Whether it is one that Skep works with; an unreadable version is not held against it.
+    pub fn is_new_enough(&self) -> bool {
+        let mut parts = self.version.split(['.', '-', '+']).map_while(|part| part.parse::<u32>().ok());
+        match (parts.next(), parts.next()) {
+            (Some(major), Some(minor)) => (major, minor) >= ENGINE_MIN,
+            _ => true,
+        }
+    }
+}
+
 impl Docker {
-    /// Connects to `unix:///path` (or `tcp://host:port`) and negotiates the API version.
+    /// Connects to `unix:///path` and negotiates the API version.
     ///
     /// # Errors
     /// [`DockerError::Unavailable`] when nothing answers there, [`DockerError::Address`] for another scheme.
     pub async fn connect(address: &str) -> Result<Self, DockerError> {
-        let _ = address;
-        unimplemented!()
+        if !address.starts_with("unix://") {
+            return Err(DockerError::Address(address.to_owned()));
+        }
+        let unavailable = |source: bollard::errors::Error| DockerError::Unavailable {
+            address: address.to_owned(),
+            source: source.into(),
+        };
+        let client = bollard::Docker::connect_with_unix(address, TIMEOUT, bollard::API_DEFAULT_VERSION)
+            .map_err(unavailable)?
+            .negotiate_version()
+            .await
+            .map_err(unavailable)?;
+        let log_driver = client.info().await.map_err(unavailable)?.logging_driver.unwrap_or_default();
+        Ok(Self { client, address: address.to_owned(), log_driver })
     }
 
     /// Asks the engine about itself.
@@ -58,7 +89,31 @@ impl Docker {
     /// # Errors
     /// [`DockerError::Unavailable`] when it does not answer.
     pub async fn info(&self) -> Result<EngineInfo, DockerError> {
-        let _ = (&self.client, &self.address);
-        unimplemented!()
+        let info = self.client.info().await.map_err(self.failed("describe", "the engine"))?;
+        let security = info.security_options.unwrap_or_default();
+        let has = |option: &str| security.iter().any(|line| line.split(',').any(|part| part == option));
+        Ok(EngineInfo {
+            version: info.server_version.unwrap_or_default(),
+            live_restore: info.live_restore_enabled.unwrap_or_default(),
+            userns_remap: has("name=userns"),
+            rootless: has("name=rootless"),
+            root_dir: info.docker_root_dir.unwrap_or_default(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn engines_before_20_10_are_too_old() {
+        let info = |version: &str| EngineInfo { version: version.to_owned(), ..EngineInfo::default() };
+        for good in ["20.10.24+dfsg1", "20.10.0", "28.2.2", "29.0.0-rc.1", "dev"] {
+            assert!(info(good).is_new_enough(), "{good}");
+        }
+        for old in ["19.03.15", "20.9.1", "18.09"] {
+            assert!(!info(old).is_new_enough(), "{old}");
+        }
     }
 }

@@ -1,7 +1,14 @@
+use bollard::errors::Error;
+
+use super::Docker;
+
+/// What bollard said, without its type.
+pub(super) type Cause = Box<dyn std::error::Error + Send + Sync>;
+
 /// What the engine refused, and for which object.
 #[derive(Debug, thiserror::Error)]
 pub enum DockerError {
-    /// Neither `unix://` nor `tcp://`.
+    /// Not `unix://`: a sandbox's namespace can be entered on the engine's own machine only.
     #[error("{0:?} is no address of a Docker Engine: give --docker unix:///var/run/docker.sock")]
     Address(String),
     /// Nobody answers.
@@ -11,7 +18,7 @@ pub enum DockerError {
         address: String,
         /// Why.
         #[source]
-        source: bollard::errors::Error,
+        source: Cause,
     },
     /// No such image, and none could be had.
     #[error(
@@ -49,6 +56,35 @@ pub enum DockerError {
         object: String,
         /// The engine's answer.
         #[source]
-        source: bollard::errors::Error,
+        source: Cause,
     },
+}
+
+impl Docker {
+    /// For `map_err`: tells "nobody answers" from "it refuses".
+    pub(super) fn failed(&self, operation: &'static str, object: &str) -> impl Fn(Error) -> DockerError + use<> {
+        let address = self.address.clone();
+        let object = object.to_owned();
+        move |error| match error {
+            Error::SocketNotFoundError(_)
+            | Error::IOError { .. }
+            | Error::HyperResponseError { .. }
+            | Error::HyperLegacyError { .. }
+            | Error::RequestTimeoutError => DockerError::Unavailable { address: address.clone(), source: error.into() },
+            refused => DockerError::Request { operation, object: object.clone(), source: refused.into() },
+        }
+    }
+}
+
+/// HTTP status and text of a refusal.
+pub(super) fn refusal(error: &Error) -> Option<(u16, &str)> {
+    match error {
+        Error::DockerResponseServerError { status_code, message } => Some((*status_code, message)),
+        _ => None,
+    }
+}
+
+/// Whether the engine answered that there is no such thing.
+pub(super) fn is_absent(error: &Error) -> bool {
+    matches!(refusal(error), Some((404, _)))
 }

@@ -1,5 +1,10 @@
-use futures_util::Stream;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bollard::models::EventMessage;
+use bollard::query_parameters::EventsOptions;
+use futures_util::{Stream, StreamExt};
+
+use super::labels::{Labels, of_node};
 use super::{Docker, DockerError, Role};
 use crate::model::ReplicaKey;
 
@@ -37,10 +42,75 @@ pub struct ContainerEvent {
 }
 
 impl Docker {
-    /// Events of this node's containers from now on. Ends with an error when the engine goes away:
-    /// connect again, then list.
+    /// Events of this node's containers from now on, those before the first poll included; one that
+    /// is told twice does no harm. Ends with an error when the engine goes away: connect again, then list.
     pub fn events(&self, node: &str) -> impl Stream<Item = Result<ContainerEvent, DockerError>> + Send + Unpin + use<> {
-        let _ = node;
-        futures_util::stream::pending()
+        let mut filters = of_node(node);
+        filters.insert("type".to_owned(), vec!["container".to_owned()]);
+        let options = EventsOptions { since: Some(a_moment_ago()), until: None, filters: Some(filters) };
+        let failed = self.failed("follow", "events");
+        let ended = failed(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
+        // bollard sends the request with the first poll; the client is kept alive by the stream.
+        let client = self.client.clone();
+        let events = client.events(Some(options)).filter_map(move |message| {
+            std::future::ready(match message {
+                Ok(message) => event(message).map(Ok),
+                Err(error) => Some(Err(failed(error))),
+            })
+        });
+        events.chain(futures_util::stream::once(std::future::ready(Err(ended)))).boxed()
+    }
+}
+
+/// The engine repeats what happened since then, to the second before: its clock is ours.
+fn a_moment_ago() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.saturating_sub(Duration::from_secs(1)).as_secs().to_string()
+}
+
+fn event(message: EventMessage) -> Option<ContainerEvent> {
+    let actor = message.actor?;
+    let attributes = actor.attributes?;
+    let labels = Labels::parse(&attributes)?;
+    let action = message.action?;
+    let kind = match action.as_str() {
+        "start" => EventKind::Started,
+        "die" => EventKind::Died { exit_code: attributes.get("exitCode").and_then(|code| code.parse().ok()) },
+        "pause" => EventKind::Paused(true),
+        "unpause" => EventKind::Paused(false),
+        "destroy" => EventKind::Destroyed,
+        // Every command in a container; they change nothing.
+        exec if exec.starts_with("exec_") => return None,
+        other => match other.strip_prefix("health_status: ") {
+            Some(health) => EventKind::Health(health.to_owned()),
+            None => EventKind::Other(action),
+        },
+    };
+    Some(ContainerEvent { id: actor.id?, role: labels.role, key: labels.key, kind })
+}
+
+#[cfg(test)]
+mod tests {
+    use bollard::models::EventActor;
+
+    use super::super::labels::example;
+    use super::*;
+
+    fn told(action: &str) -> Option<EventKind> {
+        let mut attributes = example(Role::Workload).into_map();
+        attributes.insert("exitCode".to_owned(), "137".to_owned());
+        let actor = EventActor { id: Some("c1".to_owned()), attributes: Some(attributes) };
+        let message = EventMessage { action: Some(action.to_owned()), actor: Some(actor), ..EventMessage::default() };
+        event(message).map(|event| event.kind)
+    }
+
+    #[test]
+    fn events_say_what_matters_to_a_replica() {
+        assert_eq!(told("start"), Some(EventKind::Started));
+        assert_eq!(told("die"), Some(EventKind::Died { exit_code: Some(137) }));
+        assert_eq!(told("destroy"), Some(EventKind::Destroyed));
+        assert_eq!(told("health_status: healthy"), Some(EventKind::Health("healthy".to_owned())));
+        assert_eq!(told("oom"), Some(EventKind::Other("oom".to_owned())));
+        assert_eq!(told("exec_start: ls"), None);
     }
 }

@@ -1,3 +1,7 @@
+use bollard::query_parameters::CreateImageOptions;
+use futures_util::TryStreamExt;
+
+use super::error::{is_absent, refusal};
 use super::{Docker, DockerError};
 
 /// One line of a pull's progress.
@@ -13,22 +17,74 @@ pub struct PullProgress {
     pub total: Option<u64>,
 }
 
+/// Whether a reference names a tag or digest; a port of the registry is neither.
+fn is_exact(image: &str) -> bool {
+    image.contains('@') || image.rsplit('/').next().is_some_and(|last| last.contains(':'))
+}
+
 impl Docker {
     /// Whether the engine has an image under this reference.
     ///
     /// # Errors
     /// [`DockerError::Unavailable`], [`DockerError::Request`].
     pub async fn image_present(&self, image: &str) -> Result<bool, DockerError> {
-        let _ = image;
-        unimplemented!()
+        match self.client.inspect_image(image).await {
+            Ok(_) => Ok(true),
+            Err(error) if is_absent(&error) => Ok(false),
+            Err(error) => Err(self.failed("look up image", image)(error)),
+        }
     }
 
     /// Pulls an image (`latest` when the reference has no tag), telling `progress` how it goes.
     ///
     /// # Errors
     /// [`DockerError::Image`] with the registry's reason.
-    pub async fn pull(&self, image: &str, progress: impl FnMut(PullProgress) + Send) -> Result<(), DockerError> {
-        let _ = (image, progress);
-        unimplemented!()
+    pub async fn pull(&self, image: &str, mut progress: impl FnMut(PullProgress) + Send) -> Result<(), DockerError> {
+        let options = CreateImageOptions {
+            from_image: Some(image.to_owned()),
+            // Without a tag the engine would pull all of them.
+            tag: (!is_exact(image)).then(|| "latest".to_owned()),
+            ..CreateImageOptions::default()
+        };
+        let mut lines = std::pin::pin!(self.client.create_image(Some(options), None, None));
+        loop {
+            match lines.try_next().await {
+                Ok(None) => return Ok(()),
+                Ok(Some(line)) => {
+                    let detail = line.progress_detail.unwrap_or_default();
+                    progress(PullProgress {
+                        layer: line.id,
+                        status: line.status.unwrap_or_default(),
+                        current: detail.current.and_then(|bytes| bytes.try_into().ok()),
+                        total: detail.total.and_then(|bytes| bytes.try_into().ok()),
+                    });
+                }
+                Err(error) => return Err(self.not_pulled(image, error)),
+            }
+        }
+    }
+
+    fn not_pulled(&self, image: &str, error: bollard::errors::Error) -> DockerError {
+        let reason = match (&error, refusal(&error)) {
+            (_, Some((_, message))) => message.to_owned(),
+            (bollard::errors::Error::DockerStreamError { error }, _) => error.clone(),
+            _ => return self.failed("pull image", image)(error),
+        };
+        DockerError::Image { image: image.to_owned(), reason: reason.trim_end().to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registrys_port_is_no_tag() {
+        for exact in ["redis:7", "a/b:1", "host:5000/a:1", "a@sha256:00", "host:5000/a@sha256:00"] {
+            assert!(is_exact(exact), "{exact}");
+        }
+        for open in ["redis", "a/b", "host:5000/a"] {
+            assert!(!is_exact(open), "{open}");
+        }
     }
 }

@@ -1,5 +1,14 @@
+use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum};
+use bollard::query_parameters::ListContainersOptions;
+use futures_util::{StreamExt, TryStreamExt};
+
+use super::error::is_absent;
+use super::labels::{Labels, of_node};
 use super::{Docker, DockerError, Role};
 use crate::model::ReplicaKey;
+
+/// How many containers are asked about at a time.
+const INSPECTIONS: usize = 8;
 
 /// Where a container stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,8 +81,19 @@ impl Docker {
     /// # Errors
     /// [`DockerError::Unavailable`], [`DockerError::Request`].
     pub async fn list(&self, node: &str) -> Result<Vec<ObservedContainer>, DockerError> {
-        let _ = node;
-        unimplemented!()
+        let options =
+            ListContainersOptions { all: true, filters: Some(of_node(node)), ..ListContainersOptions::default() };
+        let summaries = self.client.list_containers(Some(options)).await;
+        let summaries = summaries.map_err(self.failed("list", "containers"))?;
+        // A summary lacks pid, exit code and restarts.
+        let details = summaries.into_iter().filter_map(|summary| summary.id);
+        let details = details.map(|id| async move { self.inspect(&id).await });
+        let mut details = futures_util::stream::iter(details).buffered(INSPECTIONS);
+        let mut found = Vec::new();
+        while let Some(container) = details.try_next().await? {
+            found.extend(container);
+        }
+        Ok(found)
     }
 
     /// One container; `None` when there is none of that id or name, or it is not Skep's.
@@ -81,7 +101,45 @@ impl Docker {
     /// # Errors
     /// [`DockerError::Unavailable`], [`DockerError::Request`].
     pub async fn inspect(&self, container: &str) -> Result<Option<ObservedContainer>, DockerError> {
-        let _ = container;
-        unimplemented!()
+        match self.client.inspect_container(container, None).await {
+            Ok(response) => Ok(observed(response)),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(self.failed("inspect container", container)(error)),
+        }
+    }
+}
+
+fn observed(response: ContainerInspectResponse) -> Option<ObservedContainer> {
+    let labels = Labels::parse(&response.config?.labels?)?;
+    let state = response.state?;
+    // The engine writes the year 1 for "never".
+    let started_at = state.started_at.clone().filter(|time| !time.starts_with("0001-"));
+    let network_mode = response.host_config.and_then(|host| host.network_mode);
+    Some(ObservedContainer {
+        id: response.id?,
+        name: response.name.unwrap_or_default().trim_start_matches('/').to_owned(),
+        role: labels.role,
+        key: labels.key,
+        node: labels.node,
+        deployment: labels.deployment,
+        config: labels.config,
+        state: container_state(&state),
+        pid: state.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0),
+        exit_code: state.exit_code.filter(|_| state.running != Some(true) && started_at.is_some()),
+        error: state.error.filter(|error| !error.is_empty()),
+        started_at,
+        restarts: response.restart_count.and_then(|count| count.try_into().ok()).unwrap_or_default(),
+        sandbox: network_mode.and_then(|mode| mode.strip_prefix("container:").map(str::to_owned)),
+    })
+}
+
+fn container_state(state: &bollard::models::ContainerState) -> ContainerState {
+    match state.status {
+        Some(ContainerStateStatusEnum::RUNNING | ContainerStateStatusEnum::STOPPING) => ContainerState::Running,
+        Some(ContainerStateStatusEnum::RESTARTING) => ContainerState::Restarting,
+        Some(ContainerStateStatusEnum::PAUSED) => ContainerState::Paused,
+        Some(ContainerStateStatusEnum::EXITED) => ContainerState::Exited,
+        Some(ContainerStateStatusEnum::DEAD | ContainerStateStatusEnum::REMOVING) => ContainerState::Dead,
+        Some(ContainerStateStatusEnum::CREATED | ContainerStateStatusEnum::EMPTY) | None => ContainerState::Created,
     }
 }

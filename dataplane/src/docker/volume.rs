@@ -1,4 +1,11 @@
-use super::{Docker, DockerError};
+use std::collections::HashMap;
+
+use bollard::models::VolumeCreateRequest;
+use bollard::query_parameters::RemoveVolumeOptions;
+
+use super::error::is_absent;
+use super::spec::volume_name;
+use super::{Docker, DockerError, labels};
 use crate::model::EnvironmentKey;
 
 impl Docker {
@@ -7,8 +14,17 @@ impl Docker {
     /// # Errors
     /// [`DockerError::Unavailable`], [`DockerError::Request`].
     pub async fn ensure_volume(&self, environment: &EnvironmentKey, volume: &str) -> Result<String, DockerError> {
-        let _ = (environment, volume);
-        unimplemented!()
+        let name = volume_name(environment, volume);
+        let labels = HashMap::from([
+            (labels::PROJECT.to_owned(), environment.project.clone()),
+            (labels::ENVIRONMENT.to_owned(), environment.environment.clone()),
+            (labels::VOLUME.to_owned(), volume.to_owned()),
+        ]);
+        // The engine answers with the old one when there is one of that name.
+        let request =
+            VolumeCreateRequest { name: Some(name.clone()), labels: Some(labels), ..VolumeCreateRequest::default() };
+        self.client.create_volume(request).await.map_err(self.failed("create volume", &name))?;
+        Ok(name)
     }
 
     /// Removes a named volume of an environment with its data; gone already is success.
@@ -16,7 +32,10 @@ impl Docker {
     /// # Errors
     /// [`DockerError::Request`], also when a container still uses it.
     pub async fn remove_volume(&self, environment: &EnvironmentKey, volume: &str) -> Result<(), DockerError> {
-        let _ = (environment, volume);
-        unimplemented!()
+        let name = volume_name(environment, volume);
+        match self.client.remove_volume(&name, None::<RemoveVolumeOptions>).await {
+            Err(error) if is_absent(&error) => Ok(()),
+            result => result.map_err(self.failed("remove volume", &name)),
+        }
     }
 }

@@ -1,0 +1,225 @@
+//! A spec in the engine's words.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use bollard::models::{
+    ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType, RestartPolicy as EnginePolicy,
+    RestartPolicyNameEnum,
+};
+
+use super::labels::Labels;
+use super::spec::volume_name;
+use super::{Role, SandboxSpec, WorkloadSpec, pause};
+use crate::model::ReplicaKey;
+use crate::model::name::{LABEL_MAX, ZONE};
+use crate::model::spec::RestartPolicy;
+
+/// Bytes; the program needs none, the runtime that starts it does.
+const SANDBOX_MEMORY: i64 = 32 << 20;
+
+/// Processes and threads; one, and those of the runtime that starts it.
+const SANDBOX_PIDS: i64 = 32;
+
+impl SandboxSpec {
+    /// What the engine refuses beside `container:<sandbox>` is set here, and inherited from here:
+    /// hostname, hosts, DNS.
+    pub(super) fn body(&self) -> ContainerCreateBody {
+        let labels = Labels {
+            key: self.key.clone(),
+            role: Role::Sandbox,
+            node: self.node.clone(),
+            deployment: self.deployment,
+            config: self.config.clone(),
+        };
+        ContainerCreateBody {
+            image: Some(pause::reference()),
+            entrypoint: Some(vec![pause::PATH.to_owned()]),
+            hostname: Some(hostname(&self.key)),
+            // Nobody: the program needs no right at all.
+            user: Some("65534:65534".to_owned()),
+            labels: Some(labels.into_map()),
+            host_config: Some(HostConfig {
+                network_mode: Some("none".to_owned()),
+                extra_hosts: Some(self.hosts()),
+                dns: Some(vec![self.dns.to_string()]),
+                dns_search: Some(vec![ZONE.to_owned()]),
+                dns_options: Some(vec!["ndots:1".to_owned()]),
+                cap_drop: Some(vec!["ALL".to_owned()]),
+                security_opt: Some(vec!["no-new-privileges".to_owned()]),
+                readonly_rootfs: Some(true),
+                ipc_mode: Some("none".to_owned()),
+                memory: Some(SANDBOX_MEMORY),
+                memory_swap: Some(SANDBOX_MEMORY),
+                pids_limit: Some(SANDBOX_PIDS),
+                restart_policy: Some(policy(RestartPolicy::No)),
+                log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
+                ..HostConfig::default()
+            }),
+            ..ContainerCreateBody::default()
+        }
+    }
+
+    /// The replica by its host name, the service by its own: a server that binds to its own name gets
+    /// an address it has, a client gets the VIP.
+    fn hosts(&self) -> Vec<String> {
+        let own = hostname(&self.key);
+        let service = &self.key.service.service;
+        let entries: [(&str, IpAddr); 4] = [
+            (&own, self.address4.into()),
+            (&own, self.address6.into()),
+            (service, self.vip4.into()),
+            (service, self.vip6.into()),
+        ];
+        entries.iter().map(|(name, address)| format!("{name}:{address}")).collect()
+    }
+}
+
+impl WorkloadSpec {
+    pub(super) fn body(&self, log_driver: &str) -> ContainerCreateBody {
+        let own = Labels {
+            key: self.key.clone(),
+            role: Role::Workload,
+            node: self.node.clone(),
+            deployment: self.deployment,
+            config: self.config.clone(),
+        };
+        let mut labels: HashMap<String, String> = self.labels.clone().into_iter().collect();
+        labels.extend(own.into_map());
+        ContainerCreateBody {
+            image: Some(self.image.clone()),
+            cmd: self.command.clone(),
+            entrypoint: self.entrypoint.clone(),
+            env: Some(self.environment.iter().map(|(name, value)| format!("{name}={value}")).collect()),
+            working_dir: self.working_dir.clone(),
+            user: self.user.clone(),
+            labels: Some(labels),
+            host_config: Some(HostConfig {
+                network_mode: Some(format!("container:{}", self.sandbox)),
+                mounts: Some(self.mounts()),
+                restart_policy: Some(policy(self.restart)),
+                log_config: log_rotation(log_driver),
+                ..HostConfig::default()
+            }),
+            ..ContainerCreateBody::default()
+        }
+    }
+
+    fn mounts(&self) -> Vec<Mount> {
+        let environment = &self.key.service.environment;
+        let mount = |volume: &crate::model::spec::VolumeMount| Mount {
+            typ: Some(MountType::VOLUME),
+            source: Some(volume_name(environment, &volume.volume)),
+            target: Some(volume.target.clone()),
+            read_only: Some(volume.read_only),
+            ..Mount::default()
+        };
+        self.volumes.iter().map(mount).collect()
+    }
+}
+
+/// `<service>-<replica>`, cut to what a host name may be long.
+fn hostname(key: &ReplicaKey) -> String {
+    let suffix = format!("-{}", key.replica);
+    let service = &key.service.service;
+    // A normalised name is ASCII, so any byte is a boundary.
+    let kept = service.get(..LABEL_MAX - suffix.len()).unwrap_or(service);
+    format!("{}{suffix}", kept.trim_end_matches('-'))
+}
+
+fn policy(restart: RestartPolicy) -> EnginePolicy {
+    let (name, retries) = match restart {
+        RestartPolicy::No => (RestartPolicyNameEnum::NO, None),
+        RestartPolicy::Always => (RestartPolicyNameEnum::ALWAYS, None),
+        RestartPolicy::UnlessStopped => (RestartPolicyNameEnum::UNLESS_STOPPED, None),
+        RestartPolicy::OnFailure(retries) => (RestartPolicyNameEnum::ON_FAILURE, Some(retries.into())),
+    };
+    EnginePolicy { name: Some(name), maximum_retry_count: retries }
+}
+
+/// By default the engine's files grow until the disk is full. Another driver was chosen by a person
+/// and is left alone.
+fn log_rotation(driver: &str) -> Option<HostConfigLogConfig> {
+    let options = [("max-size", "10m"), ("max-file", "3")];
+    matches!(driver, "json-file" | "local").then(|| HostConfigLogConfig {
+        typ: Some(driver.to_owned()),
+        config: Some(options.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::labels::example;
+    use super::*;
+
+    fn key(service: &str) -> ReplicaKey {
+        let mut key = example(Role::Sandbox).key;
+        key.service.service = service.to_owned();
+        key
+    }
+
+    #[test]
+    fn a_host_name_is_never_longer_than_a_label() {
+        assert_eq!(hostname(&key("api")), "api-2");
+        let long = hostname(&key(&"x".repeat(63)));
+        assert_eq!(long.len(), 63);
+        assert!(long.ends_with("x-2"));
+        assert!(!hostname(&key(&format!("{}-{}", "x".repeat(60), "yy"))).contains("--"));
+    }
+
+    #[test]
+    fn a_sandbox_knows_itself_and_its_service_and_nothing_else() {
+        let spec = SandboxSpec {
+            key: key("api"),
+            node: "n1".to_owned(),
+            deployment: 1,
+            config: "c".to_owned(),
+            address4: [10, 208, 0, 5].into(),
+            address6: "fd53::5".parse().unwrap(),
+            vip4: [10, 224, 0, 9].into(),
+            vip6: "fd54::9".parse().unwrap(),
+            dns: [10, 224, 0, 53].into(),
+        };
+        assert_eq!(spec.hosts(), ["api-2:10.208.0.5", "api-2:fd53::5", "api:10.224.0.9", "api:fd54::9"]);
+        let host = spec.body().host_config.unwrap();
+        assert_eq!(host.network_mode.as_deref(), Some("none"));
+        assert_eq!(host.dns, Some(vec!["10.224.0.53".to_owned()]));
+        assert_eq!(host.cap_drop, Some(vec!["ALL".to_owned()]));
+    }
+
+    #[test]
+    fn skeps_labels_win_over_the_users() {
+        let user = [("skep.role".to_owned(), "sandbox".to_owned()), ("team".to_owned(), "a".to_owned())];
+        let spec = WorkloadSpec {
+            key: key("api"),
+            node: "n1".to_owned(),
+            deployment: 1,
+            config: "c".to_owned(),
+            sandbox: "s1".to_owned(),
+            image: "redis".to_owned(),
+            command: None,
+            entrypoint: None,
+            environment: [("A".to_owned(), "1=2".to_owned())].into(),
+            volumes: Vec::new(),
+            restart: RestartPolicy::OnFailure(3),
+            labels: user.into(),
+            working_dir: None,
+            user: None,
+        };
+        let body = spec.body("journald");
+        let labels = body.labels.unwrap();
+        assert_eq!((labels["skep.role"].as_str(), labels["team"].as_str()), ("workload", "a"));
+        assert_eq!(body.env, Some(vec!["A=1=2".to_owned()]));
+        let host = body.host_config.unwrap();
+        assert_eq!(host.network_mode.as_deref(), Some("container:s1"));
+        assert_eq!(host.restart_policy.unwrap().maximum_retry_count, Some(3));
+        assert_eq!(host.log_config, None, "a driver that a person chose is left alone");
+    }
+
+    #[test]
+    fn output_is_rotated_where_the_engine_would_fill_the_disk() {
+        let config = log_rotation("json-file").unwrap().config.unwrap();
+        assert_eq!(config["max-size"], "10m");
+        assert!(log_rotation("syslog").is_none());
+    }
+}

@@ -1,4 +1,4 @@
-use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum};
+use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, HealthStatusEnum};
 use bollard::query_parameters::ListContainersOptions;
 use futures_util::{StreamExt, TryStreamExt};
 
@@ -124,6 +124,7 @@ fn observed(response: ContainerInspectResponse) -> Option<ObservedContainer> {
         deployment: labels.deployment,
         config: labels.config,
         state: container_state(&state),
+        health: health(&state),
         pid: state.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0),
         exit_code: state.exit_code.filter(|_| state.running != Some(true) && started_at.is_some()),
         error: state.error.filter(|error| !error.is_empty()),
@@ -141,5 +142,54 @@ fn container_state(state: &bollard::models::ContainerState) -> ContainerState {
         Some(ContainerStateStatusEnum::EXITED) => ContainerState::Exited,
         Some(ContainerStateStatusEnum::DEAD | ContainerStateStatusEnum::REMOVING) => ContainerState::Dead,
         Some(ContainerStateStatusEnum::CREATED | ContainerStateStatusEnum::EMPTY) | None => ContainerState::Created,
+    }
+}
+
+fn health(state: &bollard::models::ContainerState) -> Health {
+    match state.health.as_ref().and_then(|health| health.status) {
+        Some(HealthStatusEnum::STARTING) => Health::Starting,
+        Some(HealthStatusEnum::HEALTHY) => Health::Healthy,
+        Some(HealthStatusEnum::UNHEALTHY) => Health::Unhealthy,
+        Some(HealthStatusEnum::NONE | HealthStatusEnum::EMPTY) | None => Health::Unchecked,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::labels::example;
+    use super::*;
+
+    fn inspected(state: serde_json::Value) -> Option<ObservedContainer> {
+        let labels = example(Role::Workload).into_map();
+        let response = serde_json::json!({
+            "Id": "c1", "Name": "/api", "RestartCount": 2, "State": state,
+            "Config": { "Labels": labels }, "HostConfig": { "NetworkMode": "container:s1" },
+        });
+        observed(serde_json::from_value(response).unwrap())
+    }
+
+    #[test]
+    fn a_running_container_has_a_pid_and_no_exit_code() {
+        let state = serde_json::json!({
+            "Status": "running", "Running": true, "Pid": 7, "ExitCode": 0, "Error": "",
+            "StartedAt": "2026-11-20T18:00:00Z", "Health": { "Status": "unhealthy" },
+        });
+        let container = inspected(state).unwrap();
+        assert_eq!((container.state, container.health), (ContainerState::Running, Health::Unhealthy));
+        assert_eq!((container.pid, container.exit_code, container.error), (Some(7), None, None));
+        assert_eq!((container.name.as_str(), container.restarts), ("api", 2));
+        assert_eq!(container.sandbox.as_deref(), Some("s1"));
+    }
+
+    #[test]
+    fn a_container_that_never_ran_has_no_exit_code() {
+        let state = serde_json::json!({
+            "Status": "created", "Running": false, "Pid": 0, "ExitCode": 0, "Error": "no such file",
+            "StartedAt": "0001-01-01T00:00:00Z",
+        });
+        let container = inspected(state).unwrap();
+        assert_eq!((container.state, container.health), (ContainerState::Created, Health::Unchecked));
+        assert_eq!((container.pid, container.exit_code, container.started_at), (None, None, None));
+        assert_eq!(container.error.as_deref(), Some("no such file"));
     }
 }

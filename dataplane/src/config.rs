@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::{Parser, Subcommand, ValueEnum};
 use ipnet::{Ipv4Net, Ipv6Net};
 
-use crate::model::name;
+use crate::host;
+use crate::model::{Pools, name};
 
 /// The node daemon of Skep: private networks for the containers of this machine.
 ///
@@ -249,9 +250,19 @@ impl Config {
         self.state_dir.join("store.redb")
     }
 
+    /// The cluster's address pools.
+    pub fn pools(&self) -> Pools {
+        Pools {
+            container4: self.container_pool4,
+            container6: self.container_pool6,
+            vip4: self.vip_pool4,
+            vip6: self.vip_pool6,
+        }
+    }
+
     /// The address that answers DNS: the 53rd of the VIP pool.
     pub fn dns(&self) -> Ipv4Addr {
-        Ipv4Addr::from_bits(self.vip_pool4.network().to_bits() | 53)
+        self.pools().dns()
     }
 
     fn check_pools(&self) -> Result<(), ConfigError> {
@@ -282,6 +293,22 @@ impl Config {
         match address {
             IpAddr::V4(a) => self.container_pool4.contains(&a) || self.vip_pool4.contains(&a),
             IpAddr::V6(a) => self.container_pool6.contains(&a) || self.vip_pool6.contains(&a),
+        }
+    }
+}
+
+impl From<&Config> for host::Wanted {
+    fn from(config: &Config) -> Self {
+        Self {
+            state_dir: config.state_dir.clone(),
+            run_dir: config.run_dir.clone(),
+            bpffs: config.bpffs.clone(),
+            docker: config.docker.clone(),
+            container_pool4: config.container_pool4,
+            container_pool6: config.container_pool6,
+            vip_pool4: config.vip_pool4,
+            vip_pool6: config.vip_pool6,
+            dns: config.dns(),
         }
     }
 }

@@ -1,2 +1,74 @@
-//! Entry point.
-fn main() {}
+//! `skepd`, the node daemon of Skep.
+
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Parser as _;
+use dataplane::agent::in_one_line;
+use dataplane::config::{Args, Command, Config};
+use dataplane::host::Level;
+use dataplane::{daemon, forwarder, logging, uninstall};
+
+fn main() -> ExitCode {
+    match start() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("skepd: {}", in_one_line(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start() -> Result<ExitCode> {
+    let args = Args::parse();
+    let config = args.options.resolve()?;
+    logging::init(&config)?;
+    // Two threads serve everything that a node has to do; more would only cost memory.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.context("cannot start the runtime")?;
+    runtime.block_on(async {
+        match args.command.unwrap_or(Command::Run) {
+            Command::Run => daemon::run(config).await?,
+            Command::Check => return Ok(check(&config).await),
+            Command::Dns => forwarder::run(forwarder::Config::from(&config)).await?,
+            Command::Uninstall { yes, purge } => return remove(config, yes, purge).await,
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+async fn check(config: &Config) -> ExitCode {
+    let findings = daemon::findings(config).await;
+    for finding in &findings {
+        let level = format!("{:?}", finding.level).to_lowercase();
+        println!("{level:<6} {}", finding.what);
+        if let Some(remedy) = &finding.remedy {
+            println!("       → {remedy}");
+        }
+    }
+    if findings.iter().any(|finding| finding.level == Level::Error) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+async fn remove(config: Config, yes: bool, purge: bool) -> Result<ExitCode> {
+    let containers = uninstall::containers(&config).await?;
+    if !yes {
+        if !std::io::stdin().is_terminal() {
+            bail!("nobody can be asked: give --yes to remove {} containers and all of Skep", containers.len());
+        }
+        print!("Remove {} containers and everything else of Skep from this machine? [y/N] ", containers.len());
+        std::io::stdout().flush()?;
+        let mut answer = String::new();
+        std::io::stdin().lock().read_line(&mut answer)?;
+        if !answer.trim().eq_ignore_ascii_case("y") {
+            bail!("nothing was removed");
+        }
+    }
+    match uninstall::run(config, purge).await {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(errors) => {
+            errors.iter().for_each(|error| eprintln!("skepd: {}", in_one_line(error)));
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}

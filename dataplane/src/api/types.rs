@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::host::Level;
+use crate::host::Finding;
 use crate::model::{EnvironmentKey, ReplicaKey, ReplicaState, ReplicaStatus};
 
 /// Body of every answer that is not a success.
@@ -155,18 +157,6 @@ pub enum WatchEvent {
     },
 }
 
-/// How grave a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Level {
-    /// Nothing to do.
-    Ok,
-    /// It works, but not as well as it might.
-    Warning,
-    /// It does not work.
-    Error,
-}
-
 /// One line of `check`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct CheckRow {
@@ -176,6 +166,12 @@ pub struct CheckRow {
     pub what: String,
     /// What to do about it; empty when there is nothing to do.
     pub remedy: String,
+}
+
+impl From<Finding> for CheckRow {
+    fn from(finding: Finding) -> Self {
+        Self { level: finding.level, what: finding.what, remedy: finding.remedy.unwrap_or_default() }
+    }
 }
 
 /// Answer to `GET /v1/version`.

@@ -1,0 +1,177 @@
+//! The store's content as people look at it.
+
+use super::types::{EndpointRow, NameRow, ReplicaRow, ServiceRow};
+use crate::agent::tables;
+use crate::controller::State;
+use crate::model::{EnvironmentKey, ReplicaKey, ReplicaState, ReplicaStatus};
+use crate::netlink::{container_mac, veth_name};
+use crate::store::schema::{self, Versioned};
+use crate::store::{Store, StoreError};
+use std::collections::BTreeMap;
+
+/// One consistent enough view: assignments, and what nodes tell about them.
+pub(super) struct View {
+    pub(super) state: State,
+    pub(super) statuses: BTreeMap<ReplicaKey, ReplicaStatus>,
+}
+
+/// Which environments to show.
+#[derive(Debug, Clone, Default, serde::Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Filter {
+    /// Only of this project.
+    project: Option<String>,
+    /// Only of this environment.
+    environment: Option<String>,
+}
+
+impl Filter {
+    fn shows(&self, key: &EnvironmentKey) -> bool {
+        self.project.as_ref().is_none_or(|project| *project == key.project)
+            && self.environment.as_ref().is_none_or(|environment| *environment == key.environment)
+    }
+}
+
+impl View {
+    pub(super) async fn read(store: &dyn Store) -> Result<Self, StoreError> {
+        let state = State::load(store).await?;
+        let (statuses, _) = schema::range_json(store, &schema::statuses()).await?;
+        let statuses = statuses.into_iter().map(|Versioned { value, .. }| (value.key.clone(), value)).collect();
+        Ok(Self { state, statuses })
+    }
+
+    /// Replicas that should be, and those that are still leaving.
+    pub(super) fn replicas(&self, filter: &Filter) -> Vec<ReplicaRow> {
+        let mut rows: BTreeMap<&ReplicaKey, ReplicaRow> = BTreeMap::new();
+        for (key, status) in &self.statuses {
+            rows.insert(key, told(key, status));
+        }
+        for (key, Versioned { value: replica, .. }) in &self.state.replicas {
+            let row = rows.entry(key).or_insert_with(|| empty(key));
+            if row.deployment != replica.deployment {
+                // What the node tells is still about the one before.
+                row.state = ReplicaState::Pending;
+                row.message = None;
+            }
+            row.deployment = replica.deployment;
+            row.node.clone_from(&replica.node);
+            row.address = replica.address4.to_string();
+            row.address6 = replica.address6.to_string();
+            row.vip = replica.vip4.to_string();
+            row.vip6 = replica.vip6.to_string();
+            row.image.clone_from(&replica.spec.image);
+        }
+        let shown = rows.into_iter().filter(|(key, _)| filter.shows(&key.service.environment));
+        shown.map(|(_, row)| row).collect()
+    }
+
+    pub(super) fn services(&self, filter: &Filter) -> Vec<ServiceRow> {
+        let services = self.state.services.iter().map(|(key, service)| (key, &service.value));
+        let shown = services.filter(|(key, service)| filter.shows(&key.environment) && !service.leaving);
+        shown
+            .map(|(key, service)| ServiceRow {
+                project: key.environment.project.clone(),
+                environment: key.environment.environment.clone(),
+                service: key.service.clone(),
+                deployment: service.deployment,
+                vip: service.vip4.to_string(),
+                vip6: service.vip6.to_string(),
+                image: service.spec.image.clone(),
+                replicas: service.spec.replicas,
+                running: self.running(key),
+                networks: self.networks(&key.environment, service.networks),
+                env_id: service.env,
+                service_id: service.id,
+            })
+            .collect()
+    }
+
+    fn running(&self, service: &crate::model::ServiceKey) -> u32 {
+        let replicas = self.state.replicas.keys().filter(|key| key.service == *service);
+        replicas.map(|key| u32::from(self.serves(key))).sum()
+    }
+
+    pub(super) fn endpoints(&self, filter: &Filter) -> Vec<EndpointRow> {
+        let replicas = self.state.replicas.iter().map(|(key, replica)| (key, &replica.value));
+        let shown = replicas.filter(|(key, _)| filter.shows(&key.service.environment));
+        shown
+            .map(|(key, replica)| EndpointRow {
+                project: key.service.environment.project.clone(),
+                environment: key.service.environment.environment.clone(),
+                service: key.service.service.clone(),
+                replica: key.replica,
+                node: replica.node.clone(),
+                address: replica.address4.to_string(),
+                address6: replica.address6.to_string(),
+                interface: veth_name(replica.address4),
+                mac: mac(container_mac(replica.address4)),
+                networks: self.networks(&key.service.environment, replica.networks),
+                egress: replica.egress,
+                backend: self.serves(key),
+            })
+            .collect()
+    }
+
+    pub(super) fn names(&self, filter: &Filter) -> Vec<NameRow> {
+        let services = self.state.services.iter().map(|(key, service)| (key, &service.value));
+        let shown = services.filter(|(key, service)| filter.shows(&key.environment) && !service.leaving);
+        let rows = shown.flat_map(|(key, service)| {
+            tables::names(service).into_iter().map(|(name, networks)| NameRow {
+                project: key.environment.project.clone(),
+                environment: key.environment.environment.clone(),
+                name,
+                service: key.service.clone(),
+                vip: service.vip4.to_string(),
+                vip6: service.vip6.to_string(),
+                networks: self.networks(&key.environment, networks),
+            })
+        });
+        rows.collect()
+    }
+
+    fn serves(&self, key: &ReplicaKey) -> bool {
+        self.statuses.get(key).is_some_and(|status| status.state == ReplicaState::Running)
+    }
+
+    fn networks(&self, environment: &EnvironmentKey, bits: u64) -> Vec<String> {
+        let Some(environment) = self.state.environments.get(environment) else { return Vec::new() };
+        let named = environment.value.networks.iter().filter(|(_, bit)| bits & (1 << **bit) != 0);
+        named.map(|(name, _)| name.clone()).collect()
+    }
+}
+
+fn empty(key: &ReplicaKey) -> ReplicaRow {
+    ReplicaRow {
+        project: key.service.environment.project.clone(),
+        environment: key.service.environment.environment.clone(),
+        service: key.service.service.clone(),
+        replica: key.replica,
+        deployment: 0,
+        state: ReplicaState::Pending,
+        message: None,
+        node: String::new(),
+        address: String::new(),
+        address6: String::new(),
+        vip: String::new(),
+        vip6: String::new(),
+        image: String::new(),
+        container: None,
+        sandbox: None,
+    }
+}
+
+fn told(key: &ReplicaKey, status: &ReplicaStatus) -> ReplicaRow {
+    ReplicaRow {
+        deployment: status.deployment,
+        state: status.state,
+        message: status.message.clone(),
+        node: status.node.clone(),
+        container: status.container.clone(),
+        sandbox: status.sandbox.clone(),
+        ..empty(key)
+    }
+}
+
+fn mac(octets: [u8; 6]) -> String {
+    octets.map(|octet| format!("{octet:02x}")).join(":")
+}

@@ -1,0 +1,198 @@
+//! From a configuration to a running daemon, in the order that fails closed.
+
+use std::future::Future;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::info;
+
+use crate::agent::{Agent, AgentError, Ground, Observer, in_one_line};
+use crate::api::{self, Api, ApiError};
+use crate::bpf::{BpfError, MapSizes, Pins, Programs, find_cgroup2_root};
+use crate::config::Config;
+use crate::controller::{self, ControllerError};
+use crate::docker::{Docker, DockerError};
+use crate::forwarder::{Supervisor, SupervisorError};
+use crate::host::{self, Finding, HostFacts, Level};
+use crate::model::NodeRecord;
+use crate::netlink::{Netlink, NetlinkError};
+use crate::store::{Embedded, Store, StoreError, schema};
+
+mod directories;
+
+pub use directories::{bpffs_mark, prepare_bpffs};
+
+/// Why the daemon does not run (any more).
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The machine lacks something.
+    #[error("this machine is not ready: {}", lines(.0))]
+    Host(Vec<Finding>),
+    /// A directory or file of its own.
+    #[error("cannot {operation} {}: {source}: run skepd as root, or give another directory", path.display())]
+    File {
+        /// What failed.
+        operation: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The state directory is another node's.
+    #[error(
+        "the state in {} is of node {found}, this is {name}: start with --node-name {found}, \
+        or give this one its own --state-dir", state_dir.display()
+    )]
+    OtherNode {
+        /// Where.
+        state_dir: PathBuf,
+        /// Whose state it is.
+        found: String,
+        /// This node's name.
+        name: String,
+    },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Registration of this node.
+    #[error(transparent)]
+    Controller(#[from] ControllerError),
+    /// Maps and programs.
+    #[error(transparent)]
+    Bpf(#[from] BpfError),
+    /// Docker.
+    #[error(transparent)]
+    Docker(#[from] DockerError),
+    /// Links, addresses, routes.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// The node's routes, rules and addresses, or what the agent needs to begin.
+    #[error(transparent)]
+    Agent(#[from] AgentError),
+    /// The DNS forwarder.
+    #[error(transparent)]
+    Forwarder(#[from] SupervisorError),
+    /// The API's socket.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+}
+
+fn lines(findings: &[Finding]) -> String {
+    let line = |finding: &Finding| match &finding.remedy {
+        Some(remedy) => format!("{}: {remedy}", finding.what),
+        None => finding.what.clone(),
+    };
+    findings.iter().map(line).collect::<Vec<_>>().join("; ")
+}
+
+/// Runs until SIGTERM or SIGINT, and leaves everything running then.
+///
+/// # Errors
+/// [`DaemonError`] when it cannot start, or a part of it ends by itself.
+pub async fn run(config: Config) -> Result<(), DaemonError> {
+    // Asked for first, so that a signal during the start is not lost.
+    let stop = stop_signal()?;
+    tokio::select! {
+        result = run_until_failure(Arc::new(config)) => result,
+        name = stop => {
+            info!(signal = name, "Stopping; containers, names and isolation go on without the daemon.");
+            Ok(())
+        }
+    }
+}
+
+async fn run_until_failure(config: Arc<Config>) -> Result<(), DaemonError> {
+    check(&config).await?;
+    directories::make(&config)?;
+    let listener = api::listen(&config.socket()).await?;
+    let store: Arc<dyn Store> = Arc::new(Embedded::open(&config.store_file())?);
+    let node = register(store.as_ref(), &config).await?;
+
+    let netlink = Netlink::connect()?;
+    let docker = Docker::connect(&config.docker).await?;
+    docker.import_pause().await?;
+    let pins = Pins::new(&config.bpffs);
+    let (programs, maps) = Programs::load_or_adopt(&pins, &MapSizes::default(), &find_cgroup2_root()?)?;
+    directories::write(&config.bpffs_file(), config.bpffs.as_os_str().as_encoded_bytes())?;
+
+    let ground = Ground::new(Arc::clone(&config), netlink.clone());
+    if let Err(mut errors) = ground.ensure().await {
+        return Err(errors.swap_remove(0).into());
+    }
+    let forwarder = Supervisor::new(&config);
+    info!(state = ?forwarder.ensure().await?, "The DNS forwarder runs.");
+
+    let observer =
+        Arc::new(Observer::new(Arc::clone(&config), docker, netlink, Arc::new(maps), Arc::new(programs)));
+    let agent = Agent::new(Arc::clone(&store), Arc::clone(&observer), ground, &node)?;
+    let pools = config.pools();
+    let (controlling, keeping) = (controller::run(store.as_ref(), &pools, &node.name), forwarder.keep());
+    let api = Api { store: Arc::clone(&store), observer, node: node.clone(), config };
+    tokio::select! {
+        never = controlling => match never {},
+        never = keeping => match never {},
+        result = agent.run() => match result {
+            Err(error) => Err(error.into()),
+            Ok(never) => match never {},
+        },
+        result = api::serve(listener, api) => Ok(result?),
+    }
+}
+
+/// Every finding of the machine.
+pub async fn findings(config: &Config) -> Vec<Finding> {
+    let wanted = host::Wanted::from(config);
+    let facts = HostFacts::gather(&wanted).await;
+    host::check(&facts, &wanted)
+}
+
+/// Refuses a machine that lacks something.
+async fn check(config: &Config) -> Result<(), DaemonError> {
+    directories::prepare_bpffs(config)?;
+    let (grave, others): (Vec<_>, Vec<_>) =
+        findings(config).await.into_iter().partition(|finding| finding.level == Level::Error);
+    for finding in others.iter().filter(|finding| finding.level == Level::Warn) {
+        tracing::warn!(remedy = finding.remedy.as_deref().unwrap_or_default(), "{}", finding.what);
+    }
+    if grave.is_empty() { Ok(()) } else { Err(DaemonError::Host(grave)) }
+}
+
+/// This node's record; refuses a store that is another node's.
+async fn register(store: &dyn Store, config: &Config) -> Result<NodeRecord, DaemonError> {
+    let (nodes, _) = schema::range_json(store, &schema::nodes()).await?;
+    if let Some(other) = nodes.first()
+        && !nodes.iter().any(|node| node.value.name == config.node_name)
+    {
+        return Err(DaemonError::OtherNode {
+            state_dir: config.state_dir.clone(),
+            found: other.value.name.clone(),
+            name: config.node_name.clone(),
+        });
+    }
+    Ok(controller::register(store, &config.pools(), &config.node_name).await?)
+}
+
+fn stop_signal() -> Result<impl Future<Output = &'static str>, DaemonError> {
+    let listen = |kind| {
+        signal(kind).map_err(|source| DaemonError::File {
+            operation: "listen for signals with",
+            path: PathBuf::from("signalfd"),
+            source,
+        })
+    };
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
+    })
+}
+
+/// An error of the daemon in one line.
+pub fn explain(error: &DaemonError) -> String {
+    in_one_line(error)
+}

@@ -1,0 +1,33 @@
+//! Log lines on standard error: fields, then a sentence.
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
+
+use crate::config::Config;
+
+/// A filter that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("--log {filter:?}: {source}: give a level (error, warn, info, debug, trace) or directives such as `info,dataplane::agent=debug`")]
+pub struct LogError {
+    filter: String,
+    #[source]
+    source: ParseError,
+}
+
+/// Sets logging up for the whole process.
+///
+/// # Errors
+/// [`LogError`] names the filter.
+pub fn init(config: &Config) -> Result<(), LogError> {
+    let filter = EnvFilter::try_new(&config.log);
+    let filter = filter.map_err(|source| LogError { filter: config.log.clone(), source })?;
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second call, in one test after another, finds the first one's and leaves it.
+    let _set = if config.log_json {
+        subscriber.json().flatten_event(true).try_init()
+    } else {
+        let color = std::io::IsTerminal::is_terminal(&std::io::stderr());
+        subscriber.with_ansi(color).with_target(false).try_init()
+    };
+    Ok(())
+}

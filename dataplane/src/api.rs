@@ -94,4 +94,3 @@ pub async fn serve(listener: UnixListener, api: Api) -> Result<(), ApiError> {
     let served = axum::serve(listener, routes::router(api)).await;
     served.map_err(|source| ApiError::Socket { operation: "serve", path, source })
 }
-

@@ -125,8 +125,7 @@ async fn run_until_failure(config: Arc<Config>) -> Result<(), DaemonError> {
     let forwarder = Supervisor::new(&config);
     info!(state = ?forwarder.ensure().await?, "The DNS forwarder runs.");
 
-    let observer =
-        Arc::new(Observer::new(Arc::clone(&config), docker, netlink, Arc::new(maps), Arc::new(programs)));
+    let observer = Arc::new(Observer::new(Arc::clone(&config), docker, netlink, Arc::new(maps), Arc::new(programs)));
     let agent = Agent::new(Arc::clone(&store), Arc::clone(&observer), ground, &node)?;
     let pools = config.pools();
     let (controlling, keeping) = (controller::run(store.as_ref(), &pools, &node.name), forwarder.keep());

@@ -7,7 +7,9 @@ use crate::config::Config;
 
 /// A filter that cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("--log {filter:?}: {source}: give a level (error, warn, info, debug, trace) or directives such as `info,dataplane::agent=debug`")]
+#[error(
+    "--log {filter:?}: {source}: give a level (error, warn, info, debug, trace) or directives such as `info,dataplane::agent=debug`"
+)]
 pub struct LogError {
     filter: String,
     #[source]

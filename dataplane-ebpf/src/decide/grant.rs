@@ -12,13 +12,7 @@ const KEYS: u32 = 8;
 /// # Errors
 /// [`crate::abi::Reason::TornRead`].
 #[inline(always)]
-pub fn grant(
-    tables: &impl Tables,
-    source: Identity,
-    destination: Identity,
-    protocol: u8,
-    port: u16,
-) -> Read<Grant> {
+pub fn grant(tables: &impl Tables, source: Identity, destination: Identity, protocol: u8, port: u16) -> Read<Grant> {
     let mut width = 0;
     while width < KEYS {
         let any_port = width & 1 != 0;

@@ -5,8 +5,8 @@
 //! of timing out.
 
 use crate::abi::{
-    Addr, BackendKey, Backends, Identity, Netns, NodeConfig, Reason, SOCKET_ENTRIES, Sealed as _,
-    Service, ServiceKey, SocketEntry, action, flags,
+    Addr, BackendKey, Backends, Identity, Netns, NodeConfig, Reason, SOCKET_ENTRIES, Sealed as _, Service, ServiceKey,
+    SocketEntry, action, flags,
 };
 use crate::decide::grant::grant;
 use crate::tables::Tables;
@@ -78,11 +78,7 @@ impl Decision {
 /// Decides an [`Attempt`]. `remembered` tells which backend the socket already has for this address and port, of
 /// that service and generation: a datagram flow stays on it, a new connection remembers nothing.
 #[inline(always)]
-pub fn connect(
-    tables: &impl Tables,
-    attempt: &Attempt,
-    remembered: impl Fn(u32, u32) -> Option<Addr>,
-) -> Decision {
+pub fn connect(tables: &impl Tables, attempt: &Attempt, remembered: impl Fn(u32, u32) -> Option<Addr>) -> Decision {
     let netns = match tables.netns(attempt.cookie) {
         Ok(Some(netns)) => netns,
         // The host's, or a container's that is none of ours: the veth decides.
@@ -249,10 +245,7 @@ pub fn slot_of_backend(memory: &impl Memory, backend: &Addr, port: u16) -> Optio
 #[inline(always)]
 pub fn backend_of(memory: &impl Memory, vip: &Addr, port: u16, service: u32, generation: u32) -> Option<Addr> {
     let wanted = |entry: &SocketEntry| {
-        entry.port == u32::from(port)
-            && entry.vip == *vip
-            && entry.service == service
-            && entry.generation == generation
+        entry.port == u32::from(port) && entry.vip == *vip && entry.service == service && entry.generation == generation
     };
     Some(find(memory, wanted)?.1.backend)
 }

@@ -105,11 +105,7 @@ impl Api {
         let values = assignments.replicas.values().map(|replica| &replica.value);
         let here = values.filter(|replica| replica.node == self.node.name);
         let wanted = Desired {
-            node: desired::Node {
-                name: self.node.name.clone(),
-                id: self.node.id,
-                config: Arc::clone(&self.config),
-            },
+            node: desired::Node { name: self.node.name.clone(), id: self.node.id, config: Arc::clone(&self.config) },
             environments: assignments.environments.iter().map(|(k, v)| (k.clone(), v.value.clone())).collect(),
             services: assignments.services.iter().map(|(k, v)| (k.clone(), v.value.clone())).collect(),
             replicas: here.map(|replica| (replica.key.clone(), Arc::new(replica.clone()))).collect(),

@@ -74,13 +74,8 @@ async fn tell(api: &Api, key: &EnvironmentKey, lines: &mpsc::Sender<Bytes>) -> R
 }
 
 /// What differs from what was told.
-fn changes(
-    key: &EnvironmentKey,
-    view: &View,
-    told: &mut BTreeMap<ReplicaKey, ReplicaStatus>,
-) -> Vec<WatchEvent> {
-    let now: BTreeMap<_, _> =
-        view.statuses.iter().filter(|(replica, _)| replica.service.environment == *key).collect();
+fn changes(key: &EnvironmentKey, view: &View, told: &mut BTreeMap<ReplicaKey, ReplicaStatus>) -> Vec<WatchEvent> {
+    let now: BTreeMap<_, _> = view.statuses.iter().filter(|(replica, _)| replica.service.environment == *key).collect();
     let gone: Vec<_> = told.keys().filter(|replica| !now.contains_key(replica)).cloned().collect();
     let mut events = Vec::new();
     for replica in gone {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::host::Level;
 use crate::host::Finding;
+pub use crate::host::Level;
 use crate::model::{EnvironmentKey, ReplicaKey, ReplicaState, ReplicaStatus};
 
 /// Body of every answer that is not a success.

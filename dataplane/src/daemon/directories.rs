@@ -46,7 +46,11 @@ pub fn prepare_bpffs(config: &Config) -> Result<(), DaemonError> {
     mount(Some("bpf"), place, Some("bpf"), MsFlags::empty(), Some("mode=0700"))
         .map_err(|errno| failed("mount bpffs at", place)(errno.into()))?;
     let mark = bpffs_mark(config);
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.state_dir).map_err(failed("make", &config.state_dir))?;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&config.state_dir)
+        .map_err(failed("make", &config.state_dir))?;
     fs::write(&mark, "").map_err(failed("write", &mark))?;
     info!(at = BPFFS, "Mounted bpffs.");
     Ok(())

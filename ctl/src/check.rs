@@ -27,7 +27,7 @@ pub(crate) async fn run(global: &Global, output: &mut Output) -> Result<ExitCode
 fn row(finding: &CheckRow) -> Vec<Cell> {
     let level = match finding.level {
         Level::Ok => Cell::new("ok").tone(Tone::Good),
-        Level::Warning => Cell::new("warning").tone(Tone::Warn),
+        Level::Warn => Cell::new("warning").tone(Tone::Warn),
         Level::Error => Cell::new("error").tone(Tone::Bad),
     };
     vec![level, Cell::new(&finding.what), Cell::new(&finding.remedy)]

@@ -41,12 +41,8 @@ impl Actor {
         Ok(Self { name, netns: machine.netns()? })
     }
 
-    fn place(&self) -> Place {
-        Place { netns: Some(self.netns.path()), core: None }
-    }
-
     fn respond(&self) -> Result<Responder> {
-        Ok(Responder::start(self.place(), self.name.to_owned())?)
+        Ok(Responder::start(Place::inside(Namespace::open(&self.netns.path())?), self.name.to_owned())?)
     }
 }
 

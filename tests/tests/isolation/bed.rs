@@ -162,7 +162,7 @@ impl Bed {
             let ifindex = Netlink::connect()?.create_veth(&veth, &netns).await?;
             anyhow::Ok((ifindex, netns.cookie().await?))
         })?;
-        let place = place(&namespace);
+        let place = place(&namespace)?;
         let identity = tables::identity(&self.services, service);
         let replica = Replica { service, number, identity, place, veth, namespace, ifindex, cookie };
         tables::register(self, &replica)?;

@@ -104,8 +104,8 @@ fn no_address_of_the_host_is_reached_from_a_container() -> anyhow::Result<()> {
 #[test]
 fn only_public_addresses_beyond_an_uplink_are_reached_from_a_container() -> anyhow::Result<()> {
     let bed = Bed::new(model::services(), 1)?;
-    let _lan = Responder::start(place(&bed.surroundings.lan), "lan".to_owned())?;
-    let _bridged = Responder::start(place(&bed.surroundings.bridged), "bridged".to_owned())?;
+    let _lan = Responder::start(place(&bed.surroundings.lan)?, "lan".to_owned())?;
+    let _bridged = Responder::start(place(&bed.surroundings.bridged)?, "bridged".to_owned())?;
     let (web, db) = (bed.named("shop/production/web")?, bed.named("shop/production/db")?);
     for to in PUBLIC {
         must_answer("web", to.parse()?, Some(&web.namespace))?;

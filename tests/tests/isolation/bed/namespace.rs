@@ -7,8 +7,8 @@ use tests::load::Place;
 use tests::netns::Namespace;
 
 /// Where a thread goes to be in a namespace.
-pub(crate) fn place(namespace: &Namespace) -> Place {
-    Place { netns: Some(namespace.path()), core: None }
+pub(crate) fn place(namespace: &Namespace) -> anyhow::Result<Place> {
+    Ok(Place::inside(Namespace::open(&namespace.path())?))
 }
 
 /// Gives the calling thread a network of its own, and mounts that nobody else sees.

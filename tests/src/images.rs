@@ -1,27 +1,186 @@
-//! Container images without a registry.
+//! Container images without a registry: made on this computer, from Debian or Ubuntu packages.
+//!
+//! An image is one layer and a configuration. Layers are kept as `target/images/<layer>.tar` and made
+//! again when their recipe changes; PostgreSQL, Redis and the tools share one.
 
-use anyhow::Result;
+mod debian;
+mod recipe;
+mod small;
 
-use crate::machine::Machine;
+use std::{
+    fs::{self, File},
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
+
+use crate::{command, paths};
 
 /// An image that tests use, and its tag.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Image {
     /// `busybox:latest`: the smallest, with a shell.
     Busybox,
-    /// `tools:latest`: Debian with Python, curl, dig, ip, ncat, socat, ping, tcpdump, psql, redis-cli.
+    /// `tools:latest`: Python, curl, dig, ip, ncat, socat, ping, tcpdump, psql, redis-cli.
     Tools,
     /// `postgres:latest`: PostgreSQL with an entrypoint like the official image's.
     Postgres,
-    /// `redis:latest`.
+    /// `redis:latest`, as open as the official image.
     Redis,
-    /// `musl:latest`: busybox with musl's `getaddrinfo` as `/bin/resolve`.
+    /// `musl:latest`: busybox, and `resolve NAME` with musl's `getaddrinfo`: an address a line.
     Musl,
-    /// `go:latest`: a Go program with Go's own resolver.
+    /// `go:latest`: `probe lookup NAME` and `probe get URL` with Go's own resolver, nothing else.
     Go,
 }
 
-/// Loads images into a machine's Docker.
-pub(crate) fn load(_machine: &Machine, _docker: &str, _images: &[Image]) -> Result<()> {
-    anyhow::bail!("no images yet")
+/// What an image consists of.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Layer {
+    Busybox,
+    Debian,
+    Go,
+    Musl,
+}
+
+impl Image {
+    /// The name and tag under which it is loaded.
+    #[must_use]
+    pub fn tag(self) -> &'static str {
+        match self {
+            Self::Busybox => "busybox:latest",
+            Self::Tools => "tools:latest",
+            Self::Postgres => "postgres:latest",
+            Self::Redis => "redis:latest",
+            Self::Musl => "musl:latest",
+            Self::Go => "go:latest",
+        }
+    }
+
+    fn layer(self) -> Layer {
+        match self {
+            Self::Busybox => Layer::Busybox,
+            Self::Tools | Self::Postgres | Self::Redis => Layer::Debian,
+            Self::Musl => Layer::Musl,
+            Self::Go => Layer::Go,
+        }
+    }
+}
+
+impl Layer {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Busybox => "busybox",
+            Self::Debian => "debian",
+            Self::Go => "go",
+            Self::Musl => "musl",
+        }
+    }
+
+    /// Everything the layer depends on; it is made again when this changes.
+    fn recipe(self) -> String {
+        match self {
+            Self::Busybox => small::BUSYBOX_RECIPE.to_owned(),
+            Self::Debian => debian::recipe(),
+            Self::Go => small::GO_SOURCE.to_owned(),
+            Self::Musl => small::MUSL_SOURCE.to_owned(),
+        }
+    }
+
+    fn make(self, root: &Path) -> Result<()> {
+        match self {
+            Self::Busybox => small::busybox(root),
+            Self::Debian => debian::make(root),
+            Self::Go => small::go(root),
+            Self::Musl => small::musl(root),
+        }
+    }
+}
+
+/// A layer that is there: its archive and its digest.
+#[derive(Debug)]
+struct Made {
+    archive: PathBuf,
+    sha256: String,
+}
+
+/// Makes the images that are not there yet (under `target/images`) and says so on standard error.
+///
+/// # Errors
+/// A package is missing or cannot be downloaded.
+pub fn ensure(images: &[Image]) -> Result<()> {
+    for image in images {
+        made(image.layer()).with_context(|| format!("cannot make the image {}", image.tag()))?;
+    }
+    Ok(())
+}
+
+/// Makes images if need be and loads them into the engine at `docker` (`unix:///…`).
+///
+/// # Errors
+/// An image cannot be made, or the engine refuses it.
+pub fn load(docker: &str, images: &[Image]) -> Result<()> {
+    let directory = tempfile::tempdir_in(cache()?)?;
+    let mut manifest = Vec::new();
+    for image in images {
+        let layer = made(image.layer()).with_context(|| format!("cannot make the image {}", image.tag()))?;
+        let name = format!("{}.tar", image.layer().name());
+        // As often as there are images of that layer.
+        let _there = symlink(&layer.archive, directory.path().join(&name));
+        let config = format!("{}.json", image.tag().replace(':', "-"));
+        fs::write(directory.path().join(&config), recipe::config(*image, &layer.sha256).to_string())?;
+        manifest.push(json!({ "Config": config, "RepoTags": [image.tag()], "Layers": [name] }));
+    }
+    fs::write(directory.path().join("manifest.json"), json!(manifest).to_string())?;
+    let mut tar = Command::new("tar")
+        .args(["--create", "--dereference", "--directory"])
+        .arg(directory.path())
+        .arg(".")
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start tar")?;
+    let archive = tar.stdout.take().context("tar has no output")?;
+    command::run(Command::new("docker").args(["--host", docker, "load", "--quiet"]).stdin(archive))?;
+    ensure!(tar.wait()?.success(), "tar failed");
+    Ok(())
+}
+
+/// The layer, made now if it is not there or its recipe is another by now.
+fn made(layer: Layer) -> Result<Made> {
+    let cache = cache()?;
+    let archive = cache.join(format!("{}.tar", layer.name()));
+    let (recipe_file, digest_file) = (archive.with_extension("recipe"), archive.with_extension("sha256"));
+    // Several tests may want it at once, in several processes; the lock goes with the file.
+    let lock = File::create(archive.with_extension("lock"))?;
+    lock.lock()?;
+    if fs::read_to_string(&recipe_file).is_ok_and(|recipe| recipe == layer.recipe()) {
+        return Ok(Made { archive, sha256: fs::read_to_string(digest_file)? });
+    }
+    eprintln!("Making the image layer {} (once) …", layer.name());
+    let root = tempfile::tempdir_in(&cache)?;
+    fs::set_permissions(root.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    layer.make(root.path())?;
+    command::run(
+        Command::new("tar")
+            .args(["--create", "--numeric-owner", "--file"])
+            .arg(&archive)
+            .arg("--directory")
+            .arg(root.path())
+            .arg("."),
+    )?;
+    let sum = command::run(Command::new("sha256sum").arg(&archive))?;
+    let sha256 = sum.split_whitespace().next().context("sha256sum gave nothing")?.to_owned();
+    fs::write(digest_file, &sha256)?;
+    // Last: it says that all the rest is there.
+    fs::write(recipe_file, layer.recipe())?;
+    Ok(Made { archive, sha256 })
+}
+
+/// `target/images`.
+fn cache() -> Result<PathBuf> {
+    let cache = paths::target().join("images");
+    fs::create_dir_all(&cache).with_context(|| cache.display().to_string())?;
+    Ok(cache.canonicalize()?)
 }

@@ -183,7 +183,7 @@ impl Node {
     /// # Errors
     /// An image cannot be built (no network, a package is missing) or not be loaded.
     pub fn load(&self, images: &[Image]) -> Result<()> {
-        crate::images::load(&self.machine, &self.docker_url(), images)
+        crate::images::load(&self.docker_url(), images)
     }
 
     /// `skepctl up --wait` with a compose file given as text.

@@ -6,7 +6,7 @@ use crate::socket::{self, V4, V6};
 
 #[cgroup_sock_addr(sendmsg4)]
 fn sendmsg4(ctx: SockAddrContext) -> i32 {
-    socket::sendmsg::<V4>(&ctx)
+    if socket::is_to_own_peer(&ctx) { socket::PROCEED } else { socket::sendmsg::<V4>(&ctx) }
 }
 
 #[cgroup_sock_addr(sendmsg6)]

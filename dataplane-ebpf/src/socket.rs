@@ -103,6 +103,22 @@ pub(crate) fn sendmsg<F: Family>(ctx: &SockAddrContext) -> i32 {
     carry_out::<F>(ctx, &attempt, &decision)
 }
 
+/// Whether the call goes where the socket is connected to. The kernel runs no `sendmsg` hook for those, except for
+/// IPv6 sockets with a v4-mapped peer, which it hands to IPv4 as if the program had named the address each time.
+#[inline(always)]
+pub(crate) fn is_to_own_peer(ctx: &SockAddrContext) -> bool {
+    /// `TCP_ESTABLISHED`, for datagram sockets too.
+    const CONNECTED: u32 = 1;
+    // SAFETY: the kernel's context and its socket live as long as the program runs; volatile, so that each access
+    // keeps its size.
+    unsafe {
+        let sk = (*ctx.sock_addr).__bindgen_anon_1.sk;
+        ptr::read_volatile(&raw const (*sk).state) == CONNECTED
+            && ptr::read_volatile(&raw const (*sk).dst_ip4) == V4::addr(ctx.sock_addr).v4_word()
+            && ptr::read_volatile(&raw const (*sk).dst_port) == port(ctx)
+    }
+}
+
 /// `recvmsg` and `getpeername`: the VIP that the program used, where it was translated.
 #[inline(always)]
 pub(crate) fn restore<F: Family>(ctx: &SockAddrContext) -> i32 {

@@ -12,6 +12,7 @@ mod container;
 mod error;
 mod host_side;
 mod link;
+mod lookup;
 mod netns;
 mod routes;
 mod sysctl;

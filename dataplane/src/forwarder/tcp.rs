@@ -54,6 +54,10 @@ pub(super) async fn serve(socket: OwnedFd, service: Arc<Service>) {
 /// One question after the other: clients that pipeline get their answers in order (RFC 7766 section 6.2.1.1).
 async fn connection(mut stream: TcpStream, address: Ipv4Addr, service: &Arc<Service>) -> io::Result<()> {
     let ifindex = sockets::stream_ifindex(stream.as_fd())?;
+    // A stranger's connection is not even waited for.
+    if service.asker(ifindex, address).is_none() {
+        return Ok(());
+    }
     loop {
         let len = match timeout(IDLE, stream.read_u16()).await {
             Err(_) => return Ok(()),
@@ -62,6 +66,7 @@ async fn connection(mut stream: TcpStream, address: Ipv4Addr, service: &Arc<Serv
         };
         let mut question = vec![0; len.into()];
         timeout(IDLE, stream.read_exact(&mut question)).await??;
+        // As things are now: the connection may be old.
         let Some(asker) = service.asker(ifindex, address) else { return Ok(()) };
         let Some(answer) = service.answer(&asker, &question, Transport::Tcp).await else {
             return Ok(());

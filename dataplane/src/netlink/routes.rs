@@ -84,7 +84,7 @@ pub(super) fn host_address(ifindex: u32, address: IpAddr, scope: AddressScope) -
     message
 }
 
-fn family(address: IpAddr) -> AddressFamily {
+pub(super) fn family(address: IpAddr) -> AddressFamily {
     if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
 }
 

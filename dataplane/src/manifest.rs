@@ -1,13 +1,41 @@
 //! Compose files → [`EnvironmentSpec`]. People already have the file; this reads it, refuses what would
 //! not mean what they think, and says so by line. Nothing is applied of a file with an error.
+//!
+//! `yaml` makes a tree of the text, `reader` takes nodes as what they should be and collects every
+//! error, [`keys`] is the table of all keys, `service` and what is around it put the spec together.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::model::EnvironmentSpec;
+use crate::model::name::normalise;
+use crate::model::spec::NetworkSpec;
+use crate::model::{EnvironmentKey, EnvironmentSpec, ServiceSpec};
 
 mod diagnostic;
+mod dotenv;
+mod environment;
+mod interpolate;
+pub mod keys;
+mod mounts;
+mod reader;
+mod service;
+mod shell;
+mod yaml;
+
+#[cfg(test)]
+mod tests;
 
 pub use diagnostic::{Diagnostic, ManifestError};
+
+use diagnostic::Place;
+use keys::{NETWORK, TOP, VOLUME};
+use reader::{Reader, join};
+use service::DEFAULT_NETWORK;
+use yaml::Node;
+
+/// Largest file that is read.
+const SIZE_MAX: u64 = 4 << 20;
 
 /// What to read, and as what.
 pub struct Options<'a> {
@@ -35,6 +63,168 @@ pub struct Manifest {
 /// # Errors
 /// [`ManifestError`] when a file can't be read, or with everything that is wrong with it, one line each.
 pub fn load(options: &Options<'_>) -> Result<Manifest, ManifestError> {
-    let _: &Path = &options.file;
-    unimplemented!()
+    let text = read(&options.file)?;
+    let beside = dot_env(&options.file, options.variables)?;
+    let variables = |name: &str| (options.variables)(name).or_else(|| beside.get(name).cloned());
+    let mut reader = Reader::new(&options.file, &variables);
+
+    let (root, errors) = yaml::parse(&text);
+    for error in errors {
+        reader.error(error.at, "", error.what, error.remedy);
+    }
+    let mut spec = None;
+    if let Some(root) = root {
+        let read = environment(&mut reader, &root, options);
+        for problem in read.check() {
+            let place = place_of(&reader.places, &problem.path);
+            reader.error(place, &problem.path, problem.what, problem.remedy);
+        }
+        spec = Some(read);
+    } else if reader.errors.is_empty() {
+        reader.error(Place::START, "", "the file is empty", "write services: with at least one service");
+    }
+    let Reader { mut errors, mut notes, .. } = reader;
+    errors.sort();
+    errors.dedup();
+    notes.sort();
+    notes.dedup();
+    match spec {
+        Some(spec) if errors.is_empty() => Ok(Manifest { spec, notes }),
+        _ => Err(ManifestError::Refused(errors)),
+    }
+}
+
+fn read(path: &Path) -> Result<String, ManifestError> {
+    let failed = |source| ManifestError::Read { path: path.to_owned(), source };
+    let size = std::fs::metadata(path).map_err(failed)?.len();
+    if size > SIZE_MAX {
+        return Err(failed(io::Error::new(io::ErrorKind::FileTooLarge, format!("{size} bytes are too many"))));
+    }
+    std::fs::read_to_string(path).map_err(failed)
+}
+
+/// Variables of `.env` beside the file, if there is one.
+fn dot_env(file: &Path, variables: &dyn Fn(&str) -> Option<String>) -> Result<BTreeMap<String, String>, ManifestError> {
+    let path = file.parent().unwrap_or(Path::new("")).join(".env");
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(source) => return Err(ManifestError::Read { path, source }),
+    };
+    match dotenv::parse(&text, false, variables) {
+        Ok(parsed) => Ok(parsed.into_iter().collect()),
+        Err(dotenv::DotenvError { line, what, remedy }) => {
+            let (key, remedy) = (String::new(), remedy.to_owned());
+            Err(ManifestError::Refused(vec![Diagnostic { file: path, line, column: 1, key, what, remedy }]))
+        }
+    }
+}
+
+fn environment(reader: &mut Reader<'_>, root: &Node, options: &Options<'_>) -> EnvironmentSpec {
+    let mut name = None;
+    let mut services = BTreeMap::new();
+    let mut declared = BTreeMap::new();
+    let mut volumes = BTreeSet::new();
+    for field in reader.fields(root, "", &TOP) {
+        reader.places.insert(field.key.to_owned(), field.at);
+        match field.key {
+            "name" => name = reader.optional(field.node, &field.path).map(|name| (field.at, name)),
+            "services" => services = self::services(reader, field.node),
+            "networks" => declared = networks(reader, field.node),
+            _ => volumes = self::volumes(reader, field.node),
+        }
+    }
+    if services.is_empty() && reader.errors.is_empty() {
+        reader.error(root.at, "services", "there is no service to start", "write services: with at least one");
+    }
+    declared.entry(DEFAULT_NETWORK.to_owned()).or_default();
+    let used = |network: &String| services.values().any(|service: &ServiceSpec| service.networks.contains_key(network));
+    let networks = declared.into_iter().filter(|(network, _)| used(network)).collect();
+    EnvironmentSpec { key: key(reader, options, name), services, networks, volumes }
+}
+
+/// Project and environment, normalised.
+fn key(reader: &mut Reader<'_>, options: &Options<'_>, name: Option<(Place, String)>) -> EnvironmentKey {
+    let directory = || {
+        let file = std::path::absolute(&options.file).ok()?;
+        Some(file.parent()?.file_name()?.to_string_lossy().into_owned())
+    };
+    let at = name.as_ref().map_or(Place::START, |(at, _)| *at);
+    let project = options.project.clone().or(name.map(|(_, name)| name)).or_else(directory).unwrap_or_default();
+    let mut normalised = |path: &str, name: &str, remedy: &str| match normalise(name) {
+        Ok(name) => name,
+        Err(error) => {
+            reader.error(at, path, error.to_string(), remedy);
+            // Stands in so that the rest can be looked at.
+            "invalid".to_owned()
+        }
+    };
+    EnvironmentKey {
+        project: normalised("name", &project, "give the project another name with -p"),
+        environment: normalised("environment", &options.environment, "give the environment another name with -e"),
+    }
+}
+
+fn services(reader: &mut Reader<'_>, node: &Node) -> BTreeMap<String, ServiceSpec> {
+    let mut services = BTreeMap::new();
+    let mut names: BTreeMap<String, (Place, String)> = BTreeMap::new();
+    for (key, node) in reader.entries(node, "services") {
+        let path = join("services", &key.text);
+        let Some(name) = service::service_name(reader, key.at, &path, &key.text) else { continue };
+        if let Some((first, other)) = names.get(&name) {
+            let what = format!("{other:?} in line {} and {:?} both become {name:?}", first.line, key.text);
+            reader.error(key.at, &path, what, "rename one of them");
+            continue;
+        }
+        let place = join("services", &name);
+        reader.places.insert(place.clone(), key.at);
+        names.insert(name.clone(), (key.at, key.text.clone()));
+        if let Some(spec) = service::read(reader, node, &path, &place) {
+            services.insert(name, spec);
+        }
+    }
+    services
+}
+
+fn networks(reader: &mut Reader<'_>, node: &Node) -> BTreeMap<String, NetworkSpec> {
+    let mut networks = BTreeMap::new();
+    for (key, node) in reader.entries(node, "networks") {
+        let path = join("networks", &key.text);
+        let mut network = NetworkSpec::default();
+        for field in reader.fields(node, &path, &NETWORK) {
+            network.internal = reader.flag(field.node, &field.path);
+        }
+        networks.insert(key.text.clone(), network);
+    }
+    networks
+}
+
+fn volumes(reader: &mut Reader<'_>, node: &Node) -> BTreeSet<String> {
+    let mut volumes = BTreeSet::new();
+    for (key, node) in reader.entries(node, "volumes") {
+        let path = join("volumes", &key.text);
+        reader.places.insert(path.clone(), key.at);
+        for field in reader.fields(node, &path, &VOLUME) {
+            if let Some(driver) = reader.optional(field.node, &field.path)
+                && driver != "local"
+            {
+                let what = format!("the volume driver {driver} is not supported yet");
+                reader.error(field.at, &field.path, what, "remove it; volumes are directories of Docker's");
+            }
+        }
+        volumes.insert(key.text.clone());
+    }
+    volumes
+}
+
+/// Where the key stands, or the nearest one around it.
+fn place_of(places: &BTreeMap<String, Place>, path: &str) -> Place {
+    let mut path = path;
+    loop {
+        match (places.get(path), path.rsplit_once('.')) {
+            (Some(place), _) => return *place,
+            (None, Some((outer, _))) => path = outer,
+            (None, None) => return Place::START,
+        }
+    }
 }

@@ -4,6 +4,7 @@
 
 pub mod allocation;
 pub mod assignment;
+pub mod check;
 pub mod name;
 pub mod spec;
 pub mod status;

@@ -1,0 +1,111 @@
+//! `environment` and `env_file`.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use super::diagnostic::Place;
+use super::dotenv;
+use super::keys::ENV_FILE;
+use super::reader::{Reader, join};
+use super::yaml::{Node, Value};
+
+/// Variables of a map or a list. A bare key takes the caller's value.
+pub(super) fn variables(reader: &mut Reader<'_>, node: &Node, path: &str) -> BTreeMap<String, String> {
+    let mut variables = BTreeMap::new();
+    if let Value::Map(entries) = &node.value {
+        for (key, value) in entries {
+            let path = join(path, &key.text);
+            let text = if matches!(value.value, Value::Null) {
+                callers(reader, key.at, &path, &key.text)
+            } else {
+                reader.text(value, &path)
+            };
+            variables.extend(text.map(|text| (key.text.clone(), text)));
+        }
+        return variables;
+    }
+    for item in reader.list(node, path, false) {
+        let Some(text) = reader.text(item, path) else { continue };
+        match text.split_once('=') {
+            Some((key, value)) => drop(variables.insert(key.to_owned(), value.to_owned())),
+            None => {
+                let value = callers(reader, item.at, &join(path, &text), &text);
+                variables.extend(value.map(|value| (text, value)));
+            }
+        }
+    }
+    variables
+}
+
+fn callers(reader: &mut Reader<'_>, at: Place, path: &str, key: &str) -> Option<String> {
+    let value = (reader.variables)(key);
+    if value.is_none() {
+        reader.note(at, path, "is left out: it has no value here and none where the command was started", "set it");
+    }
+    value
+}
+
+/// Variables of all files, the later ones last.
+pub(super) fn files(reader: &mut Reader<'_>, node: &Node, path: &str) -> Vec<(String, String)> {
+    let mut variables = Vec::new();
+    for item in reader.list(node, path, true) {
+        let mut file = EnvFile { name: None, required: true, raw: false };
+        if let Value::Map(_) = item.value {
+            file.long_form(reader, item, path);
+        } else {
+            file.name = reader.text(item, path);
+        }
+        variables.extend(file.read(reader, item.at, path));
+    }
+    variables
+}
+
+struct EnvFile {
+    name: Option<String>,
+    required: bool,
+    raw: bool,
+}
+
+impl EnvFile {
+    fn long_form(&mut self, reader: &mut Reader<'_>, node: &Node, path: &str) {
+        for field in reader.fields(node, path, &ENV_FILE) {
+            match field.key {
+                "path" => self.name = reader.text(field.node, &field.path),
+                "required" => self.required = reader.flag(field.node, &field.path),
+                _ => match reader.optional(field.node, &field.path).as_deref() {
+                    None => {}
+                    Some("raw") => self.raw = true,
+                    Some(other) => {
+                        let what = format!("{other:?} is no format");
+                        reader.error(field.node.at, &field.path, what, "use raw, or remove it");
+                    }
+                },
+            }
+        }
+        if self.name.is_none() {
+            reader.error(node.at, path, "no path is given", "add path: with a file");
+        }
+    }
+
+    fn read(&self, reader: &mut Reader<'_>, at: Place, path: &str) -> Vec<(String, String)> {
+        let Some(name) = &self.name else { return Vec::new() };
+        let file = reader.directory().join(name);
+        let text = match std::fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.required => return Vec::new(),
+            Err(error) => {
+                let what = format!("{} can't be read ({error})", file.display());
+                reader.error(at, path, what, "mend the path, or write required: false");
+                return Vec::new();
+            }
+        };
+        match dotenv::parse(&text, self.raw, reader.variables) {
+            Ok(variables) => variables,
+            Err(error) => {
+                let what = format!("{}, line {}: {}", file.display(), error.line, error.what);
+                reader.error(at, path, what, error.remedy);
+                Vec::new()
+            }
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! YAML as a small tree in which everything knows its place. Built from the parser's events, so that every
+//! duplicate key is found, and that neither depth nor aliases can exhaust stack or memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
+
+use super::diagnostic::Place;
+
+/// Deepest nesting, aliases included. A compose file needs about eight.
+const DEPTH_MAX: usize = 64;
+/// Most nodes, aliases included.
+const SIZE_MAX: usize = 200_000;
+
+/// A node of the tree.
+#[derive(Debug, Clone)]
+pub(super) struct Node {
+    pub(super) at: Place,
+    pub(super) value: Value,
+    depth: usize,
+    size: usize,
+}
+
+/// What a node is.
+#[derive(Debug, Clone)]
+pub(super) enum Value {
+    /// Nothing, `~` or `null`.
+    Null,
+    /// As written, quotes and escapes resolved: what type it is depends on who asks.
+    Scalar(String),
+    /// A sequence.
+    List(Vec<Node>),
+    /// A mapping, in the order of the file, no key twice, merge keys resolved.
+    Map(Vec<(Key, Node)>),
+}
+
+/// A mapping's key.
+#[derive(Debug, Clone)]
+pub(super) struct Key {
+    pub(super) at: Place,
+    pub(super) text: String,
+}
+
+/// Something that is wrong with the YAML.
+#[derive(Debug)]
+pub(super) struct YamlError {
+    pub(super) at: Place,
+    pub(super) what: String,
+    pub(super) remedy: &'static str,
+}
+
+impl Node {
+    fn leaf(at: Place, value: Value) -> Self {
+        Self { at, value, depth: 1, size: 1 }
+    }
+
+    /// Whether it says nothing: null, `false`, or an empty scalar or collection.
+    pub(super) fn is_empty(&self) -> bool {
+        match &self.value {
+            Value::Null => true,
+            Value::Scalar(text) => text.is_empty() || text == "false",
+            Value::List(items) => items.is_empty(),
+            Value::Map(entries) => entries.is_empty(),
+        }
+    }
+
+    /// What it is, for people.
+    pub(super) fn kind(&self) -> &'static str {
+        match self.value {
+            Value::Null => "nothing",
+            Value::Scalar(_) => "a single value",
+            Value::List(_) => "a list",
+            Value::Map(_) => "a mapping",
+        }
+    }
+}
+
+/// Parses one document. The tree is missing if the text is no YAML; whatever else is wrong comes beside it.
+pub(super) fn parse(text: &str) -> (Option<Node>, Vec<YamlError>) {
+    let mut builder = Builder::default();
+    for event in Parser::new_from_str(text) {
+        let result = match event {
+            Ok((event, span)) => builder.take(event, span),
+            Err(error) => {
+                let at = Place { line: error.marker().line(), column: error.marker().col() + 1 };
+                Err(YamlError { at, what: format!("not YAML: {}", error.info()), remedy: "mend the syntax there" })
+            }
+        };
+        if let Err(fatal) = result {
+            builder.errors.push(fatal);
+            return (None, builder.errors);
+        }
+    }
+    (builder.root, builder.errors)
+}
+
+#[derive(Default)]
+struct Builder {
+    root: Option<Node>,
+    open: Vec<Open>,
+    anchors: BTreeMap<usize, Node>,
+    errors: Vec<YamlError>,
+    documents: usize,
+    size: usize,
+}
+
+/// A collection whose end has not been seen.
+struct Open {
+    at: Place,
+    anchor: usize,
+    content: Content,
+}
+
+enum Content {
+    List(Vec<Node>),
+    Map { entries: Vec<(Key, Node)>, seen: BTreeSet<String>, merges: Vec<Node>, key: Option<Key> },
+}
+
+impl Builder {
+    fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), YamlError> {
+        let at = Place { line: span.start.line(), column: span.start.col() + 1 };
+        match event {
+            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => Ok(()),
+            Event::DocumentStart(_) => self.document(at),
+            Event::Scalar(text, style, anchor, tag) => {
+                let is_string = self.is_string(at, tag.as_deref());
+                let plain = style == ScalarStyle::Plain && !is_string;
+                let null = plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
+                let value = if null { Value::Null } else { Value::Scalar(text.into_owned()) };
+                self.close(Node::leaf(at, value), anchor, plain)
+            }
+            Event::Alias(anchor) => match self.anchors.get(&anchor) {
+                Some(node) => self.close(node.clone(), 0, false),
+                None => {
+                    Err(YamlError { at, what: "the alias is inside its own anchor".into(), remedy: "write it out" })
+                }
+            },
+            Event::SequenceStart(anchor, tag) => {
+                self.is_string(at, tag.as_deref());
+                self.begin(at, anchor, Content::List(Vec::new()))
+            }
+            Event::MappingStart(anchor, tag) => {
+                self.is_string(at, tag.as_deref());
+                let (entries, seen, merges) = (Vec::new(), BTreeSet::new(), Vec::new());
+                self.begin(at, anchor, Content::Map { entries, seen, merges, key: None })
+            }
+            Event::SequenceEnd | Event::MappingEnd => self.end(),
+        }
+    }
+
+    fn document(&mut self, at: Place) -> Result<(), YamlError> {
+        self.documents += 1;
+        if self.documents > 1 {
+            let what = "a second document begins here".into();
+            return Err(YamlError { at, what, remedy: "keep one document in the file" });
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, at: Place, anchor: usize, content: Content) -> Result<(), YamlError> {
+        if self.open.len() >= DEPTH_MAX {
+            return Err(too_deep(at));
+        }
+        self.open.push(Open { at, anchor, content });
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), YamlError> {
+        let Some(Open { at, anchor, content }) = self.open.pop() else { return Ok(()) };
+        let value = match content {
+            Content::List(items) => Value::List(items),
+            Content::Map { mut entries, mut seen, merges, .. } => {
+                for merge in merges {
+                    self.merge(&mut entries, &mut seen, merge);
+                }
+                Value::Map(entries)
+            }
+        };
+        let children: &mut dyn Iterator<Item = &Node> = match &value {
+            Value::List(items) => &mut items.iter(),
+            Value::Map(entries) => &mut entries.iter().map(|(_, node)| node),
+            Value::Null | Value::Scalar(_) => &mut std::iter::empty(),
+        };
+        let (depth, size) = children.fold((0, 1), |(depth, size), node| (depth.max(node.depth), size + node.size));
+        self.close(Node { at, value, depth: depth + 1, size }, anchor, false)
+    }
+
+    /// Puts a complete node where it belongs.
+    fn close(&mut self, node: Node, anchor: usize, plain: bool) -> Result<(), YamlError> {
+        if node.depth + self.open.len() > DEPTH_MAX {
+            return Err(too_deep(node.at));
+        }
+        self.size += node.size;
+        if self.size > SIZE_MAX {
+            let what = format!("more than {SIZE_MAX} values, aliases counted");
+            return Err(YamlError { at: node.at, what, remedy: "write a smaller file" });
+        }
+        if anchor > 0 {
+            self.size += node.size;
+            self.anchors.insert(anchor, node.clone());
+        }
+        match self.open.last_mut().map(|open| &mut open.content) {
+            None => self.root = Some(node),
+            Some(Content::List(items)) => items.push(node),
+            Some(Content::Map { entries, seen, merges, key }) => match key.take() {
+                None => *key = Some(self::key(node, plain, &mut self.errors)),
+                Some(merge) if merge.text == "<<" => merges.push(node),
+                Some(key) => {
+                    if seen.insert(key.text.clone()) {
+                        entries.push((key, node));
+                    } else {
+                        let what = format!("the key {:?} is here a second time", key.text);
+                        self.errors.push(YamlError { at: key.at, what, remedy: "keep one of them" });
+                    }
+                }
+            },
+        }
+        Ok(())
+    }
+
+    /// YAML's merge key: what the mapping itself says wins, then the earlier one of a list.
+    fn merge(&mut self, entries: &mut Vec<(Key, Node)>, seen: &mut BTreeSet<String>, from: Node) {
+        match from.value {
+            Value::Map(more) => entries.extend(more.into_iter().filter(|(key, _)| seen.insert(key.text.clone()))),
+            Value::List(items) if items.iter().all(|item| matches!(item.value, Value::Map(_))) => {
+                for item in items {
+                    self.merge(entries, seen, item);
+                }
+            }
+            _ => self.errors.push(YamlError {
+                at: from.at,
+                what: "<< takes a mapping or a list of mappings".into(),
+                remedy: "give it aliases of mappings",
+            }),
+        }
+    }
+
+    /// Whether a tag makes a string of it. Tags of one's own mean nothing in a compose file here.
+    fn is_string(&mut self, at: Place, tag: Option<&Tag>) -> bool {
+        let Some(tag) = tag else { return false };
+        if !tag.is_yaml_core_schema() {
+            let what = format!("the tag {tag} has no meaning here");
+            self.errors.push(YamlError { at, what, remedy: "remove it" });
+        }
+        tag.suffix == "str"
+    }
+}
+
+fn key(node: Node, plain: bool, errors: &mut Vec<YamlError>) -> Key {
+    let text = match node.value {
+        Value::Scalar(text) => text,
+        Value::Null if plain => "null".to_owned(),
+        Value::Null | Value::List(_) | Value::Map(_) => {
+            let what = "a collection can't be a key".into();
+            errors.push(YamlError { at: node.at, what, remedy: "write a name before the colon" });
+            String::new()
+        }
+    };
+    Key { at: node.at, text }
+}
+
+fn too_deep(at: Place) -> YamlError {
+    YamlError { at, what: format!("nested more than {DEPTH_MAX} deep"), remedy: "write a flatter file" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn show(node: &Node) -> String {
+        match &node.value {
+            Value::Null => "~".into(),
+            Value::Scalar(text) => text.clone(),
+            Value::List(items) => format!("[{}]", items.iter().map(show).collect::<Vec<_>>().join(",")),
+            Value::Map(entries) => {
+                let entries: Vec<_> =
+                    entries.iter().map(|(key, node)| format!("{}:{}", key.text, show(node))).collect();
+                format!("{{{}}}", entries.join(","))
+            }
+        }
+    }
+
+    fn parsed(text: &str) -> String {
+        let (root, errors) = parse(text);
+        assert!(errors.is_empty(), "{errors:?}");
+        show(&root.unwrap())
+    }
+
+    #[test]
+    fn anchors_aliases_and_merge_keys_are_resolved() {
+        let text = "x: &x {a: 1, b: 2}\ny: &y {b: 3, c: 4}\nz:\n  <<: [*x, *y]\n  a: own\nw: {<<: *y}\nv: *x\n";
+        assert_eq!(parsed(text), "{x:{a:1,b:2},y:{b:3,c:4},z:{a:own,b:2,c:4},w:{b:3,c:4},v:{a:1,b:2}}");
+    }
+
+    #[test]
+    fn null_is_only_what_is_written_plainly() {
+        assert_eq!(parsed("a:\nb: ~\nc: null\nd: 'null'\ne: ''\nf: !!str null\n"), "{a:~,b:~,c:~,d:null,e:,f:null}");
+    }
+
+    #[test]
+    fn every_duplicate_is_found_with_its_place() {
+        let (root, errors) = parse("a: 1\na: 2\nb:\n  c: 1\n  c: 2\n");
+        assert_eq!(show(&root.unwrap()), "{a:1,b:{c:1}}");
+        assert_eq!(errors.iter().map(|e| (e.at.line, e.at.column)).collect::<Vec<_>>(), [(2, 1), (5, 3)]);
+    }
+
+    #[test]
+    fn bombs_are_refused() {
+        let mut laughs = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n".to_owned();
+        for i in 1..12 {
+            let aliases = vec![format!("*a{}", i - 1); 10].join(",");
+            laughs.push_str(&format!("a{i}: &a{i} [{aliases}]\n"));
+        }
+        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        for text in [laughs, deep, "a: &a [*a]".into(), "a: *b".into(), "a: 1\n---\nb: 2".into(), "a: [".into()] {
+            assert!(parse(&text).0.is_none(), "{}", &text[..30.min(text.len())]);
+        }
+    }
+}

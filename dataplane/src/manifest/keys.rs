@@ -26,10 +26,6 @@ pub struct Section {
 }
 
 impl Section {
-    pub(super) fn class(&self, key: &str) -> Option<Class> {
-        self.keys.iter().find(|(name, _)| *name == key).map(|(_, class)| *class)
-    }
-
     /// The key that was probably meant.
     pub(super) fn similar(&self, key: &str) -> Option<&'static str> {
         let near = self.keys.iter().map(|(name, _)| (distance(&key.to_ascii_lowercase(), name), *name)).min()?;

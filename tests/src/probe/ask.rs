@@ -28,7 +28,7 @@ impl std::fmt::Display for Answer {
 const A: u16 = 1;
 const AAAA: u16 = 28;
 /// How long a question may stay unanswered.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Asks `server` (port 53) over UDP for the A or AAAA records of `name`, from the calling thread's namespace.
 ///

@@ -1,12 +1,15 @@
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Ipv6Addr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn6, recvmsg, sendmsg, setsockopt, sockopt,
+};
 
 use super::PORT;
 use crate::load::Place;
@@ -32,7 +35,9 @@ impl Responder {
         let thread = std::thread::spawn(move || {
             let sockets = place.enter().and_then(|()| {
                 let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, PORT))?;
-                Ok((listener, UdpSocket::bind((Ipv6Addr::UNSPECIFIED, PORT))?))
+                let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, PORT))?;
+                setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
+                Ok((listener, socket))
             });
             let (report, sockets) = match sockets {
                 Ok(sockets) => (Ok(()), Some(sockets)),
@@ -58,7 +63,6 @@ impl Drop for Responder {
 }
 
 fn answer(listener: &TcpListener, socket: &UdpSocket, end: &OwnedFd, name: &[u8]) {
-    let mut buffer = [0; 2048];
     loop {
         let mut polled = [listener.as_fd(), socket.as_fd(), end.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         if poll(&mut polled, PollTimeout::NONE).is_err() {
@@ -72,8 +76,8 @@ fn answer(listener: &TcpListener, socket: &UdpSocket, end: &OwnedFd, name: &[u8]
         if connection && let Ok((stream, _)) = listener.accept() {
             converse(stream, name).ok();
         }
-        if datagram && let Ok((_, from)) = socket.recv_from(&mut buffer) {
-            socket.send_to(name, from).ok();
+        if datagram {
+            give_back(socket, name).ok();
         }
     }
 }
@@ -83,5 +87,22 @@ fn converse(mut stream: TcpStream, name: &[u8]) -> io::Result<()> {
     if stream.read(&mut [0; 64])? > 0 {
         stream.write_all(name)?;
     }
+    Ok(())
+}
+
+/// Answers a datagram from the address that it was sent to: the namespace may have many.
+fn give_back(socket: &UdpSocket, name: &[u8]) -> io::Result<()> {
+    let mut control = nix::cmsg_space!(libc::in6_pktinfo);
+    let mut question = [0; 2048];
+    let mut parts = [IoSliceMut::new(&mut question)];
+    let received = recvmsg::<SockaddrIn6>(socket.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::empty())?;
+    let mut to = None;
+    for message in received.cmsgs()? {
+        if let ControlMessageOwned::Ipv6PacketInfo(info) = message {
+            to = Some(libc::in6_pktinfo { ipi6_ifindex: 0, ..info });
+        }
+    }
+    let control: Vec<_> = to.iter().map(ControlMessage::Ipv6PacketInfo).collect();
+    sendmsg(socket.as_raw_fd(), &[IoSlice::new(name)], &control, MsgFlags::empty(), received.address.as_ref())?;
     Ok(())
 }

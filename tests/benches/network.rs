@@ -2,7 +2,6 @@
 //!
 //! Subjects take turns (A B C A B C …), client and server share one core, and what counts is the ratio: then figures repeat
 //! on other machines. `cargo xtask bench` runs it; `--rounds N` and `--seconds S` say how long.
-#![expect(missing_docs, reason = "a program, not an interface")]
 
 #[path = "network/report.rs"]
 mod report;

@@ -52,9 +52,11 @@ impl Node {
         let mut dockerd = self.machine.spawn("dockerd", &[&program, "--config-file", &config])?;
         let socket = self.docker_socket();
         wait_for("an answer of dockerd", DEADLINE, || {
-            dockerd.must_be_running()?;
-            Ok(answers(&socket).then_some(()))
-        })?;
+            Ok(match dockerd.must_be_running() {
+                Ok(()) => answers(&socket).then_some(Ok(())),
+                Err(ended) => Some(Err(ended)),
+            })
+        })??;
         *lock(&self.dockerd) = Some(dockerd);
         Ok(())
     }

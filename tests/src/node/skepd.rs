@@ -74,9 +74,12 @@ impl Node {
         let socket = self.socket();
         // After a SIGKILL the old socket is still there, but refuses.
         wait_for("skepd's API", DEADLINE, || {
-            skepd.must_be_running()?;
-            Ok(UnixStream::connect(&socket).ok())
-        })?;
+            // One that has ended will never accept: its log says why, at once.
+            Ok(match skepd.must_be_running() {
+                Ok(()) => UnixStream::connect(&socket).ok().map(|_| Ok(())),
+                Err(ended) => Some(Err(ended)),
+            })
+        })??;
         *lock(&self.skepd) = Some(skepd);
         Ok(())
     }

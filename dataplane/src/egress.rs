@@ -6,6 +6,10 @@
 //! an `accept` in a table of our own cannot override a drop in another.
 //! The programs alone keep environments apart; flushing every rule here opens nothing between them.
 
+mod command;
+mod iptables;
+mod nft;
+
 use std::net::Ipv4Addr;
 
 use ipnet::{Ipv4Net, Ipv6Net};
@@ -38,7 +42,7 @@ pub enum EgressError {
     #[error("cannot run {program}: install it (apt-get install {package})")]
     Missing {
         /// Command.
-        program: &'static str,
+        program: String,
         /// Debian package.
         package: &'static str,
         /// Why.
@@ -60,8 +64,9 @@ pub enum EgressError {
 /// # Errors
 /// [`EgressError`]; the table is changed in one transaction, so an error leaves the old one in force.
 pub async fn ensure(rules: &EgressRules) -> Result<bool, EgressError> {
-    let _ = rules;
-    unimplemented!()
+    let table = nft::ensure(rules).await?;
+    let chains = iptables::ensure(rules).await?;
+    Ok(table || chains)
 }
 
 /// Removes every rule of the daemon `node`; none is success.
@@ -69,6 +74,7 @@ pub async fn ensure(rules: &EgressRules) -> Result<bool, EgressError> {
 /// # Errors
 /// [`EgressError`].
 pub async fn remove(node: &str) -> Result<(), EgressError> {
-    let _ = node;
-    unimplemented!()
+    let chains = iptables::remove(node).await;
+    nft::remove(node).await?;
+    chains
 }

@@ -54,6 +54,7 @@ async fn make(netlink: &Netlink, netns: &Netns, spec: &VethSpec) -> Result<u32> 
     let ifindex = netlink.create_veth(spec, netns).await?;
     netlink.ensure_host_side(spec).await?;
     Netlink::plumb_container(netns, spec).await?;
+    netlink.until_ready(netns, spec).await?;
     Ok(ifindex)
 }
 
@@ -178,6 +179,29 @@ fn a_pair_into_another_namespace_is_replaced() -> Result<()> {
     let second = pair.make()?;
     assert_ne!(first, second);
     pair.host.run("busybox ping -c 1 -W 2 10.208.0.5")?;
+    Ok(())
+}
+
+#[test]
+fn a_pair_is_ready_when_both_ends_send_whichever_was_first() -> Result<()> {
+    for host_first in [true, false] {
+        let pair = Pair::new()?;
+        pair.skepd(async |netlink, netns| {
+            netlink.create_veth(&pair.spec, &netns).await?;
+            if host_first {
+                netlink.ensure_host_side(&pair.spec).await?;
+                Netlink::plumb_container(&netns, &pair.spec).await?;
+            } else {
+                Netlink::plumb_container(&netns, &pair.spec).await?;
+                netlink.ensure_host_side(&pair.spec).await?;
+            }
+            Ok(netlink.until_ready(&netns, &pair.spec).await?)
+        })?;
+        for (namespace, name) in [(&pair.host, "skep0ad00005"), (&pair.container, "eth0")] {
+            let link = &json(namespace, &format!("ip -j link show dev {name}"))?[0];
+            assert_eq!((&link["operstate"], &link["qdisc"]), (&"UP".into(), &"noqueue".into()), "{name}");
+        }
+    }
     Ok(())
 }
 

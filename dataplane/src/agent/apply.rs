@@ -147,7 +147,11 @@ impl Hands {
                 self.register(&Registration::new(replica, chain.node.id, ifindex, cookie))?;
             }
             Step::Attach(replica) => programs.attach(self.ifindex(replica).await?, &veth_name(replica.address4))?,
-            Step::Open(replica) => netlink.ensure_host_side(&veth_spec(replica, &chain.key, chain.mtu)).await?,
+            Step::Open(replica) => {
+                let spec = veth_spec(replica, &chain.key, chain.mtu);
+                netlink.ensure_host_side(&spec).await?;
+                netlink.until_ready(&self.netns(chain).await?, &spec).await?;
+            }
             Step::CreateWorkload(replica) => {
                 for mount in &replica.spec.volumes {
                     docker.ensure_volume(&chain.key.service.environment, &mount.volume).await?;

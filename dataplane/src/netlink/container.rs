@@ -1,8 +1,13 @@
+use std::time::Duration;
+
 use netlink_packet_route::address::AddressScope;
 use rtnetlink::LinkUnspec;
 
 use super::routes::{Via, host_address, route};
 use super::{CONTAINER_IFNAME, GATEWAY4, GATEWAY6, Netlink, NetlinkError, Netns, VethSpec, sysctl};
+
+/// Longest time from "up" to "operational" on a busy machine.
+const READY: Duration = Duration::from_secs(10);
 
 impl Netlink {
     /// Makes the container's side so: sysctls first, then addresses, routes and neighbours, both links up.
@@ -25,6 +30,23 @@ impl Netlink {
             inside.put_default_route(ifindex, gateway, source).await?;
         }
         Ok(())
+    }
+
+    /// Waits until both ends send what they are given. Of two ends, the one that is set up first learns
+    /// of its carrier from a kernel worker some time after the second; until then it discards packets.
+    ///
+    /// # Errors
+    /// [`NetlinkError::NotReady`] when that takes seconds: one end is down.
+    pub async fn until_ready(&self, netns: &Netns, spec: &VethSpec) -> Result<(), NetlinkError> {
+        let inside = netns.netlink().await?;
+        let inside_changes = netns.changes().await?;
+        let host_changes = Self::changes()?;
+        let both = async {
+            self.until_operational(&spec.name, host_changes).await?;
+            inside.until_operational(CONTAINER_IFNAME, inside_changes).await
+        };
+        let late = |_| NetlinkError::NotReady(spec.name.clone());
+        tokio::time::timeout(READY, both).await.map_err(late)?
     }
 
     async fn put_default_route(

@@ -21,6 +21,9 @@ pub enum NetlinkError {
     /// No such interface.
     #[error("there is no interface {0}: it was removed by somebody else; the next resync makes it again")]
     NoLink(String),
+    /// A veth pair stays without carrier.
+    #[error("{0} has no carrier: its other end, eth0 in the container, is down; the next resync sets it up")]
+    NotReady(String),
     /// A sysctl could not be read.
     #[error("cannot read {}: is IPv6 off in this kernel (ipv6.disable=1)?", path.display())]
     ReadSysctl {

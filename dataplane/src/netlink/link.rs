@@ -1,10 +1,10 @@
 //! One link of a dump, with the attributes that matter here.
 
-use futures_util::TryStreamExt;
-use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use futures_util::{Stream, StreamExt, TryStreamExt};
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State};
 
 use super::error::errno;
-use super::{Netlink, NetlinkError, Uplink};
+use super::{Change, Netlink, NetlinkError, Uplink};
 
 /// A link as it is.
 #[derive(Debug, Clone, Default)]
@@ -16,6 +16,8 @@ pub(super) struct Link {
     pub(super) mtu: u32,
     pub(super) up: bool,
     pub(super) carrier: bool,
+    /// The kernel has acted on the carrier: packets are sent, not discarded.
+    pub(super) operational: bool,
     pub(super) is_veth: bool,
     /// Index of the peer in its namespace.
     pub(super) peer: Option<u32>,
@@ -37,6 +39,7 @@ impl From<&LinkMessage> for Link {
                 LinkAttribute::IfName(name) => link.name.clone_from(name),
                 LinkAttribute::IfAlias(alias) => link.alias.clone_from(alias),
                 LinkAttribute::Address(mac) => link.mac = mac.as_slice().try_into().unwrap_or_default(),
+                LinkAttribute::OperState(state) => link.operational = *state == State::Up,
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
                 LinkAttribute::Link(peer) => link.peer = Some(*peer),
                 LinkAttribute::LinkNetNsId(netns) => link.peer_netns = Some(*netns),
@@ -76,6 +79,20 @@ impl Netlink {
             Ok(message) => Ok(message.as_ref().map(Link::from)),
             Err(error) if errno(&error) == libc::ENODEV => Ok(None),
             Err(error) => Err(NetlinkError::request("look up link", name)(error)),
+        }
+    }
+
+    /// Waits until a link is operational. `changes` must have been asked for before.
+    pub(super) async fn until_operational(
+        &self,
+        name: &str,
+        mut changes: impl Stream<Item = Change> + Unpin,
+    ) -> Result<(), NetlinkError> {
+        loop {
+            let link = self.link(name).await?.ok_or_else(|| NetlinkError::NoLink(name.to_owned()))?;
+            if link.operational || changes.next().await.is_none() {
+                return Ok(());
+            }
         }
     }
 }

@@ -4,10 +4,11 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use futures_util::Stream;
 use nix::sched::{CloneFlags, setns};
 use tokio::sync::oneshot;
 
-use super::{Netlink, NetlinkError};
+use super::{Change, Netlink, NetlinkError};
 
 /// An open network namespace. It lives as long as this does, even when its last process is gone.
 #[derive(Debug)]
@@ -62,6 +63,16 @@ impl Netns {
         self.run(move || {
             let _guard = runtime.enter();
             Netlink::connect()
+        })
+        .await
+    }
+
+    /// [`Netlink::changes`] of this namespace.
+    pub(super) async fn changes(&self) -> Result<impl Stream<Item = Change> + Send + Unpin + use<>, NetlinkError> {
+        let runtime = tokio::runtime::Handle::current();
+        self.run(move || {
+            let _guard = runtime.enter();
+            Netlink::changes()
         })
         .await
     }

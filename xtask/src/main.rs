@@ -1,2 +1,35 @@
-//! Entry point.
-fn main() {}
+//! `cargo xtask`: everything a developer runs besides `cargo build`.
+
+mod lint;
+mod setup;
+mod shell;
+mod test;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Set-up, tests and checks of Skep.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Install what building and testing need; quick when it is all there.
+    Setup(setup::Arguments),
+    /// Build and run the tests; `test vm` runs them on other kernels.
+    Test(test::Arguments),
+    /// Check formatting and lints, for the host and for the kernel programs.
+    Lint(lint::Arguments),
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().command {
+        Command::Setup(arguments) => setup::run(&arguments),
+        Command::Test(arguments) => test::run(&arguments),
+        Command::Lint(arguments) => lint::run(&arguments),
+    }
+}

@@ -1,0 +1,52 @@
+//! `cargo xtask test`: builds everything, runs every test, counts.
+
+mod run;
+mod summary;
+mod targets;
+mod vm;
+
+use anyhow::{Result, ensure};
+
+use crate::{
+    setup,
+    shell::{cargo, pass},
+};
+
+/// Options of `test`.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Only these: a crate's unit tests (`dataplane`), a file in a `tests` directory (`isolation`), `doc`;
+    /// or `vm`, which runs the kernel's part on other kernels.
+    names: Vec<String>,
+    /// Only tests whose name contains this.
+    #[arg(long)]
+    filter: Option<String>,
+    /// As many repetitions as a release needs, not as many as a change does (`SKEP_LONG=1`).
+    #[arg(long)]
+    long: bool,
+    /// Do not ask before something is installed.
+    #[arg(long)]
+    yes: bool,
+}
+
+/// Set-up, build, tests, summary.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    if arguments.names.iter().any(|name| name == "vm") {
+        ensure!(arguments.names.len() == 1, "`vm` runs a selection of its own: no other names beside it");
+        return vm::run(arguments.yes);
+    }
+    setup::run(&setup::Arguments { yes: arguments.yes, vm: false })?;
+    // The programs under test; then the tests, which drive them.
+    pass(cargo().arg("build"))?;
+    let chosen = targets::choose(targets::build(&targets::selection(&arguments.names))?, &arguments.names)?;
+    let mut summary = summary::Summary::default();
+    for target in &chosen {
+        summary.add(&target.name, run::target(target, arguments.filter.as_deref(), arguments.long)?);
+    }
+    if arguments.names.is_empty() || arguments.names.iter().any(|name| name == targets::DOC) {
+        summary.add(targets::DOC, run::documentation(arguments.filter.as_deref())?);
+    }
+    println!("\n{summary}");
+    ensure!(summary.passed(), "some tests failed");
+    Ok(())
+}

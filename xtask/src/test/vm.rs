@@ -1,0 +1,4 @@
+//! placeholder
+pub(super) fn run(_yes: bool) -> anyhow::Result<()> {
+    Ok(())
+}

@@ -264,6 +264,10 @@ fn mounts_that_are_no_named_volumes_are_refused_with_the_way_out() {
             "4:15: services.a.volumes: mounts of type \"tmpfs\" are not supported yet",
         ),
         ("    volumes: [data:data]\nvolumes: {data: }", "4:5: services.a.volumes: \"data\" is no path to mount at"),
+        (
+            "    volumes: [{source: data, target: '/x:rshared'}]\nvolumes: {data: }",
+            "4:5: services.a.volumes: \"/x:rshared\" is no path to mount at",
+        ),
         ("    volumes: [d:/x, d:/x/]\nvolumes: {d: }", "4:5: services.a.volumes: /x is mounted twice"),
         ("    volumes: [d:/x:nope]\nvolumes: {d: }", "4:15: services.a.volumes: the option \"nope\" is not known"),
         ("volumes: {d: {external: true}}", "4:15: volumes.d.external: a volume belongs to its environment alone"),

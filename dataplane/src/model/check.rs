@@ -8,8 +8,8 @@ use super::spec::{EnvironmentSpec, NETWORKS_MAX, ServiceSpec};
 /// Longest name in wire format that the kernel's tables hold, in octets.
 const WIRE_NAME_MAX: usize = 128;
 
-/// Most replicas of a service: what one backend set holds with room to spare.
-pub const REPLICAS_MAX: u32 = 10_000;
+/// Most replicas of a service: a backend set counts them in 16 bits, and its slots must stay few.
+pub const REPLICAS_MAX: u32 = 1000;
 
 /// Names that mean something else to every resolver.
 const RESERVED: [&str; 2] = [ZONE, "localhost"];
@@ -153,7 +153,10 @@ impl<'a> Check<'a> {
                 self.problem(&path, what, format!("declare it: volumes: {{ {}: }}", mount.volume));
             }
             let target = mount.target.trim_end_matches('/');
-            if !mount.target.starts_with('/') || target.is_empty() || target.split('/').any(|part| part == "..") {
+            // A colon would begin the options of Docker's short form.
+            let odd = mount.target.contains(|c: char| c == ':' || c.is_control());
+            let up = target.split('/').any(|part| part == "..");
+            if !mount.target.starts_with('/') || target.is_empty() || odd || up {
                 let what = format!("{:?} is no path to mount at", mount.target);
                 self.problem(&path, what, "write an absolute path in the container");
             }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, Semaphore, mpsc};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tracing::{debug, info, warn};
 
 mod apply;
@@ -48,6 +48,9 @@ use crate::store::Store;
 
 /// Everything is looked at again that often, event or not.
 const RESYNC: Duration = Duration::from_secs(30);
+/// Between the news that the node's own routes, addresses or rules changed and the repair: a program that fights us
+/// for them must not keep this one busy.
+const GROUND_PAUSE: Duration = Duration::from_millis(200);
 /// Replicas worked on beside each other: each waits for Docker most of the time.
 const PARALLEL: usize = 8;
 
@@ -60,9 +63,18 @@ pub struct Agent {
     bells: Arc<Bells>,
     records: Records,
     progress: mpsc::UnboundedReceiver<(ReplicaKey, Progress)>,
-    chains: JoinSet<(ReplicaKey, Result<(), (String, AgentError)>)>,
+    chains: JoinSet<Done>,
     slots: Arc<Semaphore>,
     settled: bool,
+}
+
+/// How the steps of a replica ended; a failure with the step's line.
+type Done = (ReplicaKey, Result<(), (String, AgentError)>);
+
+/// What the clock brings.
+struct Due {
+    resync: Instant,
+    ground: Option<Instant>,
 }
 
 impl Agent {
@@ -79,7 +91,8 @@ impl Agent {
         let generations = Generations::adopt(&observer.maps, Instant::now())?;
         let node = Node { name: record.name.clone(), id: record.id, config: Arc::clone(&observer.config) };
         let (sender, progress) = mpsc::unbounded_channel();
-        let hands = Hands { eyes: observer, generations: Mutex::new(generations), progress: sender };
+        let hands =
+            Hands { eyes: observer, generations: Mutex::new(generations), progress: sender, pulls: Default::default() };
         Ok(Self {
             records: Records::new(Arc::clone(&store), node.clone()),
             store,
@@ -103,7 +116,7 @@ impl Agent {
         let docker = self.hands.eyes.docker.clone();
         let _sources = wake::watch(Arc::clone(&self.store), after, docker, self.node.name.clone(), &self.bells);
         let bells = Arc::clone(&self.bells);
-        let mut resync = Instant::now() + RESYNC;
+        let mut due = Due { resync: Instant::now() + RESYNC, ground: None };
         let mut look = true;
         loop {
             if look && let Err(error) = self.look().await {
@@ -111,11 +124,11 @@ impl Agent {
             }
             let prune = self.hands.generations.lock().await.next_due();
             let retry = self.records.next_retry();
-            let next = [Some(resync), retry, prune].into_iter().flatten().min().unwrap_or(resync);
+            let next = [due.ground, retry, prune].into_iter().flatten().fold(due.resync, Instant::min);
             look = tokio::select! {
                 () = bells.look.notified() => true,
                 () = bells.ground.notified() => {
-                    self.ensure_ground().await;
+                    due.ground.get_or_insert(Instant::now() + GROUND_PAUSE);
                     false
                 }
                 Some((key, progress)) = self.progress.recv() => {
@@ -128,12 +141,16 @@ impl Agent {
                 }
                 () = tokio::time::sleep_until(next.into()) => {
                     self.prune().await;
-                    let due = Instant::now() >= resync;
-                    if due {
-                        resync = Instant::now() + RESYNC;
+                    let now = Instant::now();
+                    let resync = due.resync <= now;
+                    if resync || due.ground.is_some_and(|at| at <= now) {
+                        due.ground = None;
                         self.ensure_ground().await;
                     }
-                    due || retry.is_some_and(|retry| retry <= Instant::now())
+                    if resync {
+                        due.resync = Instant::now() + RESYNC;
+                    }
+                    resync || retry.is_some_and(|at| at <= now)
                 }
             };
         }
@@ -173,7 +190,8 @@ impl Agent {
     fn waits(&self, op: &Op) -> bool {
         match op {
             Op::Register(replica) => self.records.is_busy(&replica.key),
-            Op::DropDevice(_)
+            Op::Unpin(_)
+            | Op::DropDevice(_)
             | Op::DropNetns(_)
             | Op::DropEndpoint(_)
             | Op::RemoveStray(_)
@@ -216,7 +234,7 @@ impl Agent {
         }
     }
 
-    fn finish(&mut self, done: Result<(ReplicaKey, Result<(), (String, AgentError)>), tokio::task::JoinError>) {
+    fn finish(&mut self, done: Result<Done, JoinError>) {
         match done {
             Ok((key, Ok(()))) => self.records.done(&key),
             Ok((key, Err((op, error)))) => {

@@ -14,7 +14,7 @@ use crate::bpf::{BpfError, MapSizes, Pins, Programs, find_cgroup2_root};
 use crate::config::Config;
 use crate::controller::{self, ControllerError};
 use crate::docker::{Docker, DockerError};
-use crate::forwarder::{Supervisor, SupervisorError};
+use crate::forwarder::Supervisor;
 use crate::host::{self, Finding, HostFacts, Level};
 use crate::model::NodeRecord;
 use crate::netlink::{Netlink, NetlinkError};
@@ -22,7 +22,8 @@ use crate::store::{Embedded, Store, StoreError, schema};
 
 mod directories;
 
-pub use directories::{bpffs_mark, prepare_bpffs};
+pub use directories::bpffs_mark;
+use directories::prepare_bpffs;
 
 /// Why the daemon does not run (any more).
 #[derive(Debug, thiserror::Error)]
@@ -72,9 +73,6 @@ pub enum DaemonError {
     /// The node's routes, rules and addresses, or what the agent needs to begin.
     #[error(transparent)]
     Agent(#[from] AgentError),
-    /// The DNS forwarder.
-    #[error(transparent)]
-    Forwarder(#[from] SupervisorError),
     /// The API's socket.
     #[error(transparent)]
     Api(#[from] ApiError),
@@ -123,7 +121,6 @@ async fn run_until_failure(config: Arc<Config>) -> Result<(), DaemonError> {
         return Err(errors.swap_remove(0).into());
     }
     let forwarder = Supervisor::new(&config);
-    info!(state = ?forwarder.ensure().await?, "The DNS forwarder runs.");
 
     let observer = Arc::new(Observer::new(Arc::clone(&config), docker, netlink, Arc::new(maps), Arc::new(programs)));
     let agent = Agent::new(Arc::clone(&store), Arc::clone(&observer), ground, &node)?;
@@ -150,7 +147,7 @@ pub async fn findings(config: &Config) -> Vec<Finding> {
 
 /// Refuses a machine that lacks something.
 async fn check(config: &Config) -> Result<(), DaemonError> {
-    directories::prepare_bpffs(config)?;
+    prepare_bpffs(config)?;
     let (grave, others): (Vec<_>, Vec<_>) =
         findings(config).await.into_iter().partition(|finding| finding.level == Level::Error);
     for finding in others.iter().filter(|finding| finding.level == Level::Warn) {

@@ -22,6 +22,8 @@ use crate::netlink::{Netlink, Netns, veth_name};
 
 mod pull;
 
+pub(super) use pull::Pulls;
+
 /// Between the stop signal and SIGKILL.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 
@@ -30,6 +32,7 @@ pub(super) struct Hands {
     pub(super) eyes: Arc<Observer>,
     pub(super) generations: Mutex<Generations>,
     pub(super) progress: mpsc::UnboundedSender<(ReplicaKey, Progress)>,
+    pub(super) pulls: Pulls,
 }
 
 /// What the steps of one replica know of each other.
@@ -61,10 +64,10 @@ impl Hands {
             }
             Op::AttachSockets => self.eyes.programs.attach_sockets()?,
             Op::Unpin(ifindex) => self.eyes.programs.detach(*ifindex, "")?,
-            Op::PutName(key, name) => maps.names.put(key, *name)?,
-            Op::DropName(key) => drop(maps.names.delete(key)?),
-            Op::PutPtr(key, ptr) => maps.ptrs.put(key, **ptr)?,
-            Op::DropPtr(key) => drop(maps.ptrs.delete(key)?),
+            Op::PutName(_, key, name) => maps.names.put(key, *name)?,
+            Op::DropName(_, key) => drop(maps.names.delete(key)?),
+            Op::PutPtr(_, key, ptr) => maps.ptrs.put(key, **ptr)?,
+            Op::DropPtr(_, key) => drop(maps.ptrs.delete(key)?),
             Op::SwitchBackends { keys, set, .. } => {
                 let service = ServiceVips {
                     env: keys.first().map(|key| key.env).unwrap_or_default(),
@@ -76,7 +79,7 @@ impl Hands {
                 let backends: Vec<_> = set.backends.iter().map(|b| backend(b, desired.node.id)).collect();
                 self.generations.lock().await.switch(maps, &service, &backends, Instant::now())?;
             }
-            Op::DropService(key) => self.generations.lock().await.remove(maps, key, Instant::now())?,
+            Op::DropService(_, key) => self.generations.lock().await.remove(maps, key, Instant::now())?,
             Op::DropDevice(ifindex) => self.forget_device(*ifindex)?,
             Op::DropNetns(cookie) => drop(maps.netns.delete(cookie)?),
             Op::DropEndpoint(addr) => drop(maps.endpoints.delete(addr)?),
@@ -127,7 +130,7 @@ impl Hands {
     async fn step(&self, step: &Step, chain: &mut Chain) -> Result<(), AgentError> {
         let Observer { docker, netlink, programs, .. } = self.eyes.as_ref();
         match step {
-            Step::Pull(replica) => pull::pull(docker, replica, &self.progress).await?,
+            Step::Pull(replica) => self.pulls.pull(docker, replica, &self.progress).await?,
             Step::CreateSandbox(replica) => {
                 // Somebody may have pruned it away.
                 docker.import_pause().await?;

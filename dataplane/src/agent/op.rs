@@ -24,13 +24,13 @@ pub enum Op {
     /// Link pins of a device that is gone.
     Unpin(u32),
     /// NAMES.
-    PutName(Box<NameKey>, Name),
+    PutName(Place, Box<NameKey>, Name),
     /// NAMES.
-    DropName(Box<NameKey>),
+    DropName(Place, Box<NameKey>),
     /// PTRS.
-    PutPtr(PtrKey, Box<Ptr>),
+    PutPtr(Place, PtrKey, Box<Ptr>),
     /// PTRS.
-    DropPtr(PtrKey),
+    DropPtr(Place, PtrKey),
     /// SERVICES and BACKENDS: one write makes the set current.
     SwitchBackends {
         /// Its VIPs: the same set for each.
@@ -41,7 +41,7 @@ pub enum Op {
         name: String,
     },
     /// SERVICES and BACKENDS.
-    DropService(abi::ServiceKey),
+    DropService(Place, abi::ServiceKey),
     /// An entry that belongs to nobody.
     DropDevice(u32),
     /// An entry that belongs to nobody.
@@ -55,6 +55,9 @@ pub enum Op {
     /// A step of one replica.
     Replica(ReplicaKey, Step),
 }
+
+/// An environment as people know it: its name, or its id once it is gone.
+pub type Place = Arc<str>;
 
 /// A step of one replica. The steps of one replica are done in order; after a failure the rest is left for later.
 #[derive(Debug, Clone, PartialEq)]
@@ -131,27 +134,25 @@ impl fmt::Display for Op {
             Self::Register(replica) => Step::Register(Arc::clone(replica)).describe(&replica.key, f),
             Self::AttachSockets => write!(f, "attach the socket programs"),
             Self::Unpin(ifindex) => write!(f, "unpin the programs of device {ifindex}: it is gone"),
-            Self::PutName(key, name) => write!(
-                f,
-                "name {} in environment {} is {} and {}",
-                text_name(&key.name),
-                key.env,
-                Addr::from_v4_word(name.vip4),
-                name.vip6
-            ),
-            Self::DropName(key) => write!(f, "remove name {} from environment {}", text_name(&key.name), key.env),
-            Self::PutPtr(key, ptr) => {
-                write!(f, "address {} in environment {} is {}", key.addr, key.env, text_name(&ptr.name))
+            Self::PutName(place, key, name) => {
+                let vip4 = Addr::from_v4_word(name.vip4);
+                write!(f, "name {} in {place} is {vip4} and {}", text_name(&key.name), name.vip6)
             }
-            Self::DropPtr(key) => write!(f, "remove the name of {} from environment {}", key.addr, key.env),
-            Self::SwitchBackends { set, name, .. } if set.backends.is_empty() => {
-                write!(f, "switch {name} to no backend")
+            Self::DropName(place, key) => write!(f, "remove name {} from {place}", text_name(&key.name)),
+            Self::PutPtr(place, key, ptr) => {
+                write!(f, "address {} in {place} is {}", key.addr, text_name(&ptr.name))
             }
-            Self::SwitchBackends { set, name, .. } => {
+            Self::DropPtr(place, key) => write!(f, "remove the name of {} from {place}", key.addr),
+            Self::SwitchBackends { keys, set, name } => {
+                let vips: Vec<_> = keys.iter().map(|key| key.vip.to_string()).collect();
+                write!(f, "switch {name} ({}) to ", vips.join(", "))?;
+                if set.backends.is_empty() {
+                    return write!(f, "no backend");
+                }
                 let backends: Vec<_> = set.backends.iter().map(|b| b.address4.to_string()).collect();
-                write!(f, "switch {name} to {}", backends.join(", "))
+                write!(f, "{}", backends.join(", "))
             }
-            Self::DropService(key) => write!(f, "remove VIP {} from environment {}", key.vip, key.env),
+            Self::DropService(place, key) => write!(f, "remove VIP {} from {place}", key.vip),
             Self::DropDevice(ifindex) => write!(f, "forget device {ifindex}: no replica's"),
             Self::DropNetns(cookie) => write!(f, "forget network namespace {cookie}: no replica's"),
             Self::DropEndpoint(addr) => write!(f, "forget endpoint {addr}: no replica's"),

@@ -39,14 +39,14 @@ pub fn predict(desired: &Desired, observed: &mut Observed, op: &Op) {
         Op::Register(replica) => register(desired, observed, replica),
         Op::AttachSockets => observed.sockets_attached = true,
         Op::Unpin(ifindex) => drop(observed.gone.remove(ifindex)),
-        Op::PutName(key, name) => drop(tables.names.insert(**key, *name)),
-        Op::DropName(key) => drop(tables.names.remove(key.as_ref())),
-        Op::PutPtr(key, ptr) => drop(tables.ptrs.insert(*key, **ptr)),
-        Op::DropPtr(key) => drop(tables.ptrs.remove(key)),
+        Op::PutName(_, key, name) => drop(tables.names.insert(**key, *name)),
+        Op::DropName(_, key) => drop(tables.names.remove(key.as_ref())),
+        Op::PutPtr(_, key, ptr) => drop(tables.ptrs.insert(*key, **ptr)),
+        Op::DropPtr(_, key) => drop(tables.ptrs.remove(key)),
         Op::SwitchBackends { keys, set, .. } => {
             tables.services.extend(keys.iter().map(|key| (*key, set.clone())));
         }
-        Op::DropService(key) => drop(tables.services.remove(key)),
+        Op::DropService(_, key) => drop(tables.services.remove(key)),
         Op::DropDevice(ifindex) => drop(tables.devices.remove(ifindex)),
         Op::DropNetns(cookie) => drop(tables.netns.remove(cookie)),
         Op::DropEndpoint(addr) => drop(tables.endpoints.remove(addr)),

@@ -120,6 +120,8 @@ fn ring(change: &Change, bells: &Bells) {
             bells.ground.notify_one();
             bells.look.notify_one();
         }
-        Change::Address => bells.ground.notify_one(),
+        Change::AddressGone => bells.ground.notify_one(),
+        // What is added takes nothing of ours away; putting our own address again is told as well.
+        Change::Address => {}
     }
 }

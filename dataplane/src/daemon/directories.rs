@@ -6,7 +6,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MsFlags, mount};
-use nix::sys::statfs::statfs;
+use nix::sys::statfs::{FsType, statfs};
 use tracing::info;
 
 use super::DaemonError;
@@ -15,7 +15,7 @@ use crate::config::Config;
 /// Where bpffs is expected (systemd mounts it there).
 const BPFFS: &str = "/sys/fs/bpf";
 /// `BPF_FS_MAGIC` of the kernel's `include/uapi/linux/magic.h`.
-const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+const BPF_FS_MAGIC: FsType = FsType(0xcafe_4a11);
 
 /// Makes state and run directory: the state for root alone, the run directory for whoever may use the socket in it.
 pub(super) fn make(config: &Config) -> Result<(), DaemonError> {
@@ -38,7 +38,7 @@ pub(super) fn write(path: &Path, content: &[u8]) -> Result<(), DaemonError> {
 ///
 /// # Errors
 /// [`DaemonError::File`] when the kernel refuses.
-pub fn prepare_bpffs(config: &Config) -> Result<(), DaemonError> {
+pub(super) fn prepare_bpffs(config: &Config) -> Result<(), DaemonError> {
     let place = Path::new(BPFFS);
     if !config.bpffs.starts_with(place) || !nix::unistd::geteuid().is_root() || is_bpffs(place) {
         return Ok(());
@@ -62,7 +62,7 @@ pub fn bpffs_mark(config: &Config) -> PathBuf {
 }
 
 fn is_bpffs(path: &Path) -> bool {
-    statfs(path).is_ok_and(|stat| stat.filesystem_type().0 as i64 == BPF_FS_MAGIC)
+    statfs(path).is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC)
 }
 
 fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DaemonError {

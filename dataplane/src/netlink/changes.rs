@@ -31,8 +31,10 @@ pub enum Change {
     DefaultRoute,
     /// A route of skepd's went away.
     RouteGone,
-    /// An address of the host came or went.
+    /// The host got an address, or was given again one that it has.
     Address,
+    /// An address of the host went away.
+    AddressGone,
     /// The kernel dropped notifications: look at everything again.
     Overrun,
 }
@@ -88,7 +90,8 @@ fn change(message: &NetlinkMessage<RouteNetlinkMessage>) -> Option<Change> {
         RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) if is_default(route) => {
             Some(Change::DefaultRoute)
         }
-        RouteNetlinkMessage::NewAddress(_) | RouteNetlinkMessage::DelAddress(_) => Some(Change::Address),
+        RouteNetlinkMessage::NewAddress(_) => Some(Change::Address),
+        RouteNetlinkMessage::DelAddress(_) => Some(Change::AddressGone),
         _ => None,
     }
 }

@@ -1,9 +1,10 @@
 //! Pulls an image, and says how far it is.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 
 use super::super::status::Progress;
 use crate::docker::{Docker, DockerError, PullProgress};
@@ -12,8 +13,34 @@ use crate::model::{ReplicaAssignment, ReplicaKey, ReplicaState};
 /// At most so often is progress written to the store.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Pulls the image of a replica.
-pub(super) async fn pull(
+/// Pulls under way, by image: many replicas of one image wait for one pull.
+#[derive(Debug, Default)]
+pub(in super::super) struct Pulls(Mutex<BTreeMap<String, Arc<Mutex<()>>>>);
+
+impl Pulls {
+    /// Has the image of a replica there.
+    pub(super) async fn pull(
+        &self,
+        docker: &Docker,
+        replica: &ReplicaAssignment,
+        progress: &mpsc::UnboundedSender<(ReplicaKey, Progress)>,
+    ) -> Result<(), DockerError> {
+        let image = &replica.spec.image;
+        let turn = Arc::clone(self.0.lock().await.entry(image.clone()).or_default());
+        let only_one = turn.lock().await;
+        let result = match docker.image_present(image).await {
+            Ok(true) => Ok(()),
+            Ok(false) => pull(docker, replica, progress).await,
+            Err(error) => Err(error),
+        };
+        drop(only_one);
+        // Whoever waits holds the lock already; the next one after them makes it anew.
+        self.0.lock().await.remove(image);
+        result
+    }
+}
+
+async fn pull(
     docker: &Docker,
     replica: &ReplicaAssignment,
     progress: &mpsc::UnboundedSender<(ReplicaKey, Progress)>,

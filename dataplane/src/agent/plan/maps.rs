@@ -7,7 +7,7 @@ use dataplane_ebpf::abi::{self, Addr};
 
 use super::super::desired::Desired;
 use super::super::observed::Observed;
-use super::super::op::Op;
+use super::super::op::{Op, Place};
 use super::super::tables::{self, TableSet};
 use crate::model::ServiceKey;
 
@@ -43,18 +43,33 @@ pub(super) fn registered(desired: &Desired, observed: &Observed, ops: &mut Vec<O
 pub(super) fn published(desired: &Desired, observed: &Observed, wanted: &TableSet, ops: &mut Vec<Op>) {
     let now = &observed.tables;
     ops.extend(switches(desired, wanted, now));
+    let places = Places::new(desired);
     let gone = now.services.keys().filter(|key| !wanted.services.contains_key(key));
-    ops.extend(gone.map(|key| Op::DropService(*key)));
+    ops.extend(gone.map(|key| Op::DropService(places.of(key.env), *key)));
 
     let puts = wanted.names.iter().filter(|(key, value)| now.names.get(key) != Some(value));
-    ops.extend(puts.map(|(key, value)| Op::PutName(Box::new(*key), *value)));
+    ops.extend(puts.map(|(key, value)| Op::PutName(places.of(key.env), Box::new(*key), *value)));
     let gone = now.names.keys().filter(|key| !wanted.names.contains_key(key));
-    ops.extend(gone.map(|key| Op::DropName(Box::new(*key))));
+    ops.extend(gone.map(|key| Op::DropName(places.of(key.env), Box::new(*key))));
 
     let puts = wanted.ptrs.iter().filter(|(key, value)| now.ptrs.get(key) != Some(value));
-    ops.extend(puts.map(|(key, value)| Op::PutPtr(*key, Box::new(*value))));
+    ops.extend(puts.map(|(key, value)| Op::PutPtr(places.of(key.env), *key, Box::new(*value))));
     let gone = now.ptrs.keys().filter(|key| !wanted.ptrs.contains_key(key));
-    ops.extend(gone.map(|key| Op::DropPtr(*key)));
+    ops.extend(gone.map(|key| Op::DropPtr(places.of(key.env), *key)));
+}
+
+/// Environments' names by id.
+struct Places(BTreeMap<u32, Place>);
+
+impl Places {
+    fn new(desired: &Desired) -> Self {
+        let environments = desired.environments.values();
+        Self(environments.map(|environment| (environment.id, environment.key.to_string().into())).collect())
+    }
+
+    fn of(&self, id: u32) -> Place {
+        self.0.get(&id).cloned().unwrap_or_else(|| format!("environment {id}").into())
+    }
 }
 
 /// One switch per service whose entry differs under any of its VIPs.

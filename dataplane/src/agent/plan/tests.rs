@@ -42,8 +42,11 @@ fn nothing() -> Desired {
     Desired { node, environments: BTreeMap::new(), services: BTreeMap::new(), replicas: BTreeMap::new() }
 }
 
+/// Name, replicas, dependencies.
+type Sketch<'a> = (&'a str, u32, &'a [(&'a str, DependsOn)]);
+
 /// An environment `shop/production` of these services, each with so many replicas.
-fn shop(services: &[(&str, u32, &[(&str, DependsOn)])]) -> Desired {
+fn shop(services: &[Sketch<'_>]) -> Desired {
     let mut desired = nothing();
     let environment = EnvironmentKey { project: "shop".into(), environment: "production".into() };
     let networks = BTreeMap::from([("default".into(), 0)]);
@@ -119,7 +122,7 @@ fn a_replica_is_closed_before_it_is_open_and_serves_only_when_it_runs() {
     let desired = shop(&[("api", 1, &[])]);
     let lines = lines(&simulate(&desired, Observed { mtu: 1500, ..Observed::default() }));
     let order = [
-        "switch shop/production/api to no backend",
+        "switch shop/production/api (10.224.0.1, fd53:6b65:7001::1) to no backend",
         "pull busybox",
         "create sandbox of shop/production/api.1",
         "start sandbox of shop/production/api.1",
@@ -129,7 +132,7 @@ fn a_replica_is_closed_before_it_is_open_and_serves_only_when_it_runs() {
         "set skep0ad00011 of shop/production/api.1 up",
         "create shop/production/api.1 from busybox",
         "start shop/production/api.1",
-        "switch shop/production/api to 10.208.0.17",
+        "switch shop/production/api (10.224.0.1, fd53:6b65:7001::1) to 10.208.0.17",
     ];
     let positions: Vec<_> = order.iter().map(|start| position(&lines, start)).collect();
     assert!(positions.is_sorted(), "{lines:#?}");
@@ -147,7 +150,7 @@ fn the_maps_are_filled_before_programs_read_them() {
         "configure node",
         "set egress: ::/0 and 0.0.0.0/0 allowed",
         "register shop/production/api.1",
-        "switch shop/production/api to 10.208.0.17",
+        "switch shop/production/api (10.224.0.1, fd53:6b65:7001::1) to 10.208.0.17",
         "name api",
         "attach the socket programs",
         "attach the programs to skep0ad00011",
@@ -173,7 +176,10 @@ fn an_exited_workload_leaves_the_backends_and_is_left_to_docker() {
     let desired = shop(&[("api", 2, &[])]);
     let mut observed = settled(&desired);
     observed.workloads.values_mut().next().unwrap().state = WorkloadState::Restarting { status: 1, restarts: 1 };
-    assert_eq!(lines(&plan(&desired, &observed)), ["switch shop/production/api to 10.208.0.18"]);
+    assert_eq!(
+        lines(&plan(&desired, &observed)),
+        ["switch shop/production/api (10.224.0.1, fd53:6b65:7001::1) to 10.208.0.18"]
+    );
 }
 
 #[test]
@@ -182,7 +188,7 @@ fn a_dead_sandbox_means_that_the_pair_is_made_anew() {
     let mut observed = settled(&desired);
     observed.sandboxes.values_mut().next().unwrap().state = SandboxState::Dead;
     let lines = lines(&plan(&desired, &observed));
-    assert_eq!(lines[0], "switch shop/production/api to no backend");
+    assert_eq!(lines[0], "switch shop/production/api (10.224.0.1, fd53:6b65:7001::1) to no backend");
     let order =
         ["stop shop", "remove shop", "unplumb shop", "remove sandbox", "create sandbox", "start sandbox", "plumb"];
     let positions: Vec<_> = order.iter().map(|start| position(&lines, start)).collect();

@@ -1,12 +1,17 @@
 //! What the machine must have: gathered once ([`HostFacts::gather`]), judged by a pure function
 //! ([`check`]), so that every finding has a test and `skepd check` fits one screen.
 
+mod check;
+mod gather;
+mod mounts;
+
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::docker::EngineInfo;
+use crate::netlink::Uplink;
 
 /// The part of the configuration that is checked against the machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,27 +61,67 @@ pub struct Finding {
     pub remedy: Option<String>,
 }
 
+/// Whether the pins would be seen by everybody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Bpffs {
+    /// No bpffs there.
+    Absent,
+    /// PID 1 sees the same one.
+    Shared,
+    /// Of a private mount namespace: the pins would end with it.
+    Private,
+}
+
 /// What the machine is, as far as Skep cares.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostFacts {
-    /// Docker, or why not.
-    pub docker: Result<EngineInfo, String>,
+    /// Effective user id.
+    pub uid: u32,
+    /// Needed capabilities that the process lacks.
+    pub missing_capabilities: Vec<&'static str>,
+    /// Release, such as `6.1.0-28-amd64`.
+    pub kernel: String,
+    /// The kernel has IPv6.
+    pub ipv6: bool,
+    /// Where the pins would be.
+    pub bpffs: Bpffs,
     /// cgroup v2's mount point: `/sys/fs/cgroup`, or `…/unified` on a hybrid machine.
     pub cgroup2: Option<PathBuf>,
-    /// Prefixes of the host's routes, all tables but local, default and skepd's own left out.
+    /// Docker, or why not.
+    pub docker: Result<EngineInfo, String>,
+    /// Devices of default routes, or why they are not known.
+    pub uplinks: Result<Vec<Uplink>, String>,
+    /// Forwarding is on: IPv4, IPv6.
+    pub forwarding: [bool; 2],
+    /// Prefixes that routes of other programs lead to, default routes left out.
     pub routes: Vec<IpNet>,
-}
-
-impl HostFacts {
-    /// Looks; fails never: what cannot be read is a fact too.
-    pub async fn gather(wanted: &Wanted) -> Self {
-        let _ = wanted;
-        unimplemented!()
-    }
+    /// `nft --version`.
+    pub nft: Option<String>,
+    /// `iptables --version`.
+    pub iptables: Option<String>,
+    /// `FORWARD` drops by default, as Docker sets it.
+    pub forward_drops: bool,
+    /// Directories that cannot be written, and why.
+    pub unwritable: Vec<(PathBuf, String)>,
 }
 
 /// Judges, in the order in which things are needed.
 pub fn check(facts: &HostFacts, wanted: &Wanted) -> Vec<Finding> {
-    let _ = (facts, wanted);
-    unimplemented!()
+    let mut findings = vec![
+        check::privileges(facts),
+        check::kernel(facts),
+        check::ipv6(facts),
+        check::bpffs(facts, wanted),
+        check::cgroup2(facts),
+    ];
+    findings.extend(check::docker(facts, wanted));
+    findings.extend([
+        check::uplinks(facts),
+        check::forwarding(facts),
+        check::pools(facts, wanted),
+        check::firewall(facts),
+        check::directories(facts, wanted),
+        check::socket_path(wanted),
+    ]);
+    findings
 }

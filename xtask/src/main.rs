@@ -1,5 +1,7 @@
 //! `cargo xtask`: everything a developer runs besides `cargo build`.
 
+mod bench;
+mod demo;
 mod lint;
 mod setup;
 mod shell;
@@ -20,8 +22,14 @@ struct Arguments {
 enum Command {
     /// Install what building and testing need; quick when it is all there.
     Setup(setup::Arguments),
+    /// Two projects, real PostgreSQL and Redis, isolation and a killed daemon, live on one screen.
+    ///
+    /// Brings a dockerd and a skepd of its own up in namespaces of its own, runs until Ctrl-C, and leaves nothing behind.
+    Demo(demo::Arguments),
     /// Build and run the tests; `test vm` runs them on other kernels.
     Test(test::Arguments),
+    /// Measure Skep beside a bare veth pair, Docker's bridge and Docker's resolver, in one run.
+    Bench(bench::Arguments),
     /// Check formatting and lints, for the host and for the kernel programs.
     Lint(lint::Arguments),
 }
@@ -29,7 +37,9 @@ enum Command {
 fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Setup(arguments) => setup::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Lint(arguments) => lint::run(&arguments),
     }
 }

@@ -24,6 +24,16 @@ pub(crate) fn as_root(program: &str) -> Command {
     command
 }
 
+/// The running command as root, when it is not; its build stays the user's own.
+pub(crate) fn as_root_again() -> Result<Option<Command>> {
+    if Uid::effective().is_root() {
+        return Ok(None);
+    }
+    let mut command = as_root(&std::env::current_exe().context("where is the running program?")?.to_string_lossy());
+    command.args(std::env::args_os().skip(1));
+    Ok(Some(command))
+}
+
 /// Runs a command to its end with the terminal as its input and output; it must succeed.
 pub(crate) fn pass(command: &mut Command) -> Result<()> {
     let line = tests::command::line(command);

@@ -2,7 +2,7 @@
 
 mod run;
 mod summary;
-mod targets;
+pub(crate) mod targets;
 mod vm;
 
 use anyhow::{Result, ensure};

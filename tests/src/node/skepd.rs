@@ -153,8 +153,11 @@ impl Node {
         serde_json::from_str(&text).with_context(|| format!("`skepctl {}` gave no JSON: {text}", arguments.join(" ")))
     }
 
-    /// The command line of skepctl.
-    fn skepctl_line(&self, arguments: &[&str]) -> Result<Vec<String>> {
+    /// The command line of skepctl, for this node.
+    ///
+    /// # Errors
+    /// It is not built.
+    pub fn skepctl_line(&self, arguments: &[&str]) -> Result<Vec<String>> {
         let mut line = vec![paths::program("skepctl")?.display().to_string()];
         line.extend(["--socket".to_owned(), self.socket().display().to_string()]);
         line.extend(arguments.iter().map(|argument| (*argument).to_owned()));

@@ -12,12 +12,12 @@ pub(super) const DOC: &str = "doc";
 
 /// A test program.
 #[derive(Clone, Debug)]
-pub(super) struct Target {
+pub(crate) struct Target {
     /// The crate for unit tests, the file's stem for integration tests.
     pub(super) name: String,
-    pub(super) executable: PathBuf,
+    pub(crate) executable: PathBuf,
     /// Where it expects to run: its crate's directory.
-    pub(super) directory: PathBuf,
+    pub(crate) directory: PathBuf,
     /// Integration tests need root, unit tests must not.
     pub(super) root: bool,
 }
@@ -54,7 +54,7 @@ pub(super) fn selection(names: &[String]) -> Vec<String> {
 }
 
 /// Builds the tests that `selection` names to Cargo; gives them with unit tests first.
-pub(super) fn build(selection: &[String]) -> Result<Vec<Target>> {
+pub(crate) fn build(selection: &[String]) -> Result<Vec<Target>> {
     let mut command = cargo();
     command.args(["test", "--workspace", "--no-run", "--message-format=json-render-diagnostics"]).args(selection);
     println!("$ {}", tests::command::line(&command));

@@ -19,15 +19,22 @@ struct Running {
     ends: Instant,
 }
 
+impl Running {
+    /// A time that no clock can hold is as good as a year.
+    fn for_another(ttl: Duration) -> Self {
+        const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+        Self { ttl, ends: Instant::now() + ttl.min(YEAR) }
+    }
+}
+
 impl Leases {
     pub(super) fn new(leases: Vec<(LeaseId, Duration)>) -> Self {
-        let now = Instant::now();
-        let running = leases.into_iter().map(|(id, ttl)| (id, Running { ttl, ends: now + ttl })).collect();
+        let running = leases.into_iter().map(|(id, ttl)| (id, Running::for_another(ttl))).collect();
         Self { running: Mutex::new(running), changed: Notify::new() }
     }
 
     pub(super) fn start(&self, lease: LeaseId, ttl: Duration) {
-        self.lock().insert(lease, Running { ttl, ends: Instant::now() + ttl });
+        self.lock().insert(lease, Running::for_another(ttl));
         self.changed.notify_one();
     }
 
@@ -35,7 +42,7 @@ impl Leases {
     pub(super) fn restart(&self, lease: LeaseId) -> bool {
         match self.lock().get_mut(&lease) {
             Some(running) => {
-                running.ends = Instant::now() + running.ttl;
+                *running = Running::for_another(running.ttl);
                 true
             }
             None => false,

@@ -191,6 +191,7 @@ impl Agent {
         match op {
             Op::Register(replica) => self.records.is_busy(&replica.key),
             Op::Unpin(_)
+            | Op::DropCounters(_)
             | Op::DropDevice(_)
             | Op::DropNetns(_)
             | Op::DropEndpoint(_)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dataplane_ebpf::abi::Addr;
+use dataplane_ebpf::abi::{Addr, Identity};
 use tokio::sync::{Mutex, mpsc};
 use tracing::info;
 
@@ -83,6 +83,7 @@ impl Hands {
             Op::DropDevice(ifindex) => self.forget_device(*ifindex)?,
             Op::DropNetns(cookie) => drop(maps.netns.delete(cookie)?),
             Op::DropEndpoint(addr) => drop(maps.endpoints.delete(addr)?),
+            Op::DropCounters(identity) => self.forget_counters(*identity)?,
             Op::RemoveStray(id) => self.eyes.docker.remove(id).await?,
             Op::RemoveStrayVeth(name) => self.eyes.netlink.delete_link(name).await?,
             // Done by `replica`, with the others of the same replica.
@@ -204,6 +205,17 @@ impl Hands {
         for ifindex in devices {
             self.forget_device(*ifindex)?;
             self.eyes.programs.detach(*ifindex, "")?;
+        }
+        Ok(())
+    }
+
+    fn forget_counters(&self, identity: Identity) -> Result<(), AgentError> {
+        let maps = &self.eyes.maps;
+        maps.counters.delete(&identity)?;
+        for (key, _) in maps.drops.entries()? {
+            if key.identity == identity {
+                maps.drops.delete(&key)?;
+            }
         }
         Ok(())
     }

@@ -187,6 +187,8 @@ fn read_tables(maps: &Maps) -> Result<TableSet, AgentError> {
         let set = BackendSet { service: service.service, networks: service.networks, backends: backends.collect() };
         services.insert(key, set);
     }
+    let counters = maps.counters.entries()?.into_iter().map(|(identity, _)| identity);
+    let drops = maps.drops.entries()?.into_iter().map(|(key, _)| key.identity);
     Ok(TableSet {
         node: maps.node()?,
         devices: maps.devices.entries()?.into_iter().collect(),
@@ -196,5 +198,6 @@ fn read_tables(maps: &Maps) -> Result<TableSet, AgentError> {
         names: maps.names.entries()?.into_iter().collect(),
         ptrs: maps.ptrs.entries()?.into_iter().collect(),
         egress: maps.egress_rules()?.into_iter().collect(),
+        counted: counters.chain(drops).collect(),
     })
 }

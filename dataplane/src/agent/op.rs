@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use dataplane_ebpf::abi::{self, Addr, EgressKey, EgressRule, Name, NameKey, NodeConfig, Ptr, PtrKey, action};
+use dataplane_ebpf::abi::{
+    self, Addr, EgressKey, EgressRule, Identity, Name, NameKey, NodeConfig, Ptr, PtrKey, action,
+};
 
 use super::tables::{BackendSet, text_name};
 use crate::model::{ReplicaAssignment, ReplicaKey};
@@ -48,6 +50,8 @@ pub enum Op {
     DropNetns(u64),
     /// An entry that belongs to nobody.
     DropEndpoint(Addr),
+    /// COUNTERS and DROPS of a service that is gone.
+    DropCounters(Identity),
     /// A container with our labels that belongs to no replica.
     RemoveStray(String),
     /// A veth pair that belongs to no replica.
@@ -156,6 +160,9 @@ impl fmt::Display for Op {
             Self::DropDevice(ifindex) => write!(f, "forget device {ifindex}: no replica's"),
             Self::DropNetns(cookie) => write!(f, "forget network namespace {cookie}: no replica's"),
             Self::DropEndpoint(addr) => write!(f, "forget endpoint {addr}: no replica's"),
+            Self::DropCounters(Identity { env, service }) => {
+                write!(f, "forget the counters of service {service} in environment {env}: it is gone")
+            }
             Self::RemoveStray(id) => write!(f, "remove container {id}: no replica's"),
             Self::RemoveStrayVeth(name) => write!(f, "remove device {name}: no replica's"),
             Self::Replica(key, step) => step.describe(key, f),

@@ -50,6 +50,7 @@ pub fn predict(desired: &Desired, observed: &mut Observed, op: &Op) {
         Op::DropDevice(ifindex) => drop(tables.devices.remove(ifindex)),
         Op::DropNetns(cookie) => drop(tables.netns.remove(cookie)),
         Op::DropEndpoint(addr) => drop(tables.endpoints.remove(addr)),
+        Op::DropCounters(identity) => drop(tables.counted.remove(identity)),
         Op::RemoveStray(id) => drop(observed.strays.remove(id)),
         Op::RemoveStrayVeth(name) => observed.veths.retain(|_, veth| veth.name != *name),
         Op::Replica(key, step) => predict_step(desired, observed, key, step),

@@ -1,6 +1,6 @@
 //! What the pinned maps should hold, computed from what is assigned and what runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use dataplane_ebpf::abi::{
@@ -35,6 +35,8 @@ pub struct TableSet {
     pub ptrs: BTreeMap<PtrKey, Ptr>,
     /// EGRESS.
     pub egress: BTreeMap<EgressKey, EgressRule>,
+    /// Identities that COUNTERS and DROPS know.
+    pub counted: BTreeSet<Identity>,
 }
 
 /// A service's entry in SERVICES and its backends in order.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use dataplane_ebpf::abi::{self, Addr};
+use dataplane_ebpf::abi::{self, Addr, Identity};
 
 use super::super::desired::Desired;
 use super::super::observed::Observed;
@@ -107,6 +107,11 @@ pub(super) fn strays(desired: &Desired, observed: &Observed, ops: &mut Vec<Op>) 
         }
     }
     let now = &observed.tables;
+    let known: BTreeSet<_> =
+        desired.services.values().map(|service| Identity { env: service.env, service: service.id }).collect();
+    // What nobody sent is counted too.
+    let gone = now.counted.iter().filter(|identity| **identity != Identity::WORLD && !known.contains(identity));
+    ops.extend(gone.map(|identity| Op::DropCounters(*identity)));
     ops.extend(now.devices.keys().filter(|k| !owned.devices.contains(k)).map(|k| Op::DropDevice(*k)));
     ops.extend(now.netns.keys().filter(|k| !owned.netns.contains(k)).map(|k| Op::DropNetns(*k)));
     ops.extend(now.endpoints.keys().filter(|k| !owned.endpoints.contains(k)).map(|k| Op::DropEndpoint(*k)));

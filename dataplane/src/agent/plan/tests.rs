@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use clap::Parser;
+use dataplane_ebpf::abi::Identity;
 use proptest::prelude::*;
 
 use super::super::desired::Node;
@@ -241,9 +242,11 @@ fn entries_of_nobody_are_removed_and_others_are_left_alone() {
     let mut observed = settled(&desired);
     observed.tables.devices.insert(99, Default::default());
     observed.tables.netns.insert(98, Default::default());
+    observed.tables.counted = [(0, 0), (7, 1), (7, 9)].map(|(env, service)| Identity { env, service }).into();
     let stray = *observed.tables.services.keys().next().unwrap();
     observed.tables.endpoints.insert(stray.vip, Default::default());
     let expected = [
+        "forget the counters of service 9 in environment 7: it is gone".to_owned(),
         "forget device 99: no replica's".to_owned(),
         "forget network namespace 98: no replica's".to_owned(),
         format!("forget endpoint {}: no replica's", stray.vip),

@@ -29,10 +29,14 @@ pub mod protocol {
     pub const TCP: u8 = 6;
     /// UDP.
     pub const UDP: u8 = 17;
+    /// IPv6 in IP.
+    pub const IPV6_IN_IP: u8 = 41;
     /// Routing header (RFC 8200 section 4.4).
     pub const ROUTING: u8 = 43;
     /// Fragment header (RFC 8200 section 4.5).
     pub const FRAGMENT: u8 = 44;
+    /// Generic routing encapsulation.
+    pub const GRE: u8 = 47;
     /// Encapsulating security payload.
     pub const ESP: u8 = 50;
     /// ICMPv6.

@@ -7,66 +7,92 @@ use super::Trick;
 use super::tricks::{frame, udp4, udp6, with_extensions};
 use crate::bed::{Bed, Replica};
 
-/// All shapes of packets from one replica to another, none of which may cross.
+/// All shapes of packets from one replica to another, none of which may cross; `reason` is why a whole packet may not.
 pub(super) fn shapes(source: &Replica, destination: &Replica, reason: Reason) -> Vec<Trick> {
-    let (s, d) = (&source.veth, &destination.veth);
+    let mut tricks = shapes4(source, destination, reason);
+    tricks.extend(shapes6(source, destination, reason));
+    tricks.extend(to_other_macs(source, destination, reason));
+    tricks
+}
+
+/// Fragments of a datagram: offset in units of eight octets, whether more follow, octets.
+const FRAGMENTS: [(&str, u16, bool, usize); 6] = [
+    ("first fragment", 0, true, 24),
+    ("first fragment of eight octets", 0, true, 8),
+    ("second fragment", 3, true, 24),
+    ("overlapping fragment", 1, true, 24),
+    ("last fragment", 8, false, 16),
+    ("last fragment at the very end", 0x1ffd, false, 16),
+];
+
+/// A later fragment is refused for its first one's sake.
+fn reason_of_fragment(offset: u16, reason: Reason) -> Reason {
+    if offset == 0 { reason } else { Reason::OrphanFragment }
+}
+
+fn shapes4(source: &Replica, destination: &Replica, reason: Reason) -> Vec<Trick> {
+    let (from, to) = (source.veth.address4, destination.veth.address4);
+    let plain = udp4(source, to);
     let mut tricks = Vec::new();
-    let mut add = |what: String, packet: Vec<u8>| tricks.push(Trick::dropped(what, frame(source, packet), reason));
-
-    let plain4 = udp4(source, d.address4);
-    add("IPv4: UDP".into(), plain4.bytes());
-    add("IPv4: TCP SYN".into(), {
-        let segment = raw::tcp_syn(s.address4.into(), d.address4.into(), (40_000, 80), 1);
-        Ipv4::new(s.address4, d.address4, protocol::TCP, segment).bytes()
-    });
+    let mut add = |what: &str, packet: Ipv4, reason| {
+        tricks.push(Trick::dropped(format!("IPv4: {what}"), frame(source, packet.bytes()), reason));
+    };
+    let syn = raw::tcp_syn(from.into(), to.into(), (40_000, 80), 1);
+    let tiny = Ipv4 { more_fragments: true, ..Ipv4::new(from, to, protocol::TCP, syn[..8].to_vec()) };
     let echo = raw::echo_request4(1, 1, b"ping");
-    add("IPv4: echo request".into(), Ipv4::new(s.address4, d.address4, protocol::ICMP, echo).bytes());
-    for (what, number) in others() {
-        add(format!("IPv4: {what}"), Ipv4 { protocol: number, ..plain4.clone() }.bytes());
+    add("UDP", plain.clone(), reason);
+    add("UDP header cut short", Ipv4 { payload: plain.payload[..4].to_vec(), ..plain.clone() }, Reason::BadLength);
+    add("TCP SYN", Ipv4::new(from, to, protocol::TCP, syn), reason);
+    add("TCP SYN without its flags, which follow in a fragment", tiny, Reason::BadLength);
+    add("echo request", Ipv4::new(from, to, protocol::ICMP, echo), reason);
+    for (what, number) in OTHERS {
+        add(what, Ipv4 { protocol: number, ..plain.clone() }, reason);
     }
-    let pieces4 = [
-        ("first fragment", 0, true, 24),
-        ("first fragment of eight octets", 0, true, 8),
-        ("second fragment", 3, true, 24),
-        ("overlapping fragment", 1, true, 24),
-        ("last fragment", 8, false, 16),
-        ("last fragment at the very end", 0x1ffd, false, 16),
-    ];
-    for (what, fragment_offset, more_fragments, length) in pieces4 {
-        let payload = plain4.payload[..length.min(plain4.payload.len())].to_vec();
-        add(format!("IPv4: {what}"), Ipv4 { fragment_offset, more_fragments, payload, ..plain4.clone() }.bytes());
+    for (what, fragment_offset, more_fragments, length) in FRAGMENTS {
+        let payload = plain.payload[..length].to_vec();
+        let packet = Ipv4 { fragment_offset, more_fragments, payload, ..plain.clone() };
+        add(what, packet, reason_of_fragment(fragment_offset, reason));
     }
+    tricks
+}
 
-    let plain6 = udp6(source, d.address6);
-    add("IPv6: UDP".into(), plain6.bytes());
-    add("IPv6: TCP SYN".into(), {
-        let payload = raw::tcp_syn(s.address6.into(), d.address6.into(), (40_000, 80), 1);
-        Ipv6 { next_header: protocol::TCP, payload, ..plain6.clone() }.bytes()
-    });
-    let payload = raw::echo_request6(s.address6, d.address6, 1, 1, b"ping");
-    add("IPv6: echo request".into(), Ipv6 { next_header: protocol::ICMPV6, payload, ..plain6.clone() }.bytes());
-    for (what, number) in others().into_iter().chain([("no next header", protocol::NONE)]) {
-        add(format!("IPv6: {what}"), Ipv6 { next_header: number, ..plain6.clone() }.bytes());
+fn shapes6(source: &Replica, destination: &Replica, reason: Reason) -> Vec<Trick> {
+    let (from, to) = (source.veth.address6, destination.veth.address6);
+    let plain = udp6(source, to);
+    let mut tricks = Vec::new();
+    let mut add = |what: &str, packet: Ipv6, reason| {
+        tricks.push(Trick::dropped(format!("IPv6: {what}"), frame(source, packet.bytes()), reason));
+    };
+    let of = |next_header, payload| Ipv6 { next_header, payload, ..plain.clone() };
+    add("UDP", plain.clone(), reason);
+    add("UDP header cut short", of(protocol::UDP, plain.payload[..4].to_vec()), Reason::BadLength);
+    add("TCP SYN", of(protocol::TCP, raw::tcp_syn(from.into(), to.into(), (40_000, 80), 1)), reason);
+    add("echo request", of(protocol::ICMPV6, raw::echo_request6(from, to, 1, 1, b"ping")), reason);
+    for (what, number) in OTHERS.into_iter().chain([("no next header", protocol::NONE)]) {
+        add(what, of(number, plain.payload.clone()), reason);
     }
     for (what, kind) in [("hop-by-hop options", protocol::HOP_BY_HOP), ("destination options", protocol::DESTINATION)] {
-        add(format!("IPv6: UDP behind {what}"), with_extensions(&plain6, &[(kind, &[])]).bytes());
+        add(&format!("UDP behind {what}"), with_extensions(&plain, &[(kind, &[])]), reason);
     }
-    for (what, offset, more, length) in pieces4 {
+    for (what, offset, more, length) in FRAGMENTS {
         let header = raw::fragment_header(protocol::UDP, offset, more, 9);
-        let payload = [&header, &plain6.payload[..length.min(plain6.payload.len())]].concat();
-        add(format!("IPv6: {what}"), Ipv6 { next_header: protocol::FRAGMENT, payload, ..plain6.clone() }.bytes());
+        let payload = [&header, &plain.payload[..length]].concat();
+        add(what, of(protocol::FRAGMENT, payload), reason_of_fragment(offset, reason));
     }
-    tricks.extend(to_the_victims_mac(source, destination, reason));
     tricks
 }
 
 /// Protocols that nothing looks into.
-fn others() -> [(&'static str, u8); 5] {
-    [("IPv4 in IP", protocol::IPIP), ("IPv6 in IP", 41), ("GRE", 47), ("ESP", protocol::ESP), ("SCTP", protocol::SCTP)]
-}
+const OTHERS: [(&str, u8); 5] = [
+    ("IPv4 in IP", protocol::IPIP),
+    ("IPv6 in IP", protocol::IPV6_IN_IP),
+    ("GRE", protocol::GRE),
+    ("ESP", protocol::ESP),
+    ("SCTP", protocol::SCTP),
+];
 
 /// Past the gateway, straight to the victim's MAC or to all.
-fn to_the_victims_mac(source: &Replica, destination: &Replica, reason: Reason) -> Vec<Trick> {
+fn to_other_macs(source: &Replica, destination: &Replica, reason: Reason) -> Vec<Trick> {
     let mut tricks = Vec::new();
     for (what, mac) in [("the victim's MAC", destination.veth.mac), ("all MACs", [0xff; 6])] {
         for packet in [udp4(source, destination.veth.address4).bytes(), udp6(source, destination.veth.address6).bytes()]

@@ -1,5 +1,6 @@
 //! Looks at the machine and changes nothing.
 
+use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -8,7 +9,7 @@ use tokio::process::Command;
 
 use super::mounts::{self, Mount};
 use super::{Bpffs, HostFacts, Wanted};
-use crate::docker::{Docker, EngineInfo};
+use crate::docker::{Docker, DockerError, EngineInfo};
 use crate::netlink::{Netlink, Uplink};
 
 /// Capabilities that skepd uses, by their numbers in capability(7): links, routes and programs;
@@ -62,7 +63,9 @@ fn bpffs(own: &[Mount], init: &[Mount], path: &Path) -> Bpffs {
 
 async fn docker(address: &str) -> Result<EngineInfo, String> {
     let ask = async { Docker::connect(address).await?.info().await };
-    ask.await.map_err(|error| error.to_string())
+    // The finding has a remedy of its own: the cause alone is wanted here.
+    let cause = |error: DockerError| error.source().map_or_else(|| error.to_string(), ToString::to_string);
+    ask.await.map_err(cause)
 }
 
 async fn routing() -> (Result<Vec<Uplink>, String>, Vec<ipnet::IpNet>) {

@@ -12,16 +12,18 @@ use aya_ebpf::{
 use core::ptr;
 use dataplane_ebpf::{
     abi::{Addr, FlowKey, Reason, SOCKET_ENTRIES, SocketEntry, SocketState},
-    decide::socket::{self, Attempt, Choice, Decision, Memory, Verdict},
+    decide::socket::{self, Attempt, Choice, Decision, Memory, Outcome},
 };
 
 use crate::{kernel::Kernel, maps::SOCKETS, record};
 
 /// What a program returns to let the call go on.
 pub(crate) const PROCEED: i32 = 1;
-/// What it returns to end the call: with `EPERM`, or with what `bpf_set_retval` said.
+/// What it returns to end the call, with what `bpf_set_retval` said.
 const END: i32 = 0;
 
+/// `EPERM`.
+const EPERM: i32 = 1;
 /// `ECONNREFUSED`.
 const ECONNREFUSED: i32 = 111;
 /// `ENOMEM`.
@@ -152,36 +154,34 @@ fn port(ctx: &SockAddrContext) -> u16 {
 
 #[inline(always)]
 fn carry_out<F: Family>(ctx: &SockAddrContext, attempt: &Attempt, decision: &Decision) -> i32 {
-    match decision.verdict {
-        Verdict::Pass => {
+    match decision.outcome {
+        Outcome::Pass => {
             // The program now speaks to this address by itself: what comes from there is not the VIP's any more.
             if decision.identity.env != 0 {
                 forget(ctx, attempt);
             }
             PROCEED
         }
-        Verdict::ToBackend(choice) => {
-            if choice.fresh {
-                if !remember(ctx, attempt, &choice) {
-                    return end(decision, attempt, Reason::SocketMemory, Some(ENOMEM));
+        Outcome::ToBackend => {
+            if decision.choice.fresh {
+                if !remember(ctx, attempt, &decision.choice) {
+                    return end(decision, attempt, Reason::SocketMemory, ENOMEM);
                 }
-                record::connected(decision.identity, &tuple(decision, attempt, choice.backend));
+                record::connected(decision.identity, &tuple(decision, attempt, decision.choice.backend));
             }
-            F::set_addr(ctx.sock_addr, &choice.backend);
+            F::set_addr(ctx.sock_addr, &decision.choice.backend);
             PROCEED
         }
-        Verdict::Refuse(reason) => end(decision, attempt, reason, Some(ECONNREFUSED)),
-        Verdict::Deny(reason) => end(decision, attempt, reason, None),
+        Outcome::Refuse => end(decision, attempt, decision.reason.unwrap_or(Reason::NoBackend), ECONNREFUSED),
+        Outcome::Deny => end(decision, attempt, decision.reason.unwrap_or(Reason::Denied), EPERM),
     }
 }
 
 #[inline(always)]
-fn end(decision: &Decision, attempt: &Attempt, reason: Reason, errno: Option<i32>) -> i32 {
+fn end(decision: &Decision, attempt: &Attempt, reason: Reason, errno: i32) -> i32 {
     record::dropped(decision.identity, reason, &tuple(decision, attempt, attempt.addr));
-    if let Some(errno) = errno {
-        // SAFETY: sets what the system call returns; connect and sendmsg hooks may.
-        unsafe { bpf_set_retval(-errno) };
-    }
+    // SAFETY: sets what the system call returns; connect and sendmsg hooks may.
+    unsafe { bpf_set_retval(-errno) };
     END
 }
 

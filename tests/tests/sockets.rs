@@ -1,6 +1,8 @@
 //! The socket programs, by real calls: a VIP is its backend and looks like itself; what is not allowed fails at
 //! once, with a counted reason.
 
+#[path = "sockets/calls.rs"]
+mod calls;
 #[path = "sockets/datagrams.rs"]
 mod datagrams;
 #[path = "sockets/refusals.rs"]
@@ -12,8 +14,9 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Result;
+use calls::{FAMILIES, HOWS, How, udp};
 use dataplane::bpf;
-use world::{CALLER, DNS, FAMILIES, Family, HOWS, How, NETWORKS, PORT, World, udp};
+use world::{CALLER, DNS, Family, NETWORKS, PORT, World};
 
 #[test]
 fn a_vip_is_reached_and_looks_like_itself() -> Result<()> {
@@ -54,7 +57,7 @@ fn backends_of_this_node_come_first() -> Result<()> {
 #[test]
 fn what_never_leaves_the_namespace_and_the_resolver_pass() -> Result<()> {
     let world = World::new()?;
-    world::add_address(&world.servers, DNS.into())?;
+    calls::add_address(&world.servers, DNS.into())?;
     let reachable = |to: IpAddr, any: IpAddr| {
         world.as_caller(move || {
             // Nobody listens: the answer is the other machine's, not the program's.

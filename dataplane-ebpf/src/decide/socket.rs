@@ -5,8 +5,8 @@
 //! of timing out.
 
 use crate::abi::{
-    Addr, BackendKey, Backends, Identity, Netns, NodeConfig, Reason, SOCKET_ENTRIES, Sealed as _, Service, ServiceKey,
-    SocketEntry, action, flags,
+    Addr, Backend, BackendKey, Backends, Identity, Netns, Reason, SOCKET_ENTRIES, Sealed as _, ServiceKey, SocketEntry,
+    action, flags,
 };
 use crate::decide::grant::grant;
 use crate::tables::Tables;
@@ -32,13 +32,27 @@ pub struct Attempt {
 }
 
 /// What becomes of an [`Attempt`].
+#[repr(u32)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// The address stays as it is.
+    Pass,
+    /// The address becomes the backend's.
+    ToBackend,
+    /// `ECONNREFUSED`: the service is there, but nobody serves it.
+    Refuse,
+    /// `EPERM`.
+    Deny,
+}
+
+/// [`Decision`] for whoever is not a kernel program.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
     /// The address stays as it is.
     Pass,
     /// The address becomes the backend's.
     ToBackend(Choice),
-    /// `ECONNREFUSED`: the service is there, but nobody serves it.
+    /// `ECONNREFUSED`.
     Refuse(Reason),
     /// `EPERM`.
     Deny(Reason),
@@ -57,21 +71,67 @@ pub struct Choice {
     pub fresh: bool,
 }
 
-/// A verdict, and on whom.
+impl Choice {
+    /// No backend.
+    const NONE: Self = Self { backend: Addr::NONE, service: 0, generation: 0, fresh: false };
+}
+
+/// An [`Outcome`], and its circumstances. A plain structure, no enum with data: of those LLVM moves the unused parts
+/// about, which the verifier takes for reads of registers that were never written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Decision {
     /// Whose socket it is; [`Identity::WORLD`] for a network namespace that is no replica's.
     pub identity: Identity,
     /// The replica's own address of the family asked for, or none: for the record.
     pub source: Addr,
-    /// What becomes of it.
-    pub verdict: Verdict,
+    /// What becomes of the call.
+    pub outcome: Outcome,
+    /// Why, with [`Outcome::Refuse`] and [`Outcome::Deny`].
+    pub reason: Option<Reason>,
+    /// Who, with [`Outcome::ToBackend`].
+    pub choice: Choice,
 }
 
 impl Decision {
+    const PASS: Self = Self {
+        identity: Identity::WORLD,
+        source: Addr::NONE,
+        outcome: Outcome::Pass,
+        reason: None,
+        choice: Choice::NONE,
+    };
+
+    /// As one value.
+    pub fn verdict(&self) -> Verdict {
+        match (self.outcome, self.reason) {
+            (Outcome::Pass, _) => Verdict::Pass,
+            (Outcome::ToBackend, _) => Verdict::ToBackend(self.choice),
+            (Outcome::Refuse, reason) => Verdict::Refuse(reason.unwrap_or(Reason::NoBackend)),
+            (Outcome::Deny, reason) => Verdict::Deny(reason.unwrap_or(Reason::Denied)),
+        }
+    }
+
     #[inline(always)]
-    const fn of_nobody(verdict: Verdict) -> Self {
-        Self { identity: Identity::WORLD, source: Addr::NONE, verdict }
+    const fn deny(reason: Reason) -> Self {
+        Self { outcome: Outcome::Deny, reason: Some(reason), ..Self::PASS }
+    }
+
+    #[inline(always)]
+    const fn refuse(reason: Reason) -> Self {
+        Self { outcome: Outcome::Refuse, reason: Some(reason), ..Self::PASS }
+    }
+
+    #[inline(always)]
+    const fn to(choice: Choice) -> Self {
+        Self { outcome: Outcome::ToBackend, choice, ..Self::PASS }
+    }
+
+    #[inline(always)]
+    fn unless(refused: Result<(), Reason>) -> Self {
+        match refused {
+            Ok(()) => Self::PASS,
+            Err(reason) => Self::deny(reason),
+        }
     }
 }
 
@@ -82,12 +142,11 @@ pub fn connect(tables: &impl Tables, attempt: &Attempt, remembered: impl Fn(u32,
     let netns = match tables.netns(attempt.cookie) {
         Ok(Some(netns)) => netns,
         // The host's, or a container's that is none of ours: the veth decides.
-        Ok(None) => return Decision::of_nobody(Verdict::Pass),
-        Err(reason) => return Decision::of_nobody(Verdict::Deny(reason)),
+        Ok(None) => return Decision::PASS,
+        Err(reason) => return Decision::deny(reason),
     };
-    let verdict = decide(tables, &netns, attempt, remembered).unwrap_or_else(Verdict::Deny);
     let source = if attempt.addr.is_v4() { Addr::from_v4_word(netns.address4) } else { netns.address6 };
-    Decision { identity: netns.identity, source, verdict }
+    Decision { identity: netns.identity, source, ..decide(tables, &netns, attempt, remembered) }
 }
 
 #[inline(always)]
@@ -96,24 +155,28 @@ fn decide(
     netns: &Netns,
     attempt: &Attempt,
     remembered: impl Fn(u32, u32) -> Option<Addr>,
-) -> Result<Verdict, Reason> {
+) -> Decision {
     if stays_inside(netns, &attempt.addr) {
-        return Ok(Verdict::Pass);
+        return Decision::PASS;
     }
-    let node: &NodeConfig = tables.node().ok_or(Reason::NoConfig)?;
+    let Some(node) = tables.node() else {
+        return Decision::deny(Reason::NoConfig);
+    };
     if attempt.addr == node.dns {
-        return Ok(Verdict::Pass);
+        return Decision::PASS;
     }
     if node.is_vip(&attempt.addr) {
-        return if attempt.protocol == TCP || attempt.protocol == UDP {
-            to_service(tables, netns, attempt, remembered)
-        } else {
+        return match attempt.protocol {
+            TCP | UDP => to_service(tables, netns, attempt, remembered),
             // A ping socket: `from_container` answers for the VIP.
-            Ok(Verdict::Pass)
+            _ => Decision::PASS,
         };
     }
-    if node.is_container(&attempt.addr) { to_endpoint(tables, netns, attempt) } else { out(tables, netns, attempt) }?;
-    Ok(Verdict::Pass)
+    Decision::unless(if node.is_container(&attempt.addr) {
+        to_endpoint(tables, netns, attempt)
+    } else {
+        out(tables, netns, attempt)
+    })
 }
 
 /// Whether a packet to `addr` never leaves the network namespace.
@@ -140,47 +203,54 @@ fn to_service(
     netns: &Netns,
     attempt: &Attempt,
     remembered: impl Fn(u32, u32) -> Option<Addr>,
-) -> Result<Verdict, Reason> {
+) -> Decision {
     let key = ServiceKey { env: netns.identity.env, vip: attempt.addr };
     let mut round = 0;
     while round < ROUNDS {
-        let service = tables.service(&key)?.ok_or(Reason::UnknownVip)?;
+        let service = match tables.service(&key) {
+            Ok(Some(service)) => service,
+            Ok(None) => return Decision::deny(Reason::UnknownVip),
+            Err(reason) => return Decision::deny(reason),
+        };
         if service.networks & netns.networks == 0 {
-            return Err(Reason::NoSharedNetwork);
+            return Decision::deny(Reason::NoSharedNetwork);
         }
         let set = Backends::from_word(service.backends);
+        let choice = |backend, fresh| Choice { backend, service: service.service, generation: set.generation, fresh };
         if let Some(backend) = remembered(service.service, set.generation) {
-            return Ok(Verdict::ToBackend(choice(&service, set, backend, false)));
+            return Decision::to(choice(backend, false));
         }
         if set.count == 0 {
-            return Ok(Verdict::Refuse(Reason::NoBackend));
+            return Decision::refuse(Reason::NoBackend);
         }
         // Those on this node, as long as there are any.
         let among = if set.local > 0 { set.local } else { set.count };
         let slot = attempt.random % u32::from(among);
         let key = BackendKey { service: service.service, generation: set.generation, slot };
-        if let Some(found) = tables.backend(&key)? {
-            let backend = if !attempt.addr.is_v4() {
-                found.address6
-            } else if found.address4 != 0 {
-                Addr::from_v4_word(found.address4)
-            } else {
-                Addr::NONE
-            };
-            return Ok(if backend.is_none() {
-                Verdict::Refuse(Reason::NoBackend)
-            } else {
-                Verdict::ToBackend(choice(&service, set, backend, true))
-            });
+        match tables.backend(&key) {
+            Ok(Some(found)) => {
+                let backend = address(&found, attempt.addr.is_v4());
+                return if backend.is_none() {
+                    Decision::refuse(Reason::NoBackend)
+                } else {
+                    Decision::to(choice(backend, true))
+                };
+            }
+            Ok(None) => round += 1,
+            Err(reason) => return Decision::deny(reason),
         }
-        round += 1;
     }
-    Err(Reason::TornRead)
+    Decision::deny(Reason::TornRead)
 }
 
+/// A backend's address of one family, or none.
 #[inline(always)]
-fn choice(service: &Service, set: Backends, backend: Addr, fresh: bool) -> Choice {
-    Choice { backend, service: service.service, generation: set.generation, fresh }
+fn address(backend: &Backend, v4: bool) -> Addr {
+    match (v4, backend.address4) {
+        (false, _) => backend.address6,
+        (true, 0) => Addr::NONE,
+        (true, word) => Addr::from_v4_word(word),
+    }
 }
 
 #[inline(always)]

@@ -183,13 +183,13 @@ impl Generations {
     ) -> Result<Backends, BpfError> {
         let retired = self.retired.range((service, 0)..=(service, u32::MAX)).next_back().map(|((_, last), _)| *last);
         let generation = before.max(retired).map_or(0, |last| last.wrapping_add(1)).max(tenths_since_boot());
-        for (slot, backend) in (0..).zip(wanted) {
-            if let Err(error) = maps.backends.put(&BackendKey { service, generation, slot }, value(backend)) {
-                for slot in 0..slot {
-                    maps.backends.delete(&BackendKey { service, generation, slot })?;
-                }
-                return Err(error);
+        let key = |slot| BackendKey { service, generation, slot };
+        let entries = (0..).zip(wanted).map(|(slot, backend)| (key(slot), value(backend)));
+        if let Err(error) = maps.backends.put_all(entries) {
+            for slot in 0..wanted.len() as u32 {
+                maps.backends.delete(&key(slot))?;
             }
+            return Err(error);
         }
         Ok(Backends { generation, count: wanted.len() as u16, local })
     }

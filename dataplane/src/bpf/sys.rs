@@ -20,6 +20,7 @@ mod cmd {
     pub(super) const PROG_TEST_RUN: libc::c_int = 10;
     pub(super) const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
     pub(super) const MAP_LOOKUP_BATCH: libc::c_int = 24;
+    pub(super) const MAP_UPDATE_BATCH: libc::c_int = 26;
     pub(super) const LINK_CREATE: libc::c_int = 28;
     pub(super) const LINK_UPDATE: libc::c_int = 29;
 }
@@ -319,6 +320,26 @@ pub(super) unsafe fn entries<K: Pod>(
         position.copy_from_slice(&next);
         started = true;
     }
+}
+
+/// Writes many entries, one after the other, whether the keys are there or not. After an error the first ones may
+/// have been written.
+///
+/// # Safety
+/// The map's keys are `K`, its values `V`, one each.
+pub(super) unsafe fn update_all<K: Pod, V: Pod>(map: BorrowedFd<'_>, keys: &[K], values: &[V]) -> io::Result<()> {
+    let mut attr = BatchAttr {
+        in_batch: 0,
+        out_batch: 0,
+        keys: keys.as_ptr() as u64,
+        values: values.as_ptr() as u64,
+        count: keys.len().min(values.len()) as u32,
+        map_fd: map.as_raw_fd() as u32,
+        elem_flags: 0,
+        flags: 0,
+    };
+    // SAFETY: both buffers hold `count` elements, which are as long as the map's, as the caller promises.
+    unsafe { bpf(cmd::MAP_UPDATE_BATCH, &mut attr) }.map(drop)
 }
 
 #[repr(C)]

@@ -114,6 +114,20 @@ impl<K: Pod, V: Sealed> Table<K, V> {
         self.put_bare(key, &value.sealed(key))
     }
 
+    /// Seals and writes many entries by one system call.
+    ///
+    /// # Errors
+    /// [`BpfError::Map`]; the first entries may have been written.
+    pub fn put_all(&self, entries: impl IntoIterator<Item = (K, V)>) -> Result<(), BpfError> {
+        let (keys, values): (Vec<K>, Vec<V>) =
+            entries.into_iter().map(|(key, value)| (key, value.sealed(&key))).unzip();
+        if keys.is_empty() {
+            return Ok(());
+        }
+        // SAFETY: the sizes of `K` and `V` were compared with the map's when it was opened, and there is one value.
+        unsafe { sys::update_all(self.fd.as_fd(), &keys, &values) }.map_err(self.failed("write"))
+    }
+
     /// Makes the map hold exactly `wanted`: writes what differs, then deletes what is not wanted. Returns how
     /// many entries were written and deleted.
     ///
@@ -124,14 +138,10 @@ impl<K: Pod, V: Sealed> Table<K, V> {
         K: Ord,
     {
         let mut present: std::collections::BTreeMap<K, V> = self.entries()?.into_iter().collect();
-        let mut written = 0;
-        for (key, value) in wanted {
-            let sealed = value.sealed(&key);
-            if present.remove(&key) != Some(sealed) {
-                self.put_bare(&key, &sealed)?;
-                written += 1;
-            }
-        }
+        let changed: Vec<_> =
+            wanted.into_iter().filter(|(key, value)| present.remove(key) != Some(value.sealed(key))).collect();
+        let written = changed.len();
+        self.put_all(changed)?;
         let mut deleted = 0;
         for key in present.keys() {
             deleted += usize::from(self.delete(key)?);

@@ -7,7 +7,8 @@ use std::net::{SocketAddr, UdpSocket};
 use anyhow::Result;
 use dataplane_ebpf::abi::{Endpoint, Identity};
 
-use crate::world::{CALLER, FAMILIES, Family, How, NETWORKS, PORT, World, udp};
+use crate::calls::{FAMILIES, How, udp};
+use crate::world::{CALLER, Family, NETWORKS, PORT, World};
 
 /// Asks `to`; who answered, and as whom.
 fn ask(socket: &UdpSocket, to: SocketAddr) -> Result<(String, SocketAddr)> {
@@ -76,7 +77,7 @@ fn one_socket_talks_to_four_services_at_once() -> Result<()> {
     for family in FAMILIES {
         let socket = world.as_caller(|| Ok(udp(family.unspecified())?))?;
         let vips: Vec<SocketAddr> = hosts.iter().map(|host| (family.vip(*host), PORT).into()).collect();
-        let mut exchange = |some: &[SocketAddr]| -> Result<()> {
+        let exchange = |some: &[SocketAddr]| -> Result<()> {
             for vip in some {
                 socket.send_to(b"?", vip)?;
             }

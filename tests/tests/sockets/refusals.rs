@@ -6,7 +6,8 @@ use anyhow::Result;
 use dataplane::bpf;
 use dataplane_ebpf::abi::{EgressKey, Endpoint, Grant, GrantKey, Identity, NodeConfig, Reason, action};
 
-use crate::world::{self, CALLER, FAMILIES, Family, HOWS, How, NETWORKS, PORT, World};
+use crate::calls::{self, FAMILIES, HOWS, How};
+use crate::world::{CALLER, Family, NETWORKS, PORT, World};
 
 /// The error of every kind of call, by every family, to the address that `to` gives; and the reason counted for it.
 fn fails(world: &World, to: impl Fn(Family) -> IpAddr, errno: i32, reason: Reason) -> Result<()> {
@@ -73,7 +74,7 @@ fn what_the_packet_path_would_drop_fails_at_once_and_is_counted() -> Result<()> 
     let denied = |family: Family| family.outside(1);
     let denied6 = EgressKey { prefix_len: 64, addr: Family::V6.outside(0).into() };
     let denied4 = EgressKey { prefix_len: 96 + 24, addr: Family::V4.outside(0).into() };
-    world.maps.set_egress(&world::egress(&[(denied4, 9), (denied6, 9)]))?;
+    world.maps.set_egress(&calls::egress(&[(denied4, 9), (denied6, 9)]))?;
     fails(&world, denied, libc::EPERM, Reason::EgressDenied)?;
     world.tell_who_calls(0)?;
     fails(&world, denied, libc::EPERM, Reason::EgressOff)?;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Parser, Subcommand, ValueEnum};
 use ipnet::{Ipv4Net, Ipv6Net};
 
+use crate::bpf::MapSizes;
 use crate::host;
 use crate::model::{Pools, name};
 
@@ -57,6 +58,9 @@ pub enum Command {
     },
 }
 
+/// What a map may hold: under a thousand saves nothing, over a million is more memory than anybody means.
+const MAP_ENTRIES: std::ops::RangeInclusive<i64> = 1_024..=1_048_576;
+
 /// How `skepd` does it; every option is also an environment variable.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
@@ -93,6 +97,14 @@ pub struct Options {
     /// IPv6 addresses of services.
     #[arg(long, global = true, env = "SKEP_VIP_POOL6", value_name = "PREFIX", default_value = "fd53:6b65:7001::/64")]
     pub vip_pool6: Ipv6Net,
+    /// Replicas that the cluster can have; the kernel's maps are made for as many.
+    #[arg(long, global = true, env = "SKEP_MAX_ENDPOINTS", value_name = "N", default_value_t = MapSizes::default().endpoints,
+        value_parser = clap::value_parser!(u32).range(MAP_ENTRIES))]
+    pub max_endpoints: u32,
+    /// Services that the cluster can have; the kernel's maps are made for as many.
+    #[arg(long, global = true, env = "SKEP_MAX_SERVICES", value_name = "N", default_value_t = MapSizes::default().services,
+        value_parser = clap::value_parser!(u32).range(MAP_ENTRIES))]
+    pub max_services: u32,
     /// What to log: a level, or directives such as `info,dataplane::agent=debug`.
     #[arg(long, global = true, env = "SKEP_LOG", value_name = "FILTER", default_value = "info")]
     pub log: String,
@@ -143,6 +155,8 @@ pub struct Config {
     pub vip_pool4: Ipv4Net,
     /// IPv6 addresses of services.
     pub vip_pool6: Ipv6Net,
+    /// Capacities of the kernel's maps.
+    pub map_sizes: MapSizes,
     /// Directives of the log filter.
     pub log: String,
     /// Whether to log JSON.
@@ -222,6 +236,7 @@ impl Options {
             container_pool6: self.container_pool6.trunc(),
             vip_pool4: self.vip_pool4.trunc(),
             vip_pool6: self.vip_pool6.trunc(),
+            map_sizes: MapSizes { endpoints: self.max_endpoints, services: self.max_services, ..MapSizes::default() },
             log: self.log,
             log_json: match self.log_format {
                 LogFormat::Auto => !std::io::IsTerminal::is_terminal(&std::io::stderr()),

@@ -10,7 +10,7 @@ use tracing::info;
 
 use crate::agent::{Agent, AgentError, Ground, Observer, in_one_line};
 use crate::api::{self, Api, ApiError};
-use crate::bpf::{BpfError, MapSizes, Pins, Programs, find_cgroup2_root};
+use crate::bpf::{BpfError, Pins, Programs, find_cgroup2_root};
 use crate::config::Config;
 use crate::controller::{self, ControllerError};
 use crate::docker::{Docker, DockerError};
@@ -113,7 +113,7 @@ async fn run_until_failure(config: Arc<Config>) -> Result<(), DaemonError> {
     let docker = Docker::connect(&config.docker).await?;
     docker.import_pause().await?;
     let pins = Pins::new(&config.bpffs);
-    let (programs, maps) = Programs::load_or_adopt(&pins, &MapSizes::default(), &find_cgroup2_root()?)?;
+    let (programs, maps) = Programs::load_or_adopt(&pins, &config.map_sizes, &find_cgroup2_root()?)?;
     directories::write(&config.bpffs_file(), config.bpffs.as_os_str().as_encoded_bytes())?;
 
     let ground = Ground::new(Arc::clone(&config), netlink.clone());

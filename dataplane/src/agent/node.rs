@@ -30,23 +30,30 @@ impl Ground {
     /// Every [`AgentError`].
     pub async fn ensure(&self) -> Result<(), Vec<AgentError>> {
         let mut errors = Vec::new();
-        let uplinks = self.netlink.uplinks().await.unwrap_or_else(|error| {
-            errors.push(error.into());
-            Vec::new()
-        });
+        let uplinks = self.netlink.uplinks().await;
         // The pools are closed before anything is forwarded at all.
         errors.extend(self.netlink.ensure_unreachable(&self.pools()).await.err().map(AgentError::from));
         errors.extend(self.netlink.ensure_loopback_address(self.config.dns()).await.err().map(AgentError::from));
-        match egress::ensure(&self.rules(&uplinks)).await {
-            Ok(true) => info!(uplinks = ?names(&uplinks), "Set the firewall rules."),
-            Ok(false) => {}
-            Err(error) => errors.push(error.into()),
-        }
-        match self.netlink.ensure_forwarding(&uplinks) {
-            Ok(changed) => self.remember(&changed),
+        // Not knowing the uplinks is no reason to take the way out from everybody: the rules stay as they are.
+        match uplinks {
+            Ok(uplinks) => errors.extend(self.ensure_egress(&uplinks).await),
             Err(error) => errors.push(error.into()),
         }
         if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+
+    async fn ensure_egress(&self, uplinks: &[Uplink]) -> Vec<AgentError> {
+        let mut errors = Vec::new();
+        match egress::ensure(&self.rules(uplinks)).await {
+            Ok(true) => info!(uplinks = ?names(uplinks), "Set the firewall rules."),
+            Ok(false) => {}
+            Err(error) => errors.push(error.into()),
+        }
+        match self.netlink.ensure_forwarding(uplinks) {
+            Ok(changed) => self.remember(&changed),
+            Err(error) => errors.push(error.into()),
+        }
+        errors
     }
 
     /// Takes it away again. Goes on after an error.

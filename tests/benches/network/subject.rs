@@ -56,7 +56,9 @@ impl Stage {
     /// Brings a bare veth pair, a Docker network and a Skep environment up.
     pub(crate) fn set() -> Result<Self> {
         let (bare, direct) = bare_pair()?;
-        let node = Node::start()?;
+        // Room for the many entries of the last part; a map's capacity is no part of what a look-up costs.
+        let node =
+            Node::builder().skepd_arguments(&["--max-endpoints", "131072", "--max-services", "131072"]).start()?;
         node.load(&[Image::Busybox])?;
         let (bridge, dockers) = docker_bridge(&node)?;
         let (by_address, by_vip, skep) = skep(&node)?;

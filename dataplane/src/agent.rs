@@ -119,8 +119,11 @@ impl Agent {
         let mut due = Due { resync: Instant::now() + RESYNC, ground: None };
         let mut look = true;
         loop {
-            if look && let Err(error) = self.look().await {
-                self.records.note("looking at this node", &error);
+            if look {
+                match self.look().await {
+                    Ok(()) => self.records.well(),
+                    Err(error) => self.records.note("looking at this node", &error),
+                }
             }
             let prune = self.hands.generations.lock().await.next_due();
             let retry = self.records.next_retry();

@@ -1,7 +1,7 @@
 //! Log lines on standard error: fields, then a sentence.
 
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::filter::{LevelFilter, ParseError};
 
 use crate::config::Config;
 
@@ -16,12 +16,21 @@ pub struct LogError {
     source: ParseError,
 }
 
+/// A bare level is about Skep's own lines: the libraries' at `debug` hold whole answers of Docker, and with them
+/// people's variables and passwords. Who wants these names the library.
+fn directives(filter: &str) -> String {
+    match filter.trim().parse::<LevelFilter>() {
+        Ok(level) => format!("{},dataplane={level},skepd={level}", level.min(LevelFilter::WARN)),
+        Err(_) => filter.to_owned(),
+    }
+}
+
 /// Sets logging up for the whole process.
 ///
 /// # Errors
 /// [`LogError`] names the filter.
 pub fn init(config: &Config) -> Result<(), LogError> {
-    let filter = EnvFilter::try_new(&config.log);
+    let filter = EnvFilter::try_new(directives(&config.log));
     let filter = filter.map_err(|source| LogError { filter: config.log.clone(), source })?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second call, in one test after another, finds the first one's and leaves it.
@@ -32,4 +41,16 @@ pub fn init(config: &Config) -> Result<(), LogError> {
         subscriber.with_ansi(color).with_target(false).try_init()
     };
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_level_is_about_skep_alone() {
+        assert_eq!(directives("debug"), "warn,dataplane=debug,skepd=debug");
+        assert_eq!(directives("error"), "error,dataplane=error,skepd=error");
+        assert_eq!(directives("info,bollard=debug"), "info,bollard=debug");
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::desired::{Desired, Node};
 use super::error::{AgentError, in_one_line};
@@ -125,6 +125,13 @@ impl Records {
             self.noted = Some(line);
         }
         self.retry = Some(Instant::now() + BACKOFF.0);
+    }
+
+    /// A look without an error.
+    pub(super) fn well(&mut self) {
+        if self.retry.is_none() && self.noted.take().is_some() {
+            info!("All is well again.");
+        }
     }
 
     /// When the next look is due because of a failure.

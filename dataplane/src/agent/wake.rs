@@ -68,6 +68,7 @@ async fn watch_store(store: Arc<dyn Store>, mut after: Revision, bells: Arc<Bell
 }
 
 async fn watch_docker(docker: Docker, node: String, bells: Arc<Bells>) {
+    let mut told = false;
     loop {
         let mut events = docker.events(&node);
         // Whatever happened before this subscription is found by the look that follows it.
@@ -77,11 +78,15 @@ async fn watch_docker(docker: Docker, node: String, bells: Arc<Bells>) {
                 // Health checks run a process in the container every few seconds.
                 Ok(event) if matches!(&event.kind, EventKind::Other(what) if what.starts_with("exec_")) => {}
                 Ok(event) => {
+                    told = false;
                     debug!(replica = %event.key, kind = ?event.kind, "Docker tells.");
                     bells.look.notify_one();
                 }
                 Err(error) => {
-                    warn!(error = in_one_line(&error), "Docker's events broke off; listening again.");
+                    if !told {
+                        warn!(error = in_one_line(&error), "Docker's events broke off; listening again.");
+                        told = true;
+                    }
                     break;
                 }
             }

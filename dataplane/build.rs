@@ -71,6 +71,12 @@ fn build_programs() -> Result<(), String> {
         // `core` has to be built for the bpf target, which a stable compiler does only when told so; told here alone,
         // no other crate can use an unstable feature by accident.
         env::set_var("RUSTC_BOOTSTRAP", "1");
+        // The third instruction set, which every kernel from 5.1 on has: it compares 32-bit values as such, and only so
+        // does the verifier follow what the compiler knows about an offset. aya-build sets the flags of the whole
+        // build; those of the profile come on top, for the programs but not for the macros that help to compile them.
+        env::set_var("CARGO_UNSTABLE_PROFILE_RUSTFLAGS", "true");
+        env::set_var("CARGO_PROFILE_RELEASE_RUSTFLAGS", "-Ctarget-cpu=v3");
+        env::set_var("CARGO_PROFILE_RELEASE_BUILD_OVERRIDE_RUSTFLAGS", "-Ctarget-cpu=generic");
         // aya-build repeats what cargo says as warnings, and cargo repeats those with every build.
         env::set_var("CARGO_TERM_QUIET", "true");
     }

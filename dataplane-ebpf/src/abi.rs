@@ -15,7 +15,7 @@ pub use addr::{Addr, Pool};
 pub use keys::{BackendKey, DropKey, EgressKey, FlowKey, GrantKey, NAME_MAX, NameKey, PtrKey, ServiceKey};
 pub use node::{NodeConfig, UPLINKS_MAX};
 pub use reason::{Event, EventKind, Reason};
-pub use seal::{Pod, Sealed, settle};
+pub use seal::{Pod, Sealed, settle, settle_in_place};
 pub use values::{
     Backend, Backends, Budget, Counter, Device, DropRecord, EgressRule, Endpoint, Flow, Grant, Identity, Name, Netns,
     Ptr, SOCKET_ENTRIES, Service, SocketEntry, SocketState, action, flags,

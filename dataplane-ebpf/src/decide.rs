@@ -1,4 +1,134 @@
-//! What becomes of a packet or a socket call: pure functions over [`crate::tables::Tables`].
+//! What happens to a packet: the one place where it is decided.
+//!
+//! Every function here is a pure one over [`Tables`], [`Host`] and the frame's octets. Traffic between two
+//! services that share a network is decided by two look-ups ([`Tables::device`], [`Tables::endpoint`]); all else
+//! crosses a boundary and is decided by rules and remembered flows.
 
+mod boundary;
+mod flows;
+mod from_container;
 pub mod grant;
 pub mod socket;
+mod to_container;
+
+use crate::{
+    abi::{Device, Endpoint, Flow, FlowKey, Identity, Reason},
+    packet::{Family, Packet},
+};
+pub use flows::lifetime;
+pub use from_container::from_container;
+pub use to_container::to_container;
+
+#[cfg(doc)]
+use crate::tables::{Host, Tables};
+
+/// What the kernel says about a frame, outside of its octets. No container can write any of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Frame {
+    /// The device that the program is attached to: the host end of a veth.
+    pub ifindex: u32,
+    /// The device that the packet came to this host by; 0: made on this host.
+    pub ingress_ifindex: u32,
+    /// The packet's mark.
+    pub mark: u32,
+    /// It came with a VLAN tag, which the kernel has taken off.
+    pub vlan: bool,
+    /// It stands for several packets (segmentation offload).
+    pub gso: bool,
+}
+
+/// Memory to decide in: more than a program's stack has, and a program's functions share it without copies.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Workspace {
+    device: Device,
+    packet: Packet,
+    /// Who has the destination, if it is in the container pool.
+    endpoint: Endpoint,
+    /// What an ICMP error quotes.
+    quote: Packet,
+    /// The flow that the packet is part of, as its sender sees it.
+    key: FlowKey,
+    /// The flow that the packet answers.
+    asked: FlowKey,
+    /// What is remembered of either.
+    flow: Flow,
+}
+
+/// A decision, and who it is counted for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Decision {
+    /// The replica behind the device; [`Identity::WORLD`] when the device is unknown.
+    pub who: Identity,
+    /// What is done.
+    pub verdict: Verdict,
+}
+
+/// What is done with a packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// It ends here.
+    Drop(Reason),
+    /// Into a replica on this node, past the host's stack.
+    Deliver(Delivery),
+    /// Marked as let through, and to the host's stack.
+    Stack,
+    /// On to the container, untouched.
+    Pass,
+    /// A DNS question, to be answered where it stands or left to the forwarder.
+    Dns(Question),
+    /// An echo request to an address that no device has, to be turned round where it stands.
+    Echo(Echo),
+}
+
+/// A replica on this node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Delivery {
+    /// Host end of its veth.
+    pub ifindex: u32,
+    /// Its MAC.
+    pub mac: [u8; 6],
+    /// Its gateway's MAC.
+    pub gateway_mac: [u8; 6],
+}
+
+/// An echo request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Echo {
+    /// IP version.
+    pub family: Family,
+    /// Offset of the ICMP header.
+    pub at: u32,
+}
+
+/// A UDP packet to the DNS address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Question {
+    /// Who asks.
+    pub asker: Asker,
+    /// Offset of the DNS message.
+    pub at: u32,
+    /// Its octets.
+    pub len: u32,
+}
+
+/// Who asks for a name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Asker {
+    /// Its environment.
+    pub env: u32,
+    /// [`crate::abi::flags`].
+    pub flags: u32,
+    /// Its networks, a bit each.
+    pub networks: u64,
+}
+
+impl From<&Device> for Asker {
+    #[inline(always)]
+    fn from(device: &Device) -> Self {
+        Self { env: device.identity.env, flags: device.flags, networks: device.networks }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,15 +1,113 @@
-//! skeleton
-use aya_ebpf::{bindings::TC_ACT_SHOT, macros::classifier, programs::TcContext};
-use dataplane_ebpf::tables::Tables as _;
+//! tc ingress on the host end of a veth: everything a replica sends.
 
-use crate::kernel::Kernel;
+use aya_ebpf::{
+    bindings::{TC_ACT_OK, TC_ACT_SHOT},
+    macros::classifier,
+    programs::TcContext,
+};
+use dataplane_ebpf::{
+    abi::{Identity, Reason},
+    checksum::Sum,
+    decide::{self, Decision, Delivery, Echo, Question, Verdict},
+    dns::{self, Outcome},
+    packet::{Bytes as _, ETHERNET_LEN, Ethernet, Family, Ipv4, Udp, reply},
+    tables::Tables as _,
+};
+
+use crate::{
+    kernel::Kernel,
+    maps, record,
+    skb::{Refused, Skb},
+};
 
 #[classifier]
+#[inline(always)]
 fn from_container(ctx: TcContext) -> i32 {
-    // SAFETY: the kernel's context lives as long as the program runs.
-    let ifindex = unsafe { (*ctx.skb.skb).ifindex };
-    match Kernel.device(ifindex) {
-        Ok(Some(device)) => device.identity.env as i32,
-        _ => TC_ACT_SHOT,
+    let skb = Skb::new(&ctx);
+    match maps::scratch() {
+        Some(scratch) => carry_out(skb, decide::from_container(&Kernel, &skb, &skb.frame(), &skb, &mut scratch.work)),
+        None => TC_ACT_SHOT,
     }
+}
+
+#[inline(always)]
+fn carry_out(skb: Skb, Decision { who, verdict }: Decision) -> i32 {
+    let done = match verdict {
+        Verdict::Deliver(delivery) => deliver(skb, who, &delivery),
+        Verdict::Stack | Verdict::Pass => to_stack(skb, who),
+        Verdict::Dns(question) => resolve(skb, who, &question),
+        Verdict::Echo(echo) => turn_echo(skb, who, &echo).map_err(|Refused| Reason::KernelRefused),
+        Verdict::Drop(reason) => Err(reason),
+    };
+    done.unwrap_or_else(|reason| record::packet_dropped(skb, who, reason))
+}
+
+/// Into the replica's netns. Both MACs are rewritten: to the receiver, every packet comes from its gateway.
+#[inline(always)]
+fn deliver(skb: Skb, who: Identity, to: &Delivery) -> Result<i32, Reason> {
+    skb.store(0, &[to.mac, to.gateway_mac]).map_err(|Refused| Reason::KernelRefused)?;
+    record::sent(who, skb);
+    Ok(Skb::redirect_peer(to.ifindex))
+}
+
+/// To the host's stack, with the mark without which the host forwards nothing.
+#[inline(always)]
+fn to_stack(skb: Skb, who: Identity) -> Result<i32, Reason> {
+    let node = Kernel.node().ok_or(Reason::NoConfig)?;
+    skb.set_mark(node.pass_mark, node.mark_mask);
+    record::sent(who, skb);
+    Ok(TC_ACT_OK)
+}
+
+#[inline(never)]
+fn resolve(skb: Skb, who: Identity, question: &Question) -> Result<i32, Reason> {
+    let scratch = &mut maps::scratch().ok_or(Reason::NoConfig)?.dns;
+    match dns::answer(&Kernel, &question.asker, &skb, question.at, question.len, scratch) {
+        Outcome::Answer(len) => {
+            reply_with(skb, question.at, scratch, len).map_err(|Refused| Reason::KernelRefused)?;
+            record::answered(who);
+            Ok(Skb::redirect_peer(skb.ifindex()))
+        }
+        Outcome::Forward => to_stack(skb, who),
+        Outcome::Drop(reason) => Err(reason),
+    }
+}
+
+/// Replaces the datagram's payload, at `at`, by the first `len` octets of the message, and turns its headers round.
+#[inline(always)]
+fn reply_with(skb: Skb, at: u32, scratch: &dns::Scratch, len: u32) -> Result<(), Refused> {
+    const IP: u32 = ETHERNET_LEN;
+    const UDP: u32 = IP + size_of::<Ipv4>() as u32;
+    let ethernet: Ethernet = skb.load(0).ok_or(Refused)?;
+    let ip: Ipv4 = skb.load(IP).ok_or(Refused)?;
+    let udp: Udp = skb.load(UDP).ok_or(Refused)?;
+    skb.set_len(at + len)?;
+    skb.store_first(at, &scratch.message, len)?;
+    let (ip, udp) = reply::datagram(ip, udp, Sum::ZERO.message(&scratch.message, len), len as u16);
+    skb.store(UDP, &udp)?;
+    skb.store(IP, &ip)?;
+    skb.store(0, &reply::ethernet(ethernet))
+}
+
+/// Turns an echo request round where it stands.
+#[inline(never)]
+fn turn_echo(skb: Skb, who: Identity, &Echo { family, at }: &Echo) -> Result<i32, Refused> {
+    let ethernet: Ethernet = skb.load(0).ok_or(Refused)?;
+    match family {
+        Family::V4 => {
+            const ADDRESSES: u32 = ETHERNET_LEN + core::mem::offset_of!(Ipv4, source) as u32;
+            let [source, destination]: [u32; 2] = skb.load(ADDRESSES).ok_or(Refused)?;
+            skb.store(ADDRESSES, &[destination, source])?;
+        }
+        Family::V6 => {
+            const ADDRESSES: u32 = ETHERNET_LEN + core::mem::offset_of!(dataplane_ebpf::packet::Ipv6, source) as u32;
+            let [s0, s1, s2, s3, d0, d1, d2, d3]: [u32; 8] = skb.load(ADDRESSES).ok_or(Refused)?;
+            skb.store(ADDRESSES, &[d0, d1, d2, d3, s0, s1, s2, s3])?;
+        }
+    }
+    let icmp: [u8; 4] = skb.load(at).ok_or(Refused)?;
+    skb.store(at, &reply::echo(family, icmp))?;
+    skb.store(0, &reply::ethernet(ethernet))?;
+    record::sent(who, skb);
+    Ok(Skb::redirect_peer(skb.ifindex()))
 }

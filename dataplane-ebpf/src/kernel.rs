@@ -22,10 +22,15 @@ const WHOLE_ADDRESS: u32 = 128;
 #[inline(always)]
 fn copied<V: Copy>(element: Option<&V>) -> Option<V> {
     let copy = element.copied();
-    // `compiler_fence` does not do: LLVM has no such instruction for BPF.
-    // SAFETY: no instruction at all; not being `nomem`, it keeps memory reads on their side of it.
-    unsafe { core::arch::asm!("") };
+    barrier();
     copy
+}
+
+/// Keeps memory reads on their side of it. `compiler_fence` does not do: LLVM has no such instruction for BPF.
+#[inline(always)]
+fn barrier() {
+    // SAFETY: no instruction at all.
+    unsafe { core::arch::asm!("") };
 }
 
 #[inline(always)]
@@ -72,8 +77,12 @@ impl Tables for Kernel {
     }
 
     #[inline(always)]
-    fn raw_ptr(&self, key: &PtrKey) -> Option<Ptr> {
-        copy(&maps::PTRS, key)
+    fn raw_ptr(&self, key: &PtrKey, into: &mut Ptr) -> bool {
+        // SAFETY: as for `copy`.
+        let Some(element) = (unsafe { maps::PTRS.get(key) }) else { return false };
+        *into = *element;
+        barrier();
+        true
     }
 
     #[inline(always)]

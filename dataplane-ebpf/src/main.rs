@@ -14,6 +14,7 @@ mod maps;
 mod record;
 mod recvmsg;
 mod sendmsg;
+mod skb;
 mod socket;
 mod to_container;
 

@@ -4,7 +4,7 @@
 //! preallocated: an insert can then neither fail for want of memory nor make a packet wait for it.
 
 use aya_ebpf::{
-    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuHashMap, RingBuf, SkStorage},
+    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf, SkStorage},
     macros::btf_map,
 };
 use dataplane_ebpf::abi::{
@@ -47,3 +47,20 @@ pub(crate) static DROPS: PerCpuHashMap<DropKey, DropRecord, 8_192> = PerCpuHashM
 pub(crate) static EVENTS: RingBuf<Event, { 256 * 1024 }> = RingBuf::new();
 #[btf_map]
 pub(crate) static NODE: Array<NodeConfig, 1> = Array::new();
+#[btf_map]
+pub(crate) static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
+
+/// Working memory of the tc programs, which nothing interrupts that would want it, too. Socket hooks can be put aside
+/// in the middle and must not share any.
+#[repr(C)]
+pub(crate) struct Scratch {
+    pub(crate) work: dataplane_ebpf::decide::Workspace,
+    pub(crate) dns: dataplane_ebpf::dns::Scratch,
+}
+
+/// This CPU's working memory. There always is one; the verifier wants to see that it was looked at.
+#[inline(always)]
+pub(crate) fn scratch() -> Option<&'static mut Scratch> {
+    // SAFETY: this CPU's element, in memory that stays, and the running program is the only one that uses it.
+    SCRATCH.get_ptr_mut(0).map(|scratch| unsafe { &mut *scratch })
+}

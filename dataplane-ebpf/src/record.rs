@@ -3,12 +3,21 @@
 //! The socket programs may be put aside in the middle for a packet program on the same CPU, hence the atomic
 //! additions to what is otherwise each CPU's own.
 
-use aya_ebpf::{bindings::BPF_NOEXIST, helpers::bpf_ktime_get_ns};
-use dataplane_ebpf::abi::{Counter, DropKey, DropRecord, Event, EventKind, FlowKey, Identity, Reason};
+use aya_ebpf::{
+    bindings::{BPF_NOEXIST, TC_ACT_SHOT},
+    helpers::bpf_ktime_get_ns,
+};
+use dataplane_ebpf::{
+    abi::{Counter, DropKey, DropRecord, Event, EventKind, FlowKey, Identity, Reason},
+    packet::{self, Bytes as _, Packet},
+};
 
-use crate::maps::{COUNTERS, DROPS, EVENTS};
+use crate::{
+    maps::{COUNTERS, DROPS, EVENTS},
+    skb::Skb,
+};
 
-/// Drops of one identity, for one reason, on one CPU make at most one event in this time, in nanoseconds.
+/// Drops of one identity, for one reason, on one CPU make at most one event in each such window, in nanoseconds.
 const QUIET: u64 = 100_000_000;
 
 /// Counts a drop, keeps its tuple as the last one, and tells who listens.
@@ -35,9 +44,55 @@ pub(crate) fn dropped(identity: Identity, reason: Reason, tuple: &FlowKey) {
             0
         }
     };
-    if now.wrapping_sub(previous) > QUIET {
+    // By windows: the time since the last one would keep a steady stream silent for ever.
+    if now / QUIET != previous / QUIET {
         tell(Event { at: now, identity, kind: EventKind::Drop as u32, reason: reason as u32, tuple: *tuple });
     }
+}
+
+/// Counts a packet as dropped; the action is to drop it. A function of its own, so that its stack is not every
+/// packet's.
+#[inline(never)]
+pub(crate) fn packet_dropped(skb: Skb, identity: Identity, reason: Reason) -> i32 {
+    dropped(identity, reason, &packet::tuple(&skb, &mut Packet::default()));
+    TC_ACT_SHOT
+}
+
+/// A packet that was sent and let through.
+#[inline(always)]
+pub(crate) fn sent(identity: Identity, skb: Skb) {
+    packet_counters(identity, |counter| {
+        counter.sent_packets += 1;
+        counter.sent_bytes += u64::from(skb.len());
+    });
+}
+
+/// A packet that came through the host's stack.
+#[inline(always)]
+pub(crate) fn received(identity: Identity, skb: Skb) {
+    packet_counters(identity, |counter| {
+        counter.received_packets += 1;
+        counter.received_bytes += u64::from(skb.len());
+    });
+}
+
+/// A DNS question that was answered.
+#[inline(always)]
+pub(crate) fn answered(identity: Identity) {
+    packet_counters(identity, |counter| counter.dns_answers += 1);
+}
+
+/// Changes the counters that packet programs alone write: no other program on their CPU comes between, so plain
+/// additions do, which a packet notices.
+#[inline(always)]
+fn packet_counters(identity: Identity, change: impl Fn(&mut Counter)) {
+    if let Some(counter) = COUNTERS.get_ptr_mut(&identity) {
+        // SAFETY: the map's value, aligned; socket programs change other fields of it.
+        return change(unsafe { &mut *counter });
+    }
+    let mut first = Counter::default();
+    change(&mut first);
+    let _full = COUNTERS.insert(&identity, &first, BPF_NOEXIST.into());
 }
 
 /// Adds to the counters of `identity`; `field` picks which.

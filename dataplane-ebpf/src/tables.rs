@@ -1,8 +1,11 @@
 //! The look-ups that a decision needs, whoever provides them.
 
-use crate::abi::{
-    Addr, Backend, BackendKey, Device, EgressRule, Endpoint, Flow, FlowKey, Grant, GrantKey, Name, NameKey, Netns,
-    NodeConfig, Ptr, PtrKey, Reason, Service, ServiceKey, settle,
+use crate::{
+    abi::{
+        Addr, Backend, BackendKey, Device, EgressRule, Endpoint, Flow, FlowKey, Grant, GrantKey, Name, NameKey, Netns,
+        NodeConfig, Ptr, PtrKey, Reason, Service, ServiceKey, settle, settle_in_place,
+    },
+    packet::Packet,
 };
 
 /// What the host's routing table says about a packet (`bpf_fib_lookup`).
@@ -36,8 +39,8 @@ pub trait Tables {
     fn raw_backend(&self, key: &BackendKey) -> Option<Backend>;
     /// NAMES, as read.
     fn raw_name(&self, key: &NameKey) -> Option<Name>;
-    /// PTRS, as read.
-    fn raw_ptr(&self, key: &PtrKey) -> Option<Ptr>;
+    /// PTRS, as read, into memory that is not the stack: a program has 512 octets of that.
+    fn raw_ptr(&self, key: &PtrKey, into: &mut Ptr) -> bool;
     /// GRANTS, as read.
     fn raw_grant(&self, key: &GrantKey) -> Option<Grant>;
     /// FLOWS, as read.
@@ -78,10 +81,10 @@ pub trait Tables {
     fn name(&self, key: &NameKey) -> Read<Name> {
         settle(key, |k| self.raw_name(k))
     }
-    /// PTRS.
+    /// PTRS; whether `into` has it.
     #[inline(always)]
-    fn ptr(&self, key: &PtrKey) -> Read<Ptr> {
-        settle(key, |k| self.raw_ptr(k))
+    fn ptr(&self, key: &PtrKey, into: &mut Ptr) -> Result<bool, Reason> {
+        settle_in_place(key, into, |k, into| self.raw_ptr(k, into))
     }
     /// GRANTS.
     #[inline(always)]
@@ -93,4 +96,19 @@ pub trait Tables {
     fn flow(&self, key: &FlowKey) -> Read<Flow> {
         settle(key, |k| self.raw_flow(k))
     }
+}
+
+/// What the decision about a packet needs besides the tables: the moment, the host's routes, and a memory of the
+/// flows that crossed a boundary.
+pub trait Host {
+    /// `CLOCK_MONOTONIC`, in nanoseconds.
+    fn now(&self) -> u64;
+    /// Where the host's routing table sends `packet`.
+    fn route(&self, packet: &Packet) -> Route;
+    /// Takes a token from the device's [`crate::abi::Budget`]; `false`: there was none.
+    fn admit(&self, ifindex: u32) -> bool;
+    /// Writes a new flow, already sealed, or replaces one that no longer holds.
+    fn remember(&self, key: &FlowKey, flow: &Flow);
+    /// Sets a flow's `last_seen`.
+    fn touch(&self, key: &FlowKey, now: u64);
 }

@@ -54,7 +54,7 @@ reasons! {
     EtherType = 3, "ether-type", "only IPv4 and IPv6 cross a veth";
     /// ARP is never needed: the gateway is a permanent neighbour.
     Arp = 4, "arp", "nothing to do";
-    /// Neighbour and router discovery are never needed: the gateway is a permanent neighbour.
+    /// Neighbour and router discovery and multicast listener reports are never needed: the gateway is a permanent neighbour.
     NeighborDiscovery = 5, "neighbor-discovery", "nothing to do";
     /// A header is cut short or its lengths contradict each other.
     BadLength = 6, "bad-length", "the sender builds broken packets";
@@ -96,7 +96,7 @@ reasons! {
     NotAReply = 24, "not-a-reply", "containers are reached through services, never from outside";
     /// A process of the host that is not skepd.
     LocalProcess = 25, "local-process", "containers are not reachable from the host";
-    /// An ICMP error about a packet that was never sent.
+    /// An ICMP message across a boundary that neither asks for an echo nor is about a flow that crossed.
     UnrelatedIcmp = 26, "unrelated-icmp", "nothing to do";
     /// A later fragment across a boundary whose first fragment did not cross.
     OrphanFragment = 27, "orphan-fragment", "use path MTU discovery instead of fragments";
@@ -110,6 +110,8 @@ reasons! {
     NoConfig = 31, "no-config", "start skepd";
     /// The kernel has no memory left for what a socket must remember (`net.core.optmem_max` bounds it per socket).
     SocketMemory = 32, "socket-memory", "free memory, or raise net.core.optmem_max";
+    /// The kernel had no memory to rewrite the packet.
+    KernelRefused = 33, "kernel-refused", "the host is short of memory";
 }
 
 impl core::fmt::Display for Reason {

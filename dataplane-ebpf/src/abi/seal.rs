@@ -99,3 +99,26 @@ pub fn settle<K: Pod, V: Sealed>(key: &K, read: impl Fn(&K) -> Option<V>) -> Res
     }
     Err(super::Reason::TornRead)
 }
+
+/// As [`settle`], for a value too big to be handed around: `read` copies it to `into` and says whether it was there.
+///
+/// # Errors
+/// As for [`settle`].
+#[inline(always)]
+pub fn settle_in_place<K: Pod, V: Sealed>(
+    key: &K,
+    into: &mut V,
+    read: impl Fn(&K, &mut V) -> bool,
+) -> Result<bool, super::Reason> {
+    let mut left = core::hint::black_box(ATTEMPTS);
+    while left > 0 {
+        if !read(key, into) {
+            return Ok(false);
+        }
+        if into.is_sealed_for(key) {
+            return Ok(true);
+        }
+        left -= 1;
+    }
+    Err(super::Reason::TornRead)
+}

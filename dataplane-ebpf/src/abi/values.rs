@@ -218,6 +218,17 @@ pub struct Flow {
     pub seal: u64,
 }
 
+impl Endpoint {
+    /// MAC of the host's end of the replica's veth, which the replica knows as its gateway: the container end's
+    /// with one bit more (`02:53:…` and `06:53:…`).
+    #[inline(always)]
+    pub const fn gateway_mac(&self) -> [u8; 6] {
+        let [first, rest @ ..] = self.mac;
+        let [b, c, d, e, f] = rest;
+        [first | 0x04, b, c, d, e, f]
+    }
+}
+
 /// Value of BUDGETS: a token bucket, changed in place by the program of its device alone.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -226,6 +237,31 @@ pub struct Budget {
     pub tokens: u64,
     /// `CLOCK_MONOTONIC` of the last refill, in nanoseconds.
     pub refilled: u64,
+}
+
+impl Budget {
+    /// New flows that may start at once.
+    pub const BURST: u64 = 2_000;
+    /// Nanoseconds in which one token comes back: 500 flows a second.
+    pub const REFILL: u64 = 2_000_000;
+
+    /// The bucket with one token taken at `now`, or `None` when it is empty. One that holds more than
+    /// [`Self::BURST`] was filled on purpose and keeps what it has.
+    #[inline(always)]
+    pub const fn take(self, now: u64) -> Option<Self> {
+        let back = now.saturating_sub(self.refilled) / Self::REFILL;
+        let tokens = match self.tokens.saturating_add(back) {
+            _ if self.tokens > Self::BURST => self.tokens,
+            full if full > Self::BURST => Self::BURST,
+            tokens => tokens,
+        };
+        if tokens == 0 {
+            return None;
+        }
+        // What has not made up a whole token goes on counting.
+        let refilled = if back > Self::BURST { now } else { self.refilled + back * Self::REFILL };
+        Some(Self { tokens: tokens - 1, refilled })
+    }
 }
 
 /// What a socket was told: VIP and the backend it got. Threads that share a socket write without a lock,

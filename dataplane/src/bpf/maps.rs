@@ -247,8 +247,9 @@ impl Tables for View<'_> {
     fn raw_name(&self, key: &NameKey) -> Option<Name> {
         self.maps.names.get(key).ok().flatten()
     }
-    fn raw_ptr(&self, key: &PtrKey) -> Option<Ptr> {
-        self.maps.ptrs.get(key).ok().flatten()
+    fn raw_ptr(&self, key: &PtrKey, into: &mut Ptr) -> bool {
+        let found = self.maps.ptrs.get(key).ok().flatten();
+        found.map(|ptr| *into = ptr).is_some()
     }
     fn raw_grant(&self, key: &GrantKey) -> Option<Grant> {
         self.maps.grants.get(key).ok().flatten()

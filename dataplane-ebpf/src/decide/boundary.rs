@@ -1,0 +1,181 @@
+//! What a replica sends across a boundary: to another environment, to a service it shares no network with, or out
+//! of the cluster.
+
+use super::{
+    Frame, Workspace,
+    flows::{self, Sides},
+    from_container::may_leave,
+    grant::grant,
+};
+use crate::{
+    abi::{Identity, Reason, action},
+    packet::{self, Bytes, Fragment, Transport, protocol},
+    tables::{Host, Route, Tables},
+};
+
+/// What there is to know about a packet that a replica sends, besides what the [`Workspace`] holds.
+pub(super) struct Sender<'a, T, H, B> {
+    pub(super) tables: &'a T,
+    pub(super) host: &'a H,
+    pub(super) frame: &'a Frame,
+    pub(super) bytes: &'a B,
+}
+
+/// What becomes of a packet that is let through. What belongs to it is in the workspace: an enum that carries data has
+/// octets without a value, and a program may not copy those.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// To the workspace's endpoint.
+    Deliver,
+    /// To the host's stack.
+    Stack,
+    /// It is a DNS question.
+    Dns,
+    /// It is an echo request to be turned round.
+    Echo,
+    /// It crosses a boundary inside the cluster.
+    Cross,
+    /// It leaves the cluster.
+    Leave,
+}
+
+/// Lets a packet cross to another replica if a grant says so, or if it answers what a grant let cross.
+#[cfg_attr(target_arch = "bpf", inline(never))]
+pub(super) fn cross(
+    sender: &Sender<'_, impl Tables, impl Host, impl Bytes>,
+    work: &mut Workspace,
+) -> Result<(), Reason> {
+    let (own, other) = (work.device.identity, work.endpoint.identity);
+    let refusal = if own.env == other.env { Reason::NoSharedNetwork } else { Reason::OtherEnvironment };
+    if matches!(work.packet.fragment, Fragment::Later) {
+        return sender.later_fragment(work, other);
+    }
+    let (may_ask, may_answer) = match packet::transport(sender.bytes, &work.packet)? {
+        Transport::Ports { source, destination } => {
+            work.key = work.packet.tuple(source, destination);
+            (true, true)
+        }
+        Transport::EchoRequest(id) => {
+            work.key = work.packet.tuple(id, id);
+            (true, false)
+        }
+        Transport::EchoReply(id) => {
+            work.key = work.packet.tuple(id, id);
+            (false, true)
+        }
+        Transport::IcmpError => return sender.related(work, other),
+        Transport::IcmpOther => return Err(refusal),
+    };
+    work.asked = work.key.reversed();
+    let answers = may_answer && sender.live(other, own, work)?;
+    // Of an answer, the rule that let the question cross must still be there.
+    let (source, destination, port) = match answers {
+        true => (other, own, work.asked.destination_port),
+        false => (own, other, work.key.destination_port),
+    };
+    // An echo's identifier is no port.
+    let port = if matches!(work.packet.protocol, protocol::ICMP | protocol::ICMPV6) { 0 } else { port };
+    let Some(rule) = grant(sender.tables, source, destination, work.packet.protocol, port)? else {
+        return Err(refusal);
+    };
+    let sides = Sides { source: own, destination: other };
+    match rule.action {
+        action::ALLOW if answers && rule.rule == work.flow.rule => {
+            flows::seen(sender.host, &work.asked, &work.flow);
+            sender.first_fragment(work, &sides, rule.rule)
+        }
+        action::ALLOW if !answers && may_ask => sender.crosses(work, &sides, rule.rule),
+        action::DENY if !answers => Err(Reason::Denied),
+        _ => Err(refusal),
+    }
+}
+
+/// Lets a packet out of the cluster if its service may, the prefix may, and the host would send it out by an uplink.
+#[cfg_attr(target_arch = "bpf", inline(never))]
+pub(super) fn leave(
+    sender: &Sender<'_, impl Tables, impl Host, impl Bytes>,
+    work: &mut Workspace,
+) -> Result<(), Reason> {
+    let node = sender.tables.node().ok_or(Reason::NoConfig)?;
+    if !may_leave(&work.device) {
+        return Err(Reason::EgressOff);
+    }
+    let rule = sender.tables.egress(&work.packet.destination).filter(|rule| rule.action == action::ALLOW);
+    let rule = rule.ok_or(Reason::EgressDenied)?.rule;
+    let begins = sender.begins(work)?;
+    match sender.host.route(&work.packet) {
+        Route::Forward { ifindex } if node.is_uplink(ifindex) => {}
+        Route::Forward { .. } => return Err(Reason::NotUplink),
+        Route::No => return Err(Reason::NoRoute),
+    }
+    if begins {
+        let sides = Sides { source: work.device.identity, destination: Identity::WORLD };
+        sender.crosses(work, &sides, rule)
+    } else {
+        Ok(())
+    }
+}
+
+impl<T: Tables, H: Host, B: Bytes> Sender<'_, T, H, B> {
+    /// Whether a packet that is to leave has a tuple to remember, which is then in the workspace; if not, it belongs
+    /// to one that left.
+    #[inline(always)]
+    fn begins(&self, work: &mut Workspace) -> Result<bool, Reason> {
+        if matches!(work.packet.fragment, Fragment::Later) {
+            return self.later_fragment(work, Identity::WORLD).map(|()| false);
+        }
+        work.key = match packet::transport(self.bytes, &work.packet)? {
+            Transport::Ports { source, destination } => work.packet.tuple(source, destination),
+            Transport::EchoRequest(id) => work.packet.tuple(id, id),
+            Transport::IcmpError => return self.related(work, Identity::WORLD).map(|()| false),
+            // Nobody out there can have asked.
+            Transport::EchoReply(_) | Transport::IcmpOther => return Err(Reason::UnrelatedIcmp),
+        };
+        Ok(true)
+    }
+
+    /// Whether the flow that the packet answers is remembered.
+    #[inline(always)]
+    fn live(&self, source: Identity, destination: Identity, work: &mut Workspace) -> Result<bool, Reason> {
+        flows::live(self.tables, self.host, &work.asked, &Sides { source, destination }, &mut work.flow)
+    }
+
+    /// Remembers the flow in the workspace, and the datagram whose first fragment this packet is.
+    #[inline(always)]
+    fn crosses(&self, work: &mut Workspace, sides: &Sides, rule: u32) -> Result<(), Reason> {
+        flows::remember(self.tables, self.host, self.frame.ifindex, &work.key, sides, rule, &mut work.flow)?;
+        self.first_fragment(work, sides, rule)
+    }
+
+    /// Remembers the datagram whose first fragment this packet is.
+    #[inline(always)]
+    fn first_fragment(&self, work: &mut Workspace, sides: &Sides, rule: u32) -> Result<(), Reason> {
+        if !matches!(work.packet.fragment, Fragment::First) {
+            return Ok(());
+        }
+        work.key = work.packet.fragments();
+        flows::remember(self.tables, self.host, self.frame.ifindex, &work.key, sides, rule, &mut work.flow)
+    }
+
+    /// A later fragment says nothing about ports: it goes where its first fragment went.
+    #[inline(always)]
+    fn later_fragment(&self, work: &mut Workspace, other: Identity) -> Result<(), Reason> {
+        work.asked = work.packet.fragments();
+        if self.live(work.device.identity, other, work)? { Ok(()) } else { Err(Reason::OrphanFragment) }
+    }
+
+    /// An ICMP error may go to where the packet that it quotes came from, if that packet crossed on its way here.
+    #[inline(always)]
+    fn related(&self, work: &mut Workspace, other: Identity) -> Result<(), Reason> {
+        let own = work.device.identity;
+        work.asked = packet::embedded(self.bytes, &work.packet, &mut work.quote)?;
+        if work.asked.source != work.packet.destination || work.asked.destination != work.packet.source {
+            return Err(Reason::UnrelatedIcmp);
+        }
+        if self.live(other, own, work)? {
+            return Ok(());
+        }
+        work.asked = work.asked.reversed();
+        if self.live(own, other, work)? { Ok(()) } else { Err(Reason::UnrelatedIcmp) }
+    }
+}

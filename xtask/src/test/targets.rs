@@ -45,8 +45,10 @@ struct CargoTarget {
 
 /// What Cargo has to build: everything, or only the files if only files are wanted.
 pub(super) fn selection(names: &[String]) -> Vec<String> {
-    let is_file =
-        |name: &String| tests::paths::workspace().join("tests/tests").join(name).with_extension("rs").is_file();
+    let directory = tests::paths::workspace().join("tests/tests");
+    let is_file = |name: &String| {
+        directory.join(format!("{name}.rs")).is_file() || directory.join(name).join("main.rs").is_file()
+    };
     if names.is_empty() || !names.iter().all(is_file) {
         return ["--lib", "--bins", "--tests"].map(str::to_owned).to_vec();
     }

@@ -1,0 +1,124 @@
+//! One guest: QEMU, its console, what the tests said on it.
+
+use std::{
+    env::consts,
+    fs::{self, File},
+    path::Path,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use ::tests::wait_for;
+use anyhow::{Context as _, Result, bail};
+
+use super::{TESTS, initramfs, kernel::Kernel};
+use crate::test::run::Outcome;
+
+/// A guest that takes longer hangs.
+const DEADLINE: Duration = Duration::from_secs(15 * 60);
+
+/// What became of a kernel.
+#[derive(Clone, Debug)]
+pub(super) struct Run {
+    pub(super) release: String,
+    /// Test program by test program; without success for one that did not end.
+    pub(super) tests: Vec<(String, Outcome)>,
+    /// Each BPF program, and how many instructions the verifier went through.
+    pub(super) programs: Vec<(String, u32)>,
+    pub(super) took: Duration,
+}
+
+impl Run {
+    /// Whether every test program ended as it should.
+    pub(super) fn passed(&self) -> bool {
+        TESTS.iter().all(|name| self.tests.iter().any(|(test, outcome)| test == name && outcome.success))
+    }
+}
+
+/// Boots a kernel, waits until it has powered itself off, reads its console.
+pub(super) fn run(kernel: &Kernel, base: &Path) -> Result<Run> {
+    let initramfs = initramfs::with_modules(kernel, base)?;
+    let console = kernel.directory().join("console.log");
+    let start = Instant::now();
+    let mut qemu = qemu(kernel)?;
+    qemu.arg("-initrd").arg(&initramfs);
+    qemu.stdin(Stdio::null()).stdout(File::create(&console)?).stderr(Stdio::inherit());
+    let mut guest = qemu.spawn().context("cannot start QEMU")?;
+    let ended =
+        wait_for(&format!("the end of the guest (see {})", console.display()), DEADLINE, || Ok(guest.try_wait()?));
+    if let Err(error) = ended {
+        guest.kill()?;
+        guest.wait()?;
+        eprintln!("{}: {error:#}", kernel.release());
+    }
+    let run = read(kernel.release(), &fs::read(&console)?, start.elapsed());
+    if !run.passed() {
+        println!("---- console of {} ----\n{}", kernel.release(), String::from_utf8_lossy(&fs::read(&console)?));
+    }
+    Ok(run)
+}
+
+/// QEMU with a kernel, no disks, no devices but a console.
+fn qemu(kernel: &Kernel) -> Result<Command> {
+    let (program, machine, console) = match consts::ARCH {
+        "x86_64" => ("qemu-system-x86_64", "q35,usb=off", "ttyS0"),
+        "aarch64" => ("qemu-system-aarch64", "virt", "ttyAMA0"),
+        other => bail!("no guests on {other}"),
+    };
+    let mut qemu = Command::new(program);
+    qemu.args(["-machine", machine, "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1536M"]);
+    qemu.args(["-nographic", "-nodefaults", "-no-reboot", "-serial", "stdio", "-kernel"]).arg(kernel.image());
+    let tests = TESTS.join(",");
+    qemu.args(["-append", &format!("console={console} panic=-1 quiet mitigations=off skep.tests={tests}")]);
+    Ok(qemu)
+}
+
+/// What a console says; see `init.sh` for the lines that begin with `skep:`.
+fn read(release: &str, console: &[u8], took: Duration) -> Run {
+    let mut run = Run { release: release.to_owned(), tests: Vec::new(), programs: Vec::new(), took };
+    for line in String::from_utf8_lossy(console).lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words.as_slice() {
+            ["skep:", "begin", test] => run.tests.push(((*test).to_owned(), Outcome::default())),
+            ["skep:", "end", _, status] => {
+                if let Some((_, outcome)) = run.tests.last_mut() {
+                    outcome.success = *status == "0";
+                }
+            }
+            ["program", name, instructions] => {
+                run.programs.extend(instructions.parse().ok().map(|count| ((*name).to_owned(), count)));
+            }
+            _ => {
+                if let Some((_, outcome)) = run.tests.last_mut() {
+                    outcome.count(line.trim_end());
+                }
+            }
+        }
+    }
+    run
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{TESTS, read};
+
+    #[test]
+    fn a_console_tells_tests_and_programs() {
+        let console: String = TESTS
+            .iter()
+            .map(|test| format!("skep: begin {test}\r\nprogram connect4 123\r\ntest result: ok. 4 passed; 0 failed; 0 ignored\r\nskep: end {test} 0\r\n"))
+            .collect();
+        let run = read("6.1.0", console.as_bytes(), Duration::ZERO);
+        assert!(run.passed());
+        assert_eq!(run.tests[0].1.passed, 4);
+        assert_eq!(run.programs[0], ("connect4".to_owned(), 123));
+    }
+
+    #[test]
+    fn a_guest_that_hangs_has_not_passed() {
+        assert!(!read("6.1.0", b"skep: begin kernel\n", Duration::ZERO).passed());
+        assert!(!read("6.1.0", b"Kernel panic", Duration::ZERO).passed());
+    }
+}

@@ -1,0 +1,146 @@
+//! Debian's kernels: which is the newest, and its files.
+
+use std::{
+    env::consts,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use ::tests::command;
+use anyhow::{Context as _, Result, bail};
+
+use super::apt::Apt;
+
+/// The oldest that Skep runs on, today's stable one, tomorrow's.
+const SERIES: [&str; 3] = ["6.1.", "6.12.", "7."];
+/// What the tests need where it is not built in; in the order of loading, with what these depend on.
+const MODULES: [&str; 9] =
+    ["veth", "bridge", "tun", "dummy", "sch_ingress", "cls_bpf", "nf_tables", "nft_chain_nat", "nft_masq"];
+/// Unpacks a package but for what no test needs, which is most of it.
+const UNPACK: &str = "dpkg-deb --fsys-tarfile \"$1\" | tar --extract --directory \"$2\" --keep-directory-symlink \
+    --exclude './usr/share' --exclude '*/kernel/sound' --exclude '*/kernel/fs' \
+    --exclude '*/kernel/drivers/[!n]*' --exclude '*/kernel/drivers/net/?*/*' --exclude '*/kernel/drivers/n[!e]*'";
+
+/// A kernel, unpacked.
+#[derive(Clone, Debug)]
+pub(super) struct Kernel {
+    release: String,
+    directory: PathBuf,
+}
+
+impl Kernel {
+    /// `uname -r`.
+    pub(super) fn release(&self) -> &str {
+        &self.release
+    }
+
+    /// Its own directory: its files, its initramfs, its console.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// What QEMU boots.
+    pub(super) fn image(&self) -> PathBuf {
+        self.directory.join("vmlinuz")
+    }
+
+    /// The files of the modules that the tests need, in the order of loading.
+    pub(super) fn modules(&self) -> Result<Vec<PathBuf>> {
+        let mut files = Vec::new();
+        for module in MODULES {
+            let mut modprobe = Command::new("/sbin/modprobe");
+            modprobe
+                .args(["--show-depends", "--set-version", &self.release, "--dirname"])
+                .arg(self.directory.join("root"));
+            let lines =
+                command::run(modprobe.arg(module)).with_context(|| format!("module {module} of {}", self.release))?;
+            // `insmod /path/file.ko [options]` or, when it is not a module here, `builtin name`.
+            for file in lines.lines().filter_map(|line| line.strip_prefix("insmod ")?.split_whitespace().next()) {
+                let file = PathBuf::from(file);
+                if !files.contains(&file) {
+                    files.push(file);
+                }
+            }
+        }
+        Ok(files)
+    }
+}
+
+/// The newest kernel of each series, downloaded and unpacked below `directory` unless it is there.
+pub(super) fn newest(directory: &Path) -> Result<Vec<Kernel>> {
+    let apt = Apt::new(&directory.join("apt"))?;
+    let meta = format!("linux-image-{}", architecture()?);
+    let versions = apt.versions(&meta)?;
+    let mut kernels = Vec::new();
+    for series in SERIES {
+        let version = versions.iter().find(|version| version.starts_with(series));
+        let version = version.with_context(|| format!("no kernel {series}* among Debian's releases"))?;
+        let release = release(&apt.show(&format!("{meta}={version}")).unwrap_or_default());
+        let release = release.with_context(|| format!("{meta} {version} names no kernel"))?;
+        let kernel = Kernel { directory: directory.join(&release), release };
+        if !kernel.image().is_file() {
+            unpack(&apt, &kernel)?;
+        }
+        kernels.push(kernel);
+    }
+    Ok(kernels)
+}
+
+/// `6.1.0-56-amd64` out of `Depends: linux-image-6.1.0-56-amd64 (= 6.1.192-2)`.
+fn release(description: &str) -> Option<String> {
+    let depends = description.lines().find_map(|line| line.strip_prefix("Depends: "))?;
+    depends
+        .split(", ")
+        .find_map(|package| package.strip_prefix("linux-image-")?.split_whitespace().next())
+        .map(str::to_owned)
+}
+
+/// Downloads a kernel's packages (one until 6.12, three from 7.0) and takes out what is needed.
+fn unpack(apt: &Apt, kernel: &Kernel) -> Result<()> {
+    println!("Fetching kernel {} …", kernel.release);
+    let (root, downloads) = (kernel.directory.join("root"), kernel.directory.join("downloads"));
+    for directory in [&root.join("usr/lib"), &downloads] {
+        fs::create_dir_all(directory)?;
+    }
+    // Older packages say /lib, newer /usr/lib.
+    let _there = std::os::unix::fs::symlink("usr/lib", root.join("lib"));
+    let parts = ["image", "binary", "modules"].map(|part| format!("linux-{part}-{}", kernel.release));
+    let parts: Vec<String> = parts.into_iter().filter(|part| apt.show(part).is_some()).collect();
+    apt.download(&parts, &downloads)?;
+    for package in fs::read_dir(&downloads)? {
+        command::run(Command::new("sh").args(["-ec", UNPACK, "unpack"]).arg(package?.path()).arg(&root))?;
+    }
+    command::run(Command::new("/sbin/depmod").arg("--basedir").arg(&root).arg(&kernel.release))?;
+    fs::remove_dir_all(&downloads)?;
+    let images = [
+        root.join("boot").join(format!("vmlinuz-{}", kernel.release)),
+        root.join("usr/lib/modules").join(&kernel.release).join("vmlinuz"),
+    ];
+    let image = images.iter().find(|image| image.is_file()).with_context(|| format!("{parts:?} have no kernel"))?;
+    // Last: it says that all the rest is there.
+    fs::rename(image, kernel.image())?;
+    Ok(())
+}
+
+/// Debian's word for this computer's processor.
+fn architecture() -> Result<&'static str> {
+    match consts::ARCH {
+        "x86_64" => Ok("amd64"),
+        "aarch64" => Ok("arm64"),
+        other => bail!("no kernels for {other}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::release;
+
+    #[test]
+    fn a_release_is_what_the_metapackage_depends_on() {
+        let old = "Package: linux-image-amd64\nDepends: linux-image-6.1.0-56-amd64 (= 6.1.192-2)\n";
+        assert_eq!(release(old).as_deref(), Some("6.1.0-56-amd64"));
+        let new = "Depends: linux-base-amd64 (= 7.2.12-1), linux-image-7.2.12+deb13-amd64 (= 7.2.12-1)";
+        assert_eq!(release(new).as_deref(), Some("7.2.12+deb13-amd64"));
+    }
+}

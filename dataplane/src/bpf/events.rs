@@ -52,8 +52,7 @@ impl Events {
             if let Some(event) = self.take() {
                 return Ok(event);
             }
-            let mut guard =
-                self.ring.readable_mut().await.map_err(|source| BpfError::Events { source: source.into() })?;
+            let mut guard = self.ring.readable_mut().await.map_err(|source| BpfError::Events { source })?;
             // Cleared first, then looked again: an event that comes in between sets it anew.
             guard.clear_ready();
         }

@@ -185,7 +185,7 @@ impl Programs {
     /// # Errors
     /// [`BpfError::PinDirectory`] or [`BpfError::Device`].
     pub fn detach(&self, ifindex: u32, ifname: &str) -> Result<(), BpfError> {
-        detach(&self.pins, ifindex, ifname, self.tcx)
+        detach(&self.pins, ifindex, ifname)
     }
 
     /// Every device that has link pins, and how it stands.
@@ -231,8 +231,7 @@ impl Programs {
     pub fn remove_all(pins: &Pins) -> Result<(), Vec<BpfError>> {
         let mut failures = Vec::new();
         for ifindex in devices(pins).unwrap_or_default() {
-            let tcx = has_tcx();
-            failures.extend(detach(pins, ifindex, &clsact::name_of(ifindex).unwrap_or_default(), tcx).err());
+            failures.extend(detach(pins, ifindex, &clsact::name_of(ifindex).unwrap_or_default()).err());
         }
         // Link pins go first: with them the programs stop, while the maps that they read are still there.
         for path in [pins.links(), pins.programs(), pins.base().to_owned()] {
@@ -248,17 +247,16 @@ impl Programs {
     }
 }
 
-fn detach(pins: &Pins, ifindex: u32, ifname: &str, tcx: bool) -> Result<(), BpfError> {
+/// Whichever way the programs were attached.
+fn detach(pins: &Pins, ifindex: u32, ifname: &str) -> Result<(), BpfError> {
     for hook in DeviceHook::ALL {
-        if !tcx {
-            clsact::detach(hook, ifindex).map_err(|source| BpfError::Device {
-                operation: "detach",
-                program: hook.program(),
-                ifname: ifname.to_owned(),
-                ifindex,
-                source,
-            })?;
-        }
+        clsact::detach(hook, ifindex).map_err(|source| BpfError::Device {
+            operation: "detach",
+            program: hook.program(),
+            ifname: ifname.to_owned(),
+            ifindex,
+            source,
+        })?;
         pins::unpin(&pins.link(hook.program(), Some(ifindex)))?;
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! Calls, and servers that answer them.
 
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
@@ -52,7 +52,7 @@ pub(crate) struct Answer {
 }
 
 /// Calls `to` and waits for the answer.
-pub(crate) fn call(how: How, to: SocketAddr, any: IpAddr) -> std::io::Result<Answer> {
+pub(crate) fn call(how: How, to: SocketAddr, any: IpAddr) -> io::Result<Answer> {
     let mut name = [0; 64];
     let (length, peer) = match how {
         How::Tcp => {
@@ -77,7 +77,7 @@ pub(crate) fn call(how: How, to: SocketAddr, any: IpAddr) -> std::io::Result<Ans
 }
 
 /// A UDP socket that does not wait for ever.
-pub(crate) fn udp(any: IpAddr) -> std::io::Result<UdpSocket> {
+pub(crate) fn udp(any: IpAddr) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind((any, 0))?;
     socket.set_read_timeout(Some(Duration::from_secs(5)))?;
     Ok(socket)
@@ -95,8 +95,9 @@ impl World {
     }
 
     /// One call of the caller.
-    pub(crate) fn call(&self, how: How, family: Family, to: IpAddr) -> std::io::Result<Answer> {
-        self.as_caller(|| Ok(call(how, (to, PORT).into(), family.unspecified()))).unwrap()
+    pub(crate) fn call(&self, how: How, family: Family, to: IpAddr) -> io::Result<Answer> {
+        let made = self.as_caller(|| Ok(call(how, (to, PORT).into(), family.unspecified())));
+        made.map_err(io::Error::other)?
     }
 
     /// Makes `backends` (replicas by number; those below 100 are on this node) the set of service `host`.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, bail};
 use dataplane::bpf;
 use dataplane_ebpf::abi::{EgressKey, Endpoint, Grant, GrantKey, Identity, NodeConfig, Reason, action};
 
@@ -18,11 +18,13 @@ fn fails(world: &World, to: impl Fn(Family) -> IpAddr, errno: i32, reason: Reaso
                 Ok(lines.iter().filter(|line| line.reason() == Some(reason)).map(|line| line.packets).sum())
             };
             let before = count()?;
-            let error = world.call(how, family, to(family)).expect_err("it must fail");
+            let Err(error) = world.call(how, family, to(family)) else {
+                bail!("{reason} {how:?} {family:?}: it must fail");
+            };
             assert_eq!(error.raw_os_error(), Some(errno), "{reason} {how:?} {family:?}: {error}");
             assert_eq!(count()?, before + 1, "{reason} {how:?} {family:?} is counted");
             let lines = bpf::drops(&world.maps)?;
-            let last = lines.iter().find(|line| line.reason() == Some(reason)).unwrap();
+            let last = lines.iter().find(|line| line.reason() == Some(reason)).context("it is counted")?;
             assert_eq!(last.identity, CALLER);
             assert_eq!((last.tuple.destination, last.tuple.destination_port), (to(family).into(), PORT.to_be()));
             assert_eq!(last.tuple.source, family.caller().into());

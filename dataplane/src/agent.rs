@@ -4,13 +4,13 @@
 //! after that each event, and a timer, bring the next look. A replica that is being worked on is left out of the next
 //! plans until its steps are done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, Semaphore, mpsc};
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{Id, JoinError, JoinSet};
 use tracing::{debug, info, warn};
 
 mod apply;
@@ -64,12 +64,14 @@ pub struct Agent {
     records: Records,
     progress: mpsc::UnboundedReceiver<(ReplicaKey, Progress)>,
     chains: JoinSet<Done>,
+    /// Whose steps each task of `chains` does.
+    working: HashMap<Id, ReplicaKey>,
     slots: Arc<Semaphore>,
     settled: bool,
 }
 
 /// How the steps of a replica ended; a failure with the step's line.
-type Done = (ReplicaKey, Result<(), (String, AgentError)>);
+type Done = Result<(), (String, AgentError)>;
 
 /// What the clock brings.
 struct Due {
@@ -102,6 +104,7 @@ impl Agent {
             bells: Arc::default(),
             progress,
             chains: JoinSet::new(),
+            working: HashMap::new(),
             slots: Arc::new(Semaphore::new(PARALLEL)),
             settled: false,
         })
@@ -138,7 +141,7 @@ impl Agent {
                     self.tell(key, progress).await;
                     false
                 }
-                Some(done) = self.chains.join_next() => {
+                Some(done) = self.chains.join_next_with_id() => {
                     self.finish(done);
                     true
                 }
@@ -219,12 +222,13 @@ impl Agent {
         self.records.busy(key.clone(), &steps);
         let (hands, slots) = (Arc::clone(&self.hands), Arc::clone(&self.slots));
         let (desired, observed) = (Arc::clone(desired), Arc::clone(observed));
-        self.chains.spawn(async move {
+        let replica = key.clone();
+        let task = self.chains.spawn(async move {
             // The semaphore is never closed.
             let _slot = slots.acquire().await;
-            let result = hands.replica(key.clone(), steps, &desired, &observed).await;
-            (key, result)
+            hands.replica(replica, steps, &desired, &observed).await
         });
+        self.working.insert(task.id(), key);
     }
 
     /// Writes what a step tells, and whatever else has been told meanwhile.
@@ -238,15 +242,20 @@ impl Agent {
         }
     }
 
-    fn finish(&mut self, done: Result<Done, JoinError>) {
-        match done {
-            Ok((key, Ok(()))) => self.records.done(&key),
-            Ok((key, Err((op, error)))) => {
+    fn finish(&mut self, done: Result<(Id, Done), JoinError>) {
+        let id = done.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+        let Some(key) = self.working.remove(&id) else { return };
+        match done.map(|(_, done)| done) {
+            Ok(Ok(())) => self.records.done(&key),
+            Ok(Err((op, error))) => {
                 let error = in_one_line(&error);
                 let failure: &Failure = self.records.failed(&key, &error);
                 warn!(attempt = failure.attempts, %error, "Could not {op}; trying again.");
             }
-            Err(error) => warn!(%error, "A task of the agent ended early; trying again."),
+            Err(error) => {
+                self.records.failed(&key, &error.to_string());
+                warn!(replica = %key, %error, "A task of the agent ended early; trying again.");
+            }
         }
     }
 

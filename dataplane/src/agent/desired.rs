@@ -51,7 +51,8 @@ pub fn workload_digest(replica: &ReplicaAssignment) -> String {
 
 /// A digest of what a sandbox is made of.
 pub fn sandbox_digest(replica: &ReplicaAssignment, node: &Node) -> String {
-    digest(&(&replica.key, replica.address4, replica.address6, node.config.dns()))
+    let addresses = (replica.address4, replica.address6, replica.vip4, replica.vip6);
+    digest(&(&replica.key, addresses, node.config.dns()))
 }
 
 /// FNV-1a over the JSON, in hexadecimal: the values are the operator's own, an accidental change is what must show.

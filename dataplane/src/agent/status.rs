@@ -2,7 +2,7 @@
 
 use super::desired::Desired;
 use super::observed::{Observed, Workload, WorkloadState};
-use super::plan::waits_for;
+use super::plan::{is_as_assigned, waits_for};
 use crate::docker::{Health, workload_name};
 use crate::model::spec::DependsOn;
 use crate::model::{ReplicaAssignment, ReplicaKey, ReplicaState, ReplicaStatus};
@@ -79,6 +79,9 @@ fn state(
     }
     if let Some(failure) = work.failure {
         return (ReplicaState::Failed, Some(failure.to_owned()));
+    }
+    if workload.is_some_and(|workload| !is_as_assigned(workload, replica)) {
+        return (ReplicaState::Starting, Some("it takes the place of the one before".into()));
     }
     let name = workload_name(&desired.node.name, &replica.key);
     match workload.map(|workload| &workload.state) {

@@ -9,6 +9,7 @@ use super::super::desired::Node;
 use super::super::observed::{SandboxState, WorkloadState};
 use super::super::op::Step;
 use super::super::predict::{predict, simulate};
+use super::super::status;
 use super::*;
 use crate::config::Args;
 use crate::docker::Health;
@@ -16,7 +17,7 @@ use crate::model::spec::{DependsOn, ServiceType};
 use crate::model::{
     EnvironmentAssignment, EnvironmentKey, ReplicaAssignment, ReplicaKey, ServiceAssignment, ServiceKey,
 };
-use crate::model::{ServiceSpec, spec::RestartPolicy};
+use crate::model::{ReplicaState, ServiceSpec, spec::RestartPolicy};
 
 fn spec(depends_on: &[(&str, DependsOn)]) -> ServiceSpec {
     ServiceSpec {
@@ -222,6 +223,23 @@ fn what_ends_leaves_backends_and_names_before_it_is_stopped_and_its_entries_last
     ];
     let positions: Vec<_> = order.iter().map(|start| position(&lines, start)).collect();
     assert!(positions.is_sorted(), "{lines:#?}");
+}
+
+#[test]
+fn the_old_deployment_serves_until_the_image_of_the_new_one_is_there() {
+    let mut desired = shop(&[("api", 1, &[])]);
+    let mut observed = settled(&desired);
+    let replica = Arc::make_mut(desired.replicas.values_mut().next().unwrap());
+    (replica.deployment, replica.spec.image) = (2, "busybox:2".into());
+    assert_eq!(lines(&plan(&desired, &observed)), ["pull busybox:2 for shop/production/api.1"]);
+    let replica = desired.replicas.values().next().unwrap();
+    let told = status::of(replica, &desired, &observed, &status::Work::default());
+    assert_eq!((told.state, told.deployment), (ReplicaState::Starting, 2));
+
+    observed.images.insert("busybox:2".into());
+    let lines = lines(&plan(&desired, &observed));
+    assert_eq!(lines[0], "switch shop/production/api (10.224.0.1, fd53:6b65:7001::1) to no backend");
+    assert!(!lines.iter().any(|line| line.contains("sandbox")), "{lines:#?}");
 }
 
 #[test]

@@ -85,12 +85,12 @@ impl From<io::Error> for Outcome {
 
 /// Sends all probes at once from the calling thread's namespace and waits until each has an outcome.
 ///
-/// `lost` is asked again and again whether so many open probes are known to be lost (because somebody has
-/// counted their packets as dropped); without that, silence is five seconds long.
+/// `blocked` is asked again and again whether so many probes, those that were denied and those still open, are known
+/// to be blocked (because somebody has counted them); without that, silence is five seconds long.
 ///
 /// # Errors
 /// When waiting itself fails; a probe's own failure is its outcome.
-pub fn probe(probes: &[(Protocol, IpAddr)], lost: impl Fn(usize) -> bool) -> io::Result<Vec<Outcome>> {
+pub fn probe(probes: &[(Protocol, IpAddr)], blocked: impl Fn(usize) -> bool) -> io::Result<Vec<Outcome>> {
     let mut outcomes = vec![Outcome::Silent; probes.len()];
     let mut open = Vec::new();
     for (index, (protocol, to)) in probes.iter().enumerate() {
@@ -103,8 +103,11 @@ pub fn probe(probes: &[(Protocol, IpAddr)], lost: impl Fn(usize) -> bool) -> io:
     let end = Instant::now() + PATIENCE;
     while !open.is_empty() && Instant::now() < end {
         let mut polled: Vec<_> = open.iter().map(|(_, flight)| PollFd::new(flight.as_fd(), flight.awaits())).collect();
-        if poll(&mut polled, PollTimeout::from(INTERVAL))? == 0 && lost(open.len()) {
-            break;
+        if poll(&mut polled, PollTimeout::from(INTERVAL))? == 0 {
+            let denied = outcomes.iter().filter(|outcome| **outcome == Outcome::Denied).count();
+            if blocked(denied + open.len()) {
+                break;
+            }
         }
         let ready: Vec<_> = polled.iter().map(|polled| polled.any().unwrap_or(true)).collect();
         let mut ready = ready.into_iter();

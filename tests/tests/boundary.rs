@@ -113,8 +113,8 @@ impl Scene {
 
     fn probe(&self, from: &Actor, to: IpAddr) -> Result<Vec<(Protocol, Outcome)>> {
         let before = self.dropped()?;
-        let lost = |open: usize| self.dropped().is_ok_and(|now| now >= before + open as u64);
-        let outcomes = from.netns.enter(|| Ok(probe(&Protocol::ALL.map(|protocol| (protocol, to)), lost)?))?;
+        let enough = |probes: usize| self.dropped().is_ok_and(|now| now >= before + probes as u64);
+        let outcomes = from.netns.enter(|| Ok(probe(&Protocol::ALL.map(|protocol| (protocol, to)), enough)?))?;
         Ok(Protocol::ALL.into_iter().zip(outcomes).collect())
     }
 

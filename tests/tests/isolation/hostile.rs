@@ -182,8 +182,8 @@ fn a_namespace_inside_a_container_gains_nothing() -> anyhow::Result<()> {
         for (to, answers) in targets {
             for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::ConnectedUdp] {
                 let before = bed.blocked(attacker)?;
-                let lost = |open| bed.blocked(attacker).is_ok_and(|now| now >= before + open as u64);
-                let outcome = nested.enter(|| Ok(probe(&[(protocol, to)], lost)?.remove(0)))?;
+                let enough = |probes| bed.blocked(attacker).is_ok_and(|now| now >= before + probes as u64);
+                let outcome = nested.enter(|| Ok(probe(&[(protocol, to)], enough)?.remove(0)))?;
                 let as_wanted = match outcome {
                     Outcome::Answered(_) => answers,
                     Outcome::Silent => !answers && bed.blocked(attacker)? > before,

@@ -124,8 +124,8 @@ fn probe_from(bed: &Bed, source: &Replica) -> anyhow::Result<Vec<(Cell, Got)>> {
                 }
             }
             let before = bed.blocked(source)?;
-            let lost = |open: usize| bed.blocked(source).is_ok_and(|now| now - before >= open as u64);
-            let outcomes = probe(&probes, lost)?;
+            let blocked = |probes: usize| bed.blocked(source).is_ok_and(|now| now - before >= probes as u64);
+            let outcomes = probe(&probes, blocked)?;
             results.extend(cells.into_iter().zip(outcomes.into_iter().map(Got::Probed)));
             let unanswered = results.iter().rev().take(probes.len()).filter(|(_, got)| is_unanswered(got)).count();
             let counted = bed.blocked(source)? - before;

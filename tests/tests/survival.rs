@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -171,10 +170,10 @@ fn progress(loads: &[(&'static str, Running)]) -> Result<()> {
 /// What must stay the same, by independent readers: kernel ids behind every pin, container ids and start times, devices.
 fn identities(node: &Node) -> Result<BTreeMap<String, String>> {
     let mut found = BTreeMap::new();
-    for path in node.run(&["find", "/sys/fs/bpf", "-type", "f"])?.lines() {
-        let kind = match Path::new(path).parent().and_then(Path::file_name).and_then(|name| name.to_str()) {
-            Some("links") => "link",
-            Some("programs") => "prog",
+    for path in node.run(&["find", "/sys/fs/bpf/skep", "-type", "f"])?.lines() {
+        let kind = match path {
+            _ if path.contains("/links/") => "link",
+            _ if path.contains("/programs/") => "prog",
             _ => "map",
         };
         let shown = node.run(&["bpftool", "-j", kind, "show", "pinned", path])?;

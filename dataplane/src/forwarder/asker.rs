@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use dataplane_ebpf::abi::{Device, flags, map};
 use dataplane_ebpf::tables::Tables;
+use dataplane_ebpf::{decide, dns};
 use hickory_proto::rr::Name;
 use tracing::warn;
 
@@ -79,8 +80,15 @@ impl Askers {
 impl Asker {
     /// The answer that the kernel would give to a question of the zone; `None` for a name of the outside.
     pub(super) fn in_zone(&self, question: &Question) -> Option<Vec<u8>> {
-        let _ = (question.plain(), &self.maps);
-        None
+        let (plain, view) = (question.plain()?, self.maps.view().ok()?);
+        let mut scratch = Box::<dns::Scratch>::default();
+        let len = u32::try_from(plain.len()).ok()?;
+        match dns::answer(&view, &decide::Asker::from(&self.device), &plain.as_slice(), 0, len, &mut scratch) {
+            dns::Outcome::Answer(len) => scratch.message.get(..len as usize).map(<[u8]>::to_vec),
+            dns::Outcome::Forward => None,
+            // An entry that changes each time it is read, or a form that even the plain question has not.
+            dns::Outcome::Drop(_) => question.failure(),
+        }
     }
 
     /// Whether a name may be asked of the outside for this asker: resolving is an egress permission.

@@ -126,11 +126,13 @@ impl Question {
         self.edns.as_ref().map_or(UDP_MIN, Edns::max_payload).clamp(UDP_MIN, UDP_MAX).into()
     }
 
-    /// The question in its plainest form, which the kernel's parser takes: header, question, nothing else.
+    /// The question in the plainest form, which the kernel's parser takes: header, question, an OPT without options
+    /// when there was one.
     pub(super) fn plain(&self) -> Option<Vec<u8>> {
         let mut message = Message::new(self.id, MessageType::Query, OpCode::Query);
         message.metadata.recursion_desired = self.recursion_desired;
         message.add_query(self.query.clone());
+        message.edns = self.edns.as_ref().map(|edns| our_edns(edns.flags().dnssec_ok));
         message.to_vec().ok()
     }
 
@@ -245,5 +247,28 @@ impl Reply {
         let all = aged.answers.iter_mut().chain(&mut aged.authorities).chain(&mut aged.additionals);
         all.for_each(|record| record.ttl = record.ttl.saturating_sub(seconds));
         aged
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A question as a client writes it.
+    fn question(edns: bool) -> Vec<u8> {
+        let mut message = Message::new(7, MessageType::Query, OpCode::Query);
+        message.metadata.recursion_desired = true;
+        message.add_query(Query::query(Name::from_ascii("Api.Internal.").unwrap(), RecordType::A));
+        message.edns = edns.then(|| our_edns(false));
+        message.to_vec().unwrap()
+    }
+
+    #[test]
+    fn the_plain_form_is_what_came() {
+        for edns in [false, true] {
+            let bytes = question(edns);
+            let Incoming::Question(question) = read(&bytes) else { panic!("no question") };
+            assert_eq!(question.plain().unwrap(), bytes);
+        }
     }
 }

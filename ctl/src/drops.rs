@@ -144,14 +144,19 @@ pub(crate) fn protocol(number: u8) -> String {
 
 /// How long ago a moment of `CLOCK_MONOTONIC`, in nanoseconds, was; none at all for 0.
 pub(crate) fn seconds_since(nanoseconds: u64) -> Option<f64> {
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the kernel writes one timespec, which lives until after the call.
-    if nanoseconds == 0 || unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) } != 0 {
-        return None;
-    }
-    let now = u64::try_from(now.tv_sec).ok()? * 1_000_000_000 + u64::try_from(now.tv_nsec).ok()?;
+    let now = monotonic().filter(|_| nanoseconds != 0)?;
     // Tenths say enough.
     Some((now.saturating_sub(nanoseconds) / 100_000_000) as f64 / 10.0)
+}
+
+/// `CLOCK_MONOTONIC`, in nanoseconds.
+pub(crate) fn monotonic() -> Option<u64> {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes one timespec, which lives until after the call.
+    if unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) } != 0 {
+        return None;
+    }
+    Some(u64::try_from(now.tv_sec).ok()? * 1_000_000_000 + u64::try_from(now.tv_nsec).ok()?)
 }
 
 /// `3s ago`, `5m ago`, `2h ago`, `4d ago`.

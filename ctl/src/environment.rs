@@ -65,7 +65,7 @@ fn print_plan(accepted: &Accepted, output: &mut Output) -> Result<(), CtlError> 
 }
 
 async fn watch(client: &Client, accepted: &Accepted, output: &mut Output) -> Result<(), CtlError> {
-    let path = format!("{}/watch?revision={}", scope::path(&accepted.key), accepted.revision);
+    let path = format!("{}/watch", scope::path(&accepted.key));
     let mut lines = client.stream(&path).await?;
     let mut progress = Progress::default();
     while let Some(event) = lines.next::<WatchEvent>().await? {

@@ -48,12 +48,6 @@ pub(crate) enum CtlError {
     /// What people called something.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// The current directory is gone.
-    #[error("cannot tell the current directory: {source}: name the compose file with -f")]
-    Directory {
-        #[source]
-        source: io::Error,
-    },
     /// The maps.
     #[error(transparent)]
     Bpf(#[from] BpfError),

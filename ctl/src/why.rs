@@ -1,9 +1,150 @@
+//! Whether one reaches the other: the programs' own decisions, run over the pinned maps.
+
+mod container;
+mod destination;
+mod frame;
+mod host;
+mod report;
+mod source;
+
 use std::process::ExitCode;
 
+use dataplane::bpf::{Maps, View};
+use dataplane_ebpf::abi::{Addr, BackendKey, Backends, NodeConfig, ServiceKey};
+use dataplane_ebpf::decide::grant::grant;
+use dataplane_ebpf::decide::{self, socket};
+use dataplane_ebpf::tables::Tables;
+
+use self::destination::Destination;
+use self::host::PinnedHost;
+use self::report::{BackendRow, PacketReport, Report, SocketReport};
+use self::source::Source;
 use crate::cli::{Global, WhyArgs};
+use crate::directory::Directory;
+use crate::drops;
 use crate::error::CtlError;
 use crate::output::Output;
+use crate::pins;
 
-pub(crate) async fn explain(_: &Global, _: &WhyArgs, _: &mut Output) -> Result<ExitCode, CtlError> {
-    unimplemented!()
+/// `why`: it does not get there.
+const DROPPED: u8 = 4;
+/// How many drops are shown: the last ones.
+const DROPS: usize = 5;
+
+/// `why`.
+pub(crate) async fn explain(global: &Global, args: &WhyArgs, output: &mut Output) -> Result<ExitCode, CtlError> {
+    let maps = pins::open(global)?;
+    let directory = Directory::read(&maps).await?;
+    let source = Source::find(global, &args.source, &maps, &directory)?;
+    let destination = Destination::find(global, args, &source, &maps, &directory).await?;
+    let report = decide(&maps, &directory, &source, &destination).await?;
+    if output.is_json() { output.json(&report) } else { report.print(output) }?;
+    Ok(if report.reaches { ExitCode::SUCCESS } else { ExitCode::from(DROPPED) })
+}
+
+async fn decide(
+    maps: &Maps,
+    directory: &Directory,
+    source: &Source,
+    destination: &Destination,
+) -> Result<Report, CtlError> {
+    let view = maps.view()?;
+    let socket = socket_call(&view, source, destination);
+    let on_the_wire = match &socket {
+        Some(decision) => match decision.verdict() {
+            socket::Verdict::ToBackend(choice) => Some(choice.backend),
+            socket::Verdict::Pass => Some(destination.address),
+            socket::Verdict::Refuse(_) | socket::Verdict::Deny(_) => None,
+        },
+        None => Some(destination.address),
+    };
+    let socket = socket.map(|decision| SocketReport::new(&decision, destination.port));
+    let packet = match on_the_wire {
+        Some(address) => Some(packet(&view, directory, source, destination, address).await?),
+        // A call that fails sends nothing.
+        None => None,
+    };
+    let mut drops = drops::lines(maps, directory)?;
+    let concerned = [Some(source.device.identity), destination.identity].map(|identity| identity.map(|it| it.service));
+    drops.retain(|row| concerned.contains(&Some(row.service_id)));
+    drops.truncate(DROPS);
+    Ok(Report {
+        source: source.to_string(),
+        source_ids: source.ids(),
+        destination: destination.to_string(),
+        destination_ids: destination.ids(),
+        reaches: packet.as_ref().is_some_and(|packet| packet.reaches),
+        rule: rule(&view, source, destination),
+        resolves: destination.resolves,
+        socket,
+        packet,
+        backends: backends(maps, source, destination)?,
+        drops,
+    })
+}
+
+/// What connect(2) or sendto(2) is told; a ping has no such call.
+fn socket_call(view: &View<'_>, source: &Source, destination: &Destination) -> Option<socket::Decision> {
+    let attempt = socket::Attempt {
+        cookie: source.cookie?,
+        protocol: destination.protocol.number(destination.address),
+        addr: destination.address,
+        port: destination.port?.to_be(),
+        // Any backend will do: they are all alike.
+        random: 0,
+    };
+    Some(socket::connect(view, &attempt, |_, _| None))
+}
+
+/// What becomes of the first packet.
+async fn packet(
+    view: &View<'_>,
+    directory: &Directory,
+    source: &Source,
+    destination: &Destination,
+    address: Addr,
+) -> Result<PacketReport, CtlError> {
+    let octets = frame::first(&source.device, address, destination)?;
+    let host = PinnedHost::new(&source.device, source.ifindex, address).await;
+    let frame = decide::Frame { ifindex: source.ifindex, ingress_ifindex: source.ifindex, ..decide::Frame::default() };
+    let mut work = decide::Workspace::default();
+    let decision = decide::from_container(view, &host, &frame, &octets.as_slice(), &mut work);
+    Ok(PacketReport::new(&decision.verdict, address, directory))
+}
+
+/// Which rule is behind it, in words.
+fn rule(view: &View<'_>, source: &Source, destination: &Destination) -> String {
+    let own = source.device.identity;
+    let address = destination.address;
+    let port = destination.port.unwrap_or(0).to_be();
+    let is_ours = |node: &NodeConfig| node.is_container(&address) || node.is_vip(&address);
+    match destination.identity {
+        Some(identity) if identity.env == own.env && destination.networks & source.device.networks != 0 => {
+            "same environment, shared network".to_owned()
+        }
+        Some(identity) => match grant(view, own, identity, destination.protocol.number(address), port) {
+            Ok(Some(grant)) => format!("grant {}", grant.rule),
+            _ => "none: what is not shared is closed".to_owned(),
+        },
+        None if view.node().is_some_and(|node| node.dns == address) => "every replica may ask".to_owned(),
+        None if view.node().is_some_and(is_ours) => "none: nobody has that address".to_owned(),
+        None => match view.egress(&address) {
+            Some(rule) => format!("egress {}", rule.rule),
+            None => "none: no egress rule".to_owned(),
+        },
+    }
+}
+
+/// Where the VIP may lead.
+fn backends(maps: &Maps, source: &Source, destination: &Destination) -> Result<Vec<BackendRow>, CtlError> {
+    let key = ServiceKey { env: source.device.identity.env, vip: destination.address };
+    let Some(service) = maps.services.get(&key)? else { return Ok(Vec::new()) };
+    let set = Backends::from_word(service.backends);
+    let mut rows = Vec::new();
+    for slot in 0..u32::from(set.count) {
+        let key = BackendKey { service: service.service, generation: set.generation, slot };
+        let backend = maps.backends.get(&key)?;
+        rows.extend(backend.map(|backend| BackendRow::new(&backend, slot < u32::from(set.local))));
+    }
+    Ok(rows)
 }

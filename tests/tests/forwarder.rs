@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use dataplane::bpf::{self, MapSizes, Maps, Pins, Programs};
-use dataplane::config::{Args, Config};
+use dataplane::config::{Args, Config, marks};
 use dataplane::forwarder::{Ensured, Supervisor};
 use dataplane_ebpf::abi::{Addr, Device, Identity, NAME_MAX, Name, NameKey, NodeConfig, Pool, Ptr, PtrKey, flags};
 use tests::bpffs::Bpffs;
@@ -204,6 +204,9 @@ fn fill(maps: &Maps, host: &Namespace) -> Result<()> {
         container_pools: [pool("10.208.0.0", 12)?, pool("fd53:6b65:7000::", 48)?],
         vip_pools: [pool("10.224.0.0", 16)?, pool("fd53:6b65:7001::", 64)?],
         dns: address(DNS)?,
+        host_mark: marks::HOST,
+        pass_mark: marks::PASS,
+        mark_mask: marks::MASK,
         ..NodeConfig::default()
     })?;
     for (client, egress) in [(Client::Open, flags::EGRESS), (Client::Closed, 0)] {

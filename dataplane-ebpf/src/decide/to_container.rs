@@ -5,7 +5,7 @@ use super::{
 };
 use crate::{
     abi::{Addr, Device, Identity, NodeConfig, Reason, action},
-    packet::{self, Bytes, Ethernet, Family, Fragment, Transport},
+    packet::{self, Bytes, Ethernet, Family, Fragment, Transport, protocol},
     tables::{Host, Tables},
 };
 
@@ -42,6 +42,9 @@ impl<T: Tables, H: Host, B: Bytes> Receiver<'_, T, H, B> {
         }
         let ethernet: Ethernet = self.bytes.load(0).ok_or(Reason::BadLength)?;
         packet::network(self.bytes, u16::from_be(ethernet.ether_type), &mut work.packet)?;
+        if work.packet.protocol == protocol::ICMPV6 {
+            packet::refuse_link_messages(self.bytes, &work.packet)?;
+        }
         let own = match work.packet.family {
             Family::V4 => Addr::from_v4_word(work.device.address4),
             Family::V6 => work.device.address6,

@@ -9,7 +9,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Mutex, Semaphore, mpsc};
+use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 use tokio::task::{Id, JoinError, JoinSet};
 use tracing::{debug, info, warn};
 
@@ -67,6 +67,7 @@ pub struct Agent {
     /// Whose steps each task of `chains` does.
     working: HashMap<Id, ReplicaKey>,
     slots: Arc<Semaphore>,
+    looked: Option<oneshot::Sender<()>>,
     settled: bool,
 }
 
@@ -106,8 +107,16 @@ impl Agent {
             chains: JoinSet::new(),
             working: HashMap::new(),
             slots: Arc::new(Semaphore::new(PARALLEL)),
+            looked: None,
             settled: false,
         })
+    }
+
+    /// Comes true after the first look, well or ill: from then on the store's statuses are of today.
+    pub fn first_look(&mut self) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
+        self.looked = Some(sender);
+        receiver
     }
 
     /// Works for as long as it is polled. Dropping it is safe at any time: the next one goes on from what it finds.
@@ -127,6 +136,8 @@ impl Agent {
                     Ok(()) => self.records.well(),
                     Err(error) => self.records.note("looking at this node", &error),
                 }
+                // Nobody need be waiting for it.
+                let _unheard = self.looked.take().map(|looked| looked.send(()));
             }
             let prune = self.hands.generations.lock().await.next_due();
             let retry = self.records.next_retry();

@@ -123,7 +123,8 @@ async fn run_until_failure(config: Arc<Config>) -> Result<(), DaemonError> {
     let forwarder = Supervisor::new(&config);
 
     let observer = Arc::new(Observer::new(Arc::clone(&config), docker, netlink, Arc::new(maps), Arc::new(programs)));
-    let agent = Agent::new(Arc::clone(&store), Arc::clone(&observer), ground, &node)?;
+    let mut agent = Agent::new(Arc::clone(&store), Arc::clone(&observer), ground, &node)?;
+    let first_look = agent.first_look();
     let pools = config.pools();
     let (controlling, keeping) = (controller::run(store.as_ref(), &pools, &node.name), forwarder.keep());
     let api = Api { store: Arc::clone(&store), observer, node: node.clone(), config };
@@ -134,7 +135,8 @@ async fn run_until_failure(config: Arc<Config>) -> Result<(), DaemonError> {
             Err(error) => Err(error.into()),
             Ok(never) => match never {},
         },
-        result = api::serve(listener, api) => Ok(result?),
+        // Who is told of replicas is told of what is now, not of what the last daemon saw; until then, requests queue.
+        result = async { first_look.await.ok(); api::serve(listener, api).await } => Ok(result?),
     }
 }
 

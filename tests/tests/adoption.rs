@@ -139,6 +139,7 @@ fn a_device_that_is_gone_is_said_to_be_and_uninstall_leaves_nothing() -> Result<
             let error = programs.attach(one, "skep1").expect_err("the device is gone").to_string();
             assert!(error.contains("skep1"), "{error}");
 
+            programs.attach_sockets()?;
             Programs::remove_all(&place.pins).map_err(|failures| anyhow::anyhow!("{failures:?}"))?;
             assert_eq!(programs_of("skep2")?, 0, "tcx: {tcx}");
             assert!(!place.pins.root().exists());

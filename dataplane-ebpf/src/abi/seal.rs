@@ -111,12 +111,16 @@ pub fn settle_in_place<K: Pod, V: Sealed>(
     read: impl Fn(&K, &mut V) -> bool,
 ) -> Result<bool, super::Reason> {
     let mut left = core::hint::black_box(ATTEMPTS);
+    let mut absent = false;
     while left > 0 {
-        if !read(key, into) {
+        if read(key, into) {
+            if into.is_sealed_for(key) {
+                return Ok(true);
+            }
+        } else if absent {
             return Ok(false);
-        }
-        if into.is_sealed_for(key) {
-            return Ok(true);
+        } else {
+            absent = true;
         }
         left -= 1;
     }

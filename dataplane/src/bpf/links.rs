@@ -3,7 +3,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use super::sys;
+use super::{BpfError, pins, sys};
 
 /// The socket programs, each at its own attach point of the cgroup.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -158,6 +158,15 @@ pub(super) fn ensure_socket(pin: &Path, program: &Program, hook: SocketHook, cgr
         let directory = std::fs::File::open(cgroup)?;
         sys::link_create(program.fd.as_fd(), directory.as_raw_fd() as u32, hook.attach_type(), 0)
     })
+}
+
+/// Detaches the pinned link, if it is one and attached, and removes the pin, if there is one.
+pub(super) fn remove(pin: &Path) -> Result<(), BpfError> {
+    if let Ok(link) = sys::obj_get(pin, true) {
+        // Not a link (the pin that stands for a clsact filter), or its device is gone: nothing to detach.
+        let _detached = sys::link_detach(link.as_fd());
+    }
+    pins::unpin(pin)
 }
 
 /// The id of a cgroup, which is the inode number of its directory.

@@ -233,6 +233,9 @@ impl Programs {
         for ifindex in devices(pins).unwrap_or_default() {
             failures.extend(detach(pins, ifindex, &clsact::name_of(ifindex).unwrap_or_default()).err());
         }
+        for hook in SocketHook::ALL {
+            failures.extend(links::remove(&pins.link(hook.program(), None)).err());
+        }
         // Link pins go first: with them the programs stop, while the maps that they read are still there.
         for path in [pins.links(), pins.programs(), pins.base().to_owned()] {
             failures.extend(pins::remove_dir(&path).err());
@@ -257,7 +260,7 @@ fn detach(pins: &Pins, ifindex: u32, ifname: &str) -> Result<(), BpfError> {
             ifindex,
             source,
         })?;
-        pins::unpin(&pins.link(hook.program(), Some(ifindex)))?;
+        links::remove(&pins.link(hook.program(), Some(ifindex)))?;
     }
     Ok(())
 }

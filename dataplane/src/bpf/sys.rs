@@ -23,6 +23,7 @@ mod cmd {
     pub(super) const MAP_UPDATE_BATCH: libc::c_int = 26;
     pub(super) const LINK_CREATE: libc::c_int = 28;
     pub(super) const LINK_UPDATE: libc::c_int = 29;
+    pub(super) const LINK_DETACH: libc::c_int = 34;
 }
 
 /// `BPF_F_RDONLY` of `BPF_OBJ_GET`.
@@ -183,6 +184,14 @@ pub(super) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::
     };
     // SAFETY: no pointers.
     unsafe { bpf(cmd::LINK_UPDATE, &mut attr) }.map(drop)
+}
+
+/// Detaches a link here and now; the link stays, attached to nothing. Closing the last file of one leaves that to
+/// a kernel thread.
+pub(super) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    let mut link_fd = link.as_raw_fd() as u32;
+    // SAFETY: no pointers.
+    unsafe { bpf(cmd::LINK_DETACH, &mut link_fd) }.map(drop)
 }
 
 #[repr(C)]

@@ -15,7 +15,7 @@ use super::{TESTS, initramfs, kernel::Kernel};
 use crate::test::run::Outcome;
 
 /// A guest that takes longer hangs.
-const DEADLINE: Duration = Duration::from_secs(15 * 60);
+const DEADLINE: Duration = Duration::from_secs(10 * 60);
 
 /// What became of a kernel.
 #[derive(Clone, Debug)]
@@ -53,9 +53,22 @@ pub(super) fn run(kernel: &Kernel, base: &Path) -> Result<Run> {
     }
     let run = read(kernel.release(), &fs::read(&console)?, start.elapsed());
     if !run.passed() {
-        println!("---- console of {} ----\n{}", kernel.release(), String::from_utf8_lossy(&fs::read(&console)?));
+        let text = String::from_utf8_lossy(&fs::read(&console)?).into_owned();
+        println!(
+            "---- {}, in short; the whole is in {} ----\n{}",
+            kernel.release(),
+            console.display(),
+            in_short(&text)
+        );
     }
     Ok(run)
+}
+
+/// The lines that say what went wrong, without the verifier's log, which is as long as a book.
+fn in_short(console: &str) -> String {
+    const TELLING: [&str; 5] = ["Error", "assertion", "skep:", "test ", "thread '"];
+    let telling = console.lines().filter(|line| TELLING.iter().any(|start| line.starts_with(start)));
+    telling.map(|line| line.chars().take(300).collect::<String>() + "\n").collect()
 }
 
 /// QEMU with a kernel, no disks, no devices but a console.

@@ -128,7 +128,7 @@ fn names(resolver: &Resolver, group: &'static str, name: &'static str, length: D
         let tally = run_for(resolver.client.clone(), length, make)?;
         ensure!(tally.failures == 0, "{name}: {} failures, the first: {:?}", tally.failures, tally.first_failure);
         let metric = Metric { name: "latency", unit: "µs" };
-        samples.push(Sample { group, case, subject: name, metric, value: tally.mean().as_secs_f64() * 1e6 });
+        samples.push(Sample { group, case, subject: name, metric, value: tally.mean() / 1e3 });
     }
     Ok(samples)
 }

@@ -43,9 +43,9 @@ impl Tally {
         self.units as f64 / self.elapsed.as_secs_f64()
     }
 
-    /// Mean time of one exchange.
-    pub fn mean(&self) -> Duration {
-        self.elapsed.checked_div(u32::try_from(self.exchanges).unwrap_or(u32::MAX)).unwrap_or_default()
+    /// Units of one exchange, on average.
+    pub fn mean(&self) -> f64 {
+        self.units as f64 / self.exchanges as f64
     }
 
     fn record(&mut self, outcome: io::Result<u64>, took: Duration) {

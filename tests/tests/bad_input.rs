@@ -14,7 +14,7 @@ struct Refused {
 }
 
 const REFUSED: &[Refused] = &[
-    Refused { what: "no YAML", compose: "services: [", names: &["compose.yaml:1"] },
+    Refused { what: "no YAML", compose: "services: ]", names: &["compose.yaml:1"] },
     Refused { what: "no services", compose: "volumes: {a: }", names: &["compose.yaml", "services"] },
     Refused {
         what: "an unknown key, with its line and a suggestion",
@@ -175,7 +175,10 @@ fn skepd_says_what_the_host_lacks_and_how_to_mend_it() -> Result<()> {
     let options = line[1..].join(" ");
     let unprivileged = format!("exec setpriv --reuid=65534 --regid=65534 --clear-groups /run/skepd {options}");
     expect_error("no root", &node.output(&["sh", "-c", &unprivileged])?, &["root"])?;
-    let no_cgroup = format!("umount --all --types cgroup2; exec {} {options}", line[0]);
+    let no_cgroup = format!(
+        "findmnt --noheadings --output TARGET --types cgroup2 | xargs umount --lazy; exec {} {options}",
+        line[0]
+    );
     expect_error("no cgroup2", &node.output(&["unshare", "--mount", "sh", "-c", &no_cgroup])?, &["cgroup2", "mount"])?;
     nothing_pinned_elsewhere(&node)
 }

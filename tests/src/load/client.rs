@@ -1,6 +1,10 @@
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
-use std::time::Duration;
+use std::os::fd::AsRawFd as _;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv};
 
 use super::PATIENCE;
 
@@ -158,18 +162,21 @@ impl Client for Datagrams {
     }
 }
 
-/// Questions for one A record, a number of them at a time.
+/// Questions for one A record, up to a number of them in flight. An exchange is one answer; its units are the
+/// nanoseconds from question to answer.
 pub struct Dns {
     socket: UdpSocket,
     question: Vec<u8>,
-    outstanding: u16,
+    /// When the question with this id, modulo the length, was sent; none: answered.
+    asked: Vec<Option<Instant>>,
+    in_flight: usize,
     expect: Option<Ipv4Addr>,
     next_id: u16,
 }
 
 impl Dns {
-    /// Asks `server` for `name`'s A, `outstanding` questions in flight; every answer must be positive, and
-    /// end with `expect` where that is given.
+    /// Asks `server` for `name`'s A, up to `outstanding` questions in flight; every answer must be positive, and
+    /// hold `expect` where that is given.
     ///
     /// # Errors
     /// The socket's.
@@ -183,18 +190,39 @@ impl Dns {
             question.extend_from_slice(label.as_bytes());
         }
         question.extend_from_slice(&[0, 0, 1, 0, 1]);
-        Ok(Self { socket, question, outstanding, expect, next_id: 1 })
+        Ok(Self { socket, question, asked: vec![None; outstanding.into()], in_flight: 0, expect, next_id: 0 })
     }
 
-    fn check(&self, answer: &[u8], first_id: u16) -> io::Result<()> {
+    fn ask(&mut self) -> io::Result<()> {
+        let slot = usize::from(self.next_id) % self.asked.len();
+        self.question[..2].copy_from_slice(&self.next_id.to_be_bytes());
+        self.asked[slot] = Some(Instant::now());
+        self.in_flight += 1;
+        self.next_id = (self.next_id + 1) % (u16::MAX / 2);
+        self.socket.send(&self.question).map(|_| ())
+    }
+
+    /// Takes an answer, if there is one already or `wait` says to wait for it.
+    fn answer(&mut self, wait: bool) -> io::Result<Option<u64>> {
+        let mut answer = [0; 1500];
+        let flags = if wait { MsgFlags::empty() } else { MsgFlags::MSG_DONTWAIT };
+        let length = match recv(self.socket.as_raw_fd(), &mut answer, flags) {
+            Ok(length) => length,
+            Err(Errno::EAGAIN) if !wait => return Ok(None),
+            Err(errno) => return Err(errno.into()),
+        };
+        let id = self.check(&answer[..length])?;
+        let slot = usize::from(id) % self.asked.len();
+        let asked = self.asked[slot].take().ok_or_else(|| io::Error::other("an answer to no question"))?;
+        self.in_flight -= 1;
+        Ok(Some(u64::try_from(asked.elapsed().as_nanos()).unwrap_or(u64::MAX)))
+    }
+
+    fn check(&self, answer: &[u8]) -> io::Result<u16> {
         let wrong = |what: String| Err(io::Error::other(what));
         let Some(header) = answer.first_chunk::<12>() else {
             return wrong(format!("an answer of {} octets", answer.len()));
         };
-        let id = u16::from_be_bytes([header[0], header[1]]);
-        if id.wrapping_sub(first_id) >= self.outstanding {
-            return wrong(format!("an answer with id {id}, not {first_id} and following"));
-        }
         if header[3] & 0xf != 0 || header[7] == 0 {
             return wrong(format!("rcode {}, {} answers", header[3] & 0xf, header[7]));
         }
@@ -202,24 +230,22 @@ impl Dns {
             Some(address) if !answer.windows(4).any(|octets| octets == address.octets()) => {
                 wrong(format!("the answer does not hold {address}"))
             }
-            _ => Ok(()),
+            _ => Ok(u16::from_be_bytes([header[0], header[1]])),
         }
     }
 }
 
 impl Client for Dns {
     fn exchange(&mut self) -> io::Result<u64> {
-        let first_id = self.next_id;
-        for _ in 0..self.outstanding {
-            self.question[..2].copy_from_slice(&self.next_id.to_be_bytes());
-            self.socket.send(&self.question)?;
-            self.next_id = self.next_id.wrapping_add(1);
+        loop {
+            // Answers come in any order: one that is late keeps its place, and then the question after it waits.
+            let free = self.asked[usize::from(self.next_id) % self.asked.len()].is_none();
+            if free {
+                self.ask()?;
+            }
+            if let Some(nanoseconds) = self.answer(!free || self.in_flight == self.asked.len())? {
+                return Ok(nanoseconds);
+            }
         }
-        let mut answer = [0; 1500];
-        for _ in 0..self.outstanding {
-            let length = self.socket.recv(&mut answer)?;
-            self.check(&answer[..length], first_id)?;
-        }
-        Ok(u64::from(self.outstanding))
     }
 }

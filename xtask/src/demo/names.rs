@@ -30,8 +30,9 @@ impl Answer {
 #[derive(Debug, Serialize)]
 pub(super) struct Latency {
     resolver: &'static str,
+    /// Questions in flight at most.
     outstanding: u16,
-    /// Mean of one exchange of `outstanding` questions.
+    /// From question to answer, on average.
     microseconds: f64,
 }
 
@@ -107,11 +108,11 @@ pub(super) fn latency(stage: &Stage, screen: &mut Screen) -> Result<Vec<Latency>
             let make = move || Dns::new(server, name, outstanding, expect);
             let tally = run_for(place.on_core(1), Duration::from_secs(1), make)?;
             anyhow::ensure!(tally.failures == 0, "{resolver}: {:?}", tally.first_failure);
-            latencies.push(Latency { resolver, outstanding, microseconds: tally.mean().as_secs_f64() * 1e6 });
+            latencies.push(Latency { resolver, outstanding, microseconds: tally.mean() / 1e3 });
         }
         if let [.., docker, skep] = latencies.as_slice() {
             screen.line(format!(
-                "{outstanding:>3} outstanding: Docker {:>8.1} µs   Skep {:>6.1} µs   {:.0} times faster",
+                "{outstanding:>3} in flight: Docker {:>8.1} µs   Skep {:>6.1} µs   {:.0} times faster",
                 docker.microseconds,
                 skep.microseconds,
                 docker.microseconds / skep.microseconds

@@ -43,6 +43,19 @@ impl Output {
         self.terminal
     }
 
+    /// Whether there are colours.
+    pub(crate) fn is_colored(&self) -> bool {
+        self.color
+    }
+
+    /// Columns of the terminal; as many as one likes where there is none.
+    pub(crate) fn width(&self) -> usize {
+        let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+        // SAFETY: the kernel writes one winsize, which lives until after the call.
+        let told = unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size) } == 0;
+        if told && size.ws_col > 0 { size.ws_col.into() } else { usize::MAX }
+    }
+
     /// A list: `items` as a JSON array, or `rows` of them under a header.
     pub(crate) fn list<T: Serialize>(
         &mut self,

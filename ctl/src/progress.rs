@@ -48,9 +48,10 @@ impl Progress {
 
     fn draw(&mut self, output: &mut Output) -> Result<(), CtlError> {
         output.take_back(self.drawn)?;
-        let rows: Vec<_> = self.services().into_iter().map(|(service, seen)| row(service, &seen)).collect();
+        let mut rows: Vec<_> = self.services().into_iter().map(|(service, seen)| row(service, &seen)).collect();
+        fit(&mut rows, output.width());
         // The header would be one of its own each time; people see what the columns are.
-        let lines = table(&["", "", ""], &rows, output.paint(Tone::Good, "x") != "x");
+        let lines = table(&["", "", ""], &rows, output.is_colored());
         self.drawn = rows.len();
         lines.iter().skip(1).try_for_each(|line| output.line(line))
     }
@@ -61,6 +62,17 @@ impl Progress {
             services.entry(&key.service.service).or_default().push(seen);
         }
         services
+    }
+}
+
+/// Cuts the last column so that no line is broken in two: a terminal's lines are counted when they are taken back.
+fn fit(rows: &mut [Vec<Cell>], width: usize) {
+    let taken = |row: &[Cell]| row.iter().rev().skip(1).map(|cell| cell.text.chars().count() + 2).collect::<Vec<_>>();
+    let columns =
+        rows.iter().map(|row| taken(row)).reduce(|a, b| a.into_iter().zip(b).map(|(a, b)| a.max(b)).collect());
+    let room = width.saturating_sub(columns.unwrap_or_default().iter().sum());
+    for cell in rows.iter_mut().filter_map(|row| row.last_mut()).filter(|cell| cell.text.chars().count() > room) {
+        cell.text = cell.text.chars().take(room.saturating_sub(1)).chain(['…']).collect();
     }
 }
 
@@ -102,4 +114,20 @@ fn report(failed: &BTreeMap<String, String>, output: &mut Output) -> Result<(), 
         output.line(&text)?;
     }
     output.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_fits_the_terminal() {
+        let mut rows = vec![
+            vec![Cell::new("api"), Cell::new("1/1"), Cell::new("running")],
+            vec![Cell::new("postgres"), Cell::new("0/1"), Cell::new("failed for a long reason")],
+        ];
+        fit(&mut rows, 30);
+        let lines = table(&["", "", ""], &rows, false);
+        assert_eq!(lines[1..], ["api       1/1  running", "postgres  0/1  failed for a l…"]);
+    }
 }

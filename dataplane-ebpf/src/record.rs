@@ -26,7 +26,7 @@ pub(crate) fn dropped(identity: Identity, reason: Reason, tuple: &FlowKey) {
     let key = DropKey { identity, reason: reason as u32 };
     // SAFETY: no arguments, no effects.
     let now = unsafe { bpf_ktime_get_ns() };
-    let previous = match DROPS.get_ptr_mut(key) {
+    let previous = match DROPS.get_ptr_mut(&key) {
         Some(record) => {
             // SAFETY: the map's value, aligned; others on this CPU only add to it or overwrite the rest.
             unsafe {
@@ -40,7 +40,7 @@ pub(crate) fn dropped(identity: Identity, reason: Reason, tuple: &FlowKey) {
         None => {
             let first = DropRecord { packets: 1, last_seen: now, tuple: *tuple };
             // A full map loses the count, not the drop.
-            let _full = DROPS.insert(key, first, BPF_NOEXIST.into());
+            let _full = DROPS.insert(&key, &first, BPF_NOEXIST.into());
             0
         }
     };
@@ -86,23 +86,23 @@ pub(crate) fn answered(identity: Identity) {
 /// additions do, which a packet notices.
 #[inline(always)]
 fn packet_counters(identity: Identity, change: impl Fn(&mut Counter)) {
-    if let Some(counter) = COUNTERS.get_ptr_mut(identity) {
+    if let Some(counter) = COUNTERS.get_ptr_mut(&identity) {
         // SAFETY: the map's value, aligned; socket programs change other fields of it.
         return change(unsafe { &mut *counter });
     }
     let mut first = Counter::default();
     change(&mut first);
-    let _full = COUNTERS.insert(identity, first, BPF_NOEXIST.into());
+    let _full = COUNTERS.insert(&identity, &first, BPF_NOEXIST.into());
 }
 
 /// Adds to the counters of `identity`; `field` picks which.
 #[inline(always)]
 pub(crate) fn count(identity: Identity, field: fn(*mut Counter) -> *mut u64, amount: u64) {
-    let counter = match COUNTERS.get_ptr_mut(identity) {
+    let counter = match COUNTERS.get_ptr_mut(&identity) {
         Some(counter) => counter,
         None => {
             let _full = COUNTERS.insert(&identity, &Counter::default(), BPF_NOEXIST.into());
-            match COUNTERS.get_ptr_mut(identity) {
+            match COUNTERS.get_ptr_mut(&identity) {
                 Some(counter) => counter,
                 None => return,
             }

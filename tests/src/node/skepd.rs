@@ -13,7 +13,7 @@ use nix::{sys::signal::Signal, unistd::Pid};
 use serde_json::Value;
 
 use super::{Node, lock};
-use crate::{paths, wait::wait_for};
+use crate::{paths, process::tail, wait::wait_for};
 
 /// skepd takes this long to start or stop on a busy computer; the kernel verifies programs meanwhile.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -133,7 +133,10 @@ impl Node {
     /// # Errors
     /// What skepctl says.
     pub fn skepctl(&self, arguments: &[&str]) -> Result<String> {
-        self.run(&as_strs(&self.skepctl_line(arguments)?))
+        self.run(&as_strs(&self.skepctl_line(arguments)?)).with_context(|| {
+            let log = fs::read_to_string(self.machine.directory().join("skepd.log")).unwrap_or_default();
+            format!("the end of skepd's log:\n{}\n", tail(&log, 25))
+        })
     }
 
     /// `skepctl <arguments>`, whatever its exit status.

@@ -3,6 +3,10 @@
 //! One file per attach point, all maps in `maps.rs`. Built for the bpf target by `dataplane/build.rs`.
 #![no_std]
 #![no_main]
+#![expect(
+    clippy::needless_borrows_for_generic_args,
+    reason = "a key or value that is handed over by value is on the stack twice, of which there are 512 octets"
+)]
 // For the one empty `asm!` in `kernel.rs`.
 #![feature(asm_experimental_arch)]
 #![expect(

@@ -257,6 +257,3 @@ fn extension(bytes: &impl Bytes, packet: &mut Packet) -> Result<(), Reason> {
     packet.transport += len;
     if packet.transport > packet.end { Err(Reason::BadLength) } else { Ok(()) }
 }
-
-#[cfg(test)]
-mod tests;

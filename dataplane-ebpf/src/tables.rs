@@ -1,5 +1,8 @@
 //! The look-ups that a decision needs, whoever provides them.
 
+#[cfg(any(test, feature = "test-support"))]
+pub mod fake;
+
 use crate::{
     abi::{
         Addr, Backend, BackendKey, Device, EgressRule, Endpoint, Flow, FlowKey, Grant, GrantKey, Name, NameKey, Netns,

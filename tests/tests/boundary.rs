@@ -96,7 +96,7 @@ impl Scene {
             host: Actor::machine("host", node.machine())?,
             targets,
             bridged_addresses,
-            bpffs: node.machine().outside(node.bpffs()),
+            bpffs: node.bpffs(),
             _responders: Vec::new(),
             _machines: vec![neighbour],
         };

@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::poll::PollFlags;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, connect, recvfrom, sendto, socket,
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, connect, recvfrom, sendto, setsockopt,
+    socket, sockopt,
 };
 
 use super::{PORT, Protocol};
@@ -115,7 +116,17 @@ fn datagram_socket(to: IpAddr) -> io::Result<UdpSocket> {
     let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0))?;
     socket.set_nonblocking(true)?;
+    report_errors(&socket, to)?;
     Ok(socket)
+}
+
+/// Without this, an ICMP error about what an unconnected socket sent looks like silence (ip(7), ipv6(7)).
+fn report_errors(socket: &impl AsFd, to: IpAddr) -> io::Result<()> {
+    match to {
+        IpAddr::V4(_) => setsockopt(socket, sockopt::Ipv4RecvErr, &true)?,
+        IpAddr::V6(_) => setsockopt(socket, sockopt::Ipv6RecvErr, &true)?,
+    }
+    Ok(())
 }
 
 fn send_echo(to: IpAddr, sequence: u16) -> io::Result<OwnedFd> {
@@ -128,6 +139,7 @@ fn send_echo(to: IpAddr, sequence: u16) -> io::Result<OwnedFd> {
         }
     };
     let socket = socket(family(to), SockType::Raw, flags, protocol)?;
+    report_errors(&socket, to)?;
     sendto(socket.as_raw_fd(), &request, &SockaddrStorage::from(SocketAddr::new(to, 0)), MsgFlags::empty())?;
     Ok(socket)
 }

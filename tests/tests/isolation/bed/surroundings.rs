@@ -63,6 +63,9 @@ impl Surroundings {
         // The node forwards, as Docker makes every host do.
         fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
         fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1")?;
+        // "Unreachable" is said each time, not once a second: whoever asks need not wait.
+        fs::write("/proc/sys/net/ipv4/icmp_ratelimit", "0")?;
+        fs::write("/proc/sys/net/ipv6/icmp/ratelimit", "0")?;
         let uplink = nix::net::if_::if_nametoindex("uplink0")?;
         Ok(Self { uplink, lan, bridged })
     }

@@ -107,13 +107,13 @@ fn line(key: &ReplicaKey, seen: &Seen) -> String {
     }
 }
 
-/// The last word: what does not serve, and why.
+/// The last word, on standard error: what does not serve, and why.
 fn report(failed: &BTreeMap<String, String>, output: &mut Output) -> Result<(), CtlError> {
+    output.flush()?;
     for (name, why) in failed {
-        let text = output.paint(Tone::Bad, &format!("{name}: {why}"));
-        output.line(&text)?;
+        output.note(&format!("{name}: {why}"));
     }
-    output.flush()
+    Ok(())
 }
 
 #[cfg(test)]

@@ -47,11 +47,6 @@ const REFUSED: &[Refused] = &[
         names: &["compose.yaml:4", "SYS_ADMIN"],
     },
     Refused {
-        what: "published ports, with the remedy",
-        compose: "services:\n  web:\n    image: busybox:latest\n    ports: ['80:80']\n",
-        names: &["compose.yaml:4", "ports", "x-skep"],
-    },
-    Refused {
         what: "build, with the remedy",
         compose: "services:\n  web:\n    build: .\n",
         names: &["compose.yaml:3", "build", "image"],
@@ -93,6 +88,25 @@ fn a_bad_compose_file_is_refused_by_line_and_nothing_is_done() -> Result<()> {
         expect_error(case.what, &output, case.names)?;
         nothing_done(&node, case.what)?;
     }
+    Ok(())
+}
+
+#[test]
+fn what_is_replaced_is_said_with_its_line_and_the_remedy_and_the_rest_comes_up() -> Result<()> {
+    let node = Node::start()?;
+    node.load(&[Image::Busybox])?;
+    let compose = "
+services:
+  web:
+    image: busybox:latest
+    command: [sleep, inf]
+    ports: ['80:80']
+";
+    let file = node.compose_file("shop", "production", compose)?;
+    let output = node.skepctl_output(&["-p", "shop", "up", "--wait", "-f", &file])?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let named = |line: &str| ["compose.yaml:6", "ports", "x-skep"].iter().all(|name| line.contains(name));
+    ensure!(output.status.success() && stderr.lines().any(named), "{}: {stderr}", output.status);
     Ok(())
 }
 
@@ -175,10 +189,7 @@ fn skepd_says_what_the_host_lacks_and_how_to_mend_it() -> Result<()> {
     let options = line[1..].join(" ");
     let unprivileged = format!("exec setpriv --reuid=65534 --regid=65534 --clear-groups /run/skepd {options}");
     expect_error("no root", &node.output(&["sh", "-c", &unprivileged])?, &["root"])?;
-    let no_cgroup = format!(
-        "findmnt --noheadings --output TARGET --types cgroup2 | xargs umount --lazy; exec {} {options}",
-        line[0]
-    );
+    let no_cgroup = format!("umount --lazy --recursive /sys/fs/cgroup && exec {} {options}", line[0]);
     expect_error("no cgroup2", &node.output(&["unshare", "--mount", "sh", "-c", &no_cgroup])?, &["cgroup2", "mount"])?;
     nothing_pinned_elsewhere(&node)
 }
@@ -214,7 +225,7 @@ fn nothing_done(node: &Node, what: &str) -> Result<()> {
 
 /// Failed starts pinned nothing: the only pins are the node's own.
 fn nothing_pinned_elsewhere(node: &Node) -> Result<()> {
-    let roots = node.run(&["find", "/sys/fs/bpf", "-mindepth", "1", "-maxdepth", "1"])?;
+    let roots = node.run(&["find", "/sys/fs/bpf", "-mindepth", "1", "-maxdepth", "1", "-type", "d"])?;
     ensure!(roots == "/sys/fs/bpf/skep", "pins outside the node's directory: {roots}");
     wait_for("no skepd left", std::time::Duration::from_secs(10), || {
         Ok((!node.output(&["pgrep", "--exact", "skepd"])?.status.success()).then_some(()))

@@ -9,6 +9,7 @@ use tokio::process::Command;
 
 use super::mounts::{self, Mount};
 use super::{Bpffs, HostFacts, Wanted};
+use crate::bpf::find_cgroup2_root;
 use crate::docker::{Docker, DockerError, EngineInfo};
 use crate::netlink::{Netlink, Uplink};
 
@@ -27,7 +28,7 @@ impl HostFacts {
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             ipv6: Path::new("/proc/sys/net/ipv6/conf/all/forwarding").exists(),
             bpffs: bpffs(&own, &mounts::parse(&read("/proc/1/mountinfo")), &wanted.bpffs),
-            cgroup2: own.iter().find(|mount| mount.kind == "cgroup2").map(|mount| mount.point.clone()),
+            cgroup2: find_cgroup2_root().ok(),
             docker: docker(&wanted.docker).await,
             uplinks,
             forwarding: ["ipv4/ip_forward", "ipv6/conf/all/forwarding"]

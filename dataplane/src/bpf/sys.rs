@@ -378,6 +378,8 @@ pub struct TestRun {
     pub verdict: u32,
     /// The packet afterwards.
     pub packet: Vec<u8>,
+    /// The packet's `struct __sk_buff` afterwards.
+    pub context: Vec<u8>,
     /// Mean run time.
     pub duration: Duration,
 }
@@ -390,6 +392,8 @@ pub struct TestRun {
 pub fn test_run(program: BorrowedFd<'_>, packet: &[u8], context: &[u8], repeat: u32) -> io::Result<TestRun> {
     // The longest packet that a program may make of it.
     let mut out = vec![0_u8; packet.len().max(256) + 2048];
+    // Longer than any kernel's `struct __sk_buff`, which says how much of it counts.
+    let mut context_out = vec![0_u8; 512];
     let mut attr = TestRunAttr {
         prog_fd: program.as_raw_fd() as u32,
         retval: 0,
@@ -400,9 +404,9 @@ pub fn test_run(program: BorrowedFd<'_>, packet: &[u8], context: &[u8], repeat: 
         repeat,
         duration: 0,
         ctx_size_in: context.len() as u32,
-        ctx_size_out: 0,
+        ctx_size_out: context_out.len() as u32,
         ctx_in: if context.is_empty() { 0 } else { context.as_ptr() as u64 },
-        ctx_out: 0,
+        ctx_out: context_out.as_mut_ptr() as u64,
         flags: 0,
         cpu: 0,
         batch_size: 0,
@@ -411,5 +415,7 @@ pub fn test_run(program: BorrowedFd<'_>, packet: &[u8], context: &[u8], repeat: 
     // SAFETY: the buffers are as long as their sizes say and live until after the call.
     unsafe { bpf(cmd::PROG_TEST_RUN, &mut attr) }?;
     out.truncate(attr.data_size_out as usize);
-    Ok(TestRun { verdict: attr.retval, packet: out, duration: Duration::from_nanos(u64::from(attr.duration)) })
+    context_out.truncate(attr.ctx_size_out as usize);
+    let duration = Duration::from_nanos(u64::from(attr.duration));
+    Ok(TestRun { verdict: attr.retval, packet: out, context: context_out, duration })
 }

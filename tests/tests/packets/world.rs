@@ -93,6 +93,7 @@ pub(crate) const ASIDE: u32 = 51;
 pub(crate) struct World {
     pub(crate) maps: Maps,
     pub(crate) programs: Programs,
+    pub(crate) pins: Pins,
     pub(crate) host: Namespace,
     pub(crate) outside: Namespace,
     containers: Vec<Namespace>,
@@ -103,17 +104,26 @@ pub(crate) struct World {
 impl World {
     /// Plumbs everything, fills the maps, loads and attaches the programs.
     pub(crate) fn new() -> Result<Self> {
+        let world = Self::unattached()?;
+        for replica in REPLICAS {
+            world.host.enter(|| Ok(world.programs.attach(replica.ifindex(), &replica.ifname())?))?;
+        }
+        Ok(world)
+    }
+
+    /// The same, but no packet meets the programs by itself.
+    pub(crate) fn unattached() -> Result<Self> {
         let bpffs = Bpffs::new()?;
         let sizes = MapSizes { local: 64, endpoints: 1_024, services: 256, rules: 256, flows: 65_536 };
-        let (programs, maps) = Programs::load_or_adopt(&Pins::new(&bpffs.path()), &sizes, &bpf::find_cgroup2_root()?)?;
+        let pins = Pins::new(&bpffs.path());
+        let (programs, maps) = Programs::load_or_adopt(&pins, &sizes, &bpf::find_cgroup2_root()?)?;
         let (host, outside, aside) = (Namespace::new()?, Namespace::new()?, Namespace::new()?);
         let containers = REPLICAS.iter().map(|_| Namespace::new()).collect::<Result<Vec<_>>>()?;
-        let world = Self { maps, programs, host, outside, containers, _aside: aside, _bpffs: bpffs };
+        let world = Self { maps, programs, pins, host, outside, containers, _aside: aside, _bpffs: bpffs };
         fill(&world.maps)?;
         world.plumb_host()?;
         for (replica, container) in REPLICAS.iter().zip(&world.containers) {
             world.plumb(replica, container)?;
-            world.host.enter(|| Ok(world.programs.attach(replica.ifindex(), &replica.ifname())?))?;
         }
         Ok(world)
     }

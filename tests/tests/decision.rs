@@ -167,8 +167,7 @@ fn mutated_questions_are_answered_alike() -> Result<()> {
 
 #[test]
 fn the_verifier_is_far_from_its_limit() -> Result<()> {
-    let world = world::World::unattached()?;
-    for (name, instructions) in world.programs.verified_instructions()? {
+    for (name, instructions) in Mirror::new()?.world.programs.verified_instructions()? {
         println!("{name}: {instructions}");
         ensure!(instructions < 300_000, "{name} takes the verifier {instructions} instructions of a million");
     }

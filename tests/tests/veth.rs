@@ -6,19 +6,53 @@ mod calls;
 mod world;
 
 use std::net::IpAddr;
+use std::ops::Deref;
 
 use anyhow::{Result, ensure};
 use calls::{arrives_with_mark, pings, tcp, udp};
-use dataplane::bpf;
+use dataplane::bpf::{self, Pins};
 use dataplane_ebpf::abi::Reason;
+use tests::bpffs::Bpffs;
 use tests::netns::Namespace;
-use world::{A, B, C, D, DNS, HIDDEN4, HOST4, OLD4, OUTSIDE4, OUTSIDE6, Replica, VIP4, VIP6, World};
+use world::{
+    A, ASIDE4, B, C, D, DNS, HIDDEN4, HOST4, NOWHERE4, OLD4, OUTSIDE4, OUTSIDE6, REPLICAS, Replica, VIP4, VIP6, World,
+};
+
+/// A world whose veths have their programs.
+struct Attached {
+    world: World,
+    _bpffs: Bpffs,
+}
+
+impl Attached {
+    fn new() -> Result<Self> {
+        let bpffs = Bpffs::new()?;
+        let world = World::new(&Pins::new(&bpffs.path()))?;
+        for replica in REPLICAS {
+            world.host.enter(|| Ok(world.programs.attach(replica.ifindex(), &replica.ifname())?))?;
+        }
+        Ok(Self { world, _bpffs: bpffs })
+    }
+
+    /// The network namespace of a replica.
+    fn container(&self, replica: &Replica) -> &Namespace {
+        &self.containers[usize::from(replica.host - A.host)]
+    }
+}
+
+impl Deref for Attached {
+    type Target = World;
+
+    fn deref(&self) -> &World {
+        &self.world
+    }
+}
 
 /// Does `work` with checksums left to the device, which a veth never computes, and with checksums that the kernel
 /// computes and the receiver verifies.
-fn with_and_without_offload(world: &World, work: impl Fn(&str) -> Result<()>) -> Result<()> {
+fn with_and_without_offload(world: &Attached, work: impl Fn(&str) -> Result<()>) -> Result<()> {
     for offload in ["on", "off"] {
-        for replica in world::REPLICAS {
+        for replica in REPLICAS {
             world.container(&replica).run(&format!("ethtool -K eth0 tx {offload}"))?;
         }
         work(offload)?;
@@ -32,7 +66,7 @@ fn addresses(replica: &Replica) -> [IpAddr; 2] {
 }
 
 /// How often packets of a replica were dropped for a reason.
-fn dropped(world: &World, replica: &Replica, reason: Reason) -> Result<u64> {
+fn dropped(world: &Attached, replica: &Replica, reason: Reason) -> Result<u64> {
     let lines = bpf::drops(&world.maps)?;
     let mine = lines.iter().filter(|line| line.identity == replica.identity && line.reason() == Some(reason));
     Ok(mine.map(|line| line.packets).sum())
@@ -40,7 +74,7 @@ fn dropped(world: &World, replica: &Replica, reason: Reason) -> Result<u64> {
 
 #[test]
 fn replicas_of_one_network_talk() -> Result<()> {
-    let world = World::new()?;
+    let world = Attached::new()?;
     with_and_without_offload(&world, |offload| {
         for (from, to) in [(A, B), (B, A), (B, C), (C, B)] {
             for address in addresses(&to) {
@@ -60,7 +94,7 @@ fn replicas_of_one_network_talk() -> Result<()> {
 
 #[test]
 fn environments_and_networks_are_apart() -> Result<()> {
-    let world = World::new()?;
+    let world = Attached::new()?;
     for (from, to, reason) in [
         (A, C, Reason::NoSharedNetwork),
         (C, A, Reason::NoSharedNetwork),
@@ -82,7 +116,7 @@ fn environments_and_networks_are_apart() -> Result<()> {
 
 #[test]
 fn only_who_may_leaves_and_only_answers_come_back() -> Result<()> {
-    let world = World::new()?;
+    let world = Attached::new()?;
     let outside = &world.outside;
     for address in [IpAddr::from(OUTSIDE4), OUTSIDE6.into()] {
         assert!(tcp(world.container(&A), outside, address)?, "TCP → {address}");
@@ -96,6 +130,10 @@ fn only_who_may_leaves_and_only_answers_come_back() -> Result<()> {
         assert!(!udp(outside, world.container(&A), address)?, "outside → {address}");
         assert!(!pings(outside, address)?, "outside → {address}");
     }
+    for (address, reason) in [(ASIDE4, Reason::NotUplink), (NOWHERE4, Reason::NoRoute)] {
+        assert!(!pings(world.container(&A), address.into())?, "A → {address}");
+        assert_eq!(dropped(&world, &A, reason)?, 1, "A → {address}: {reason}");
+    }
     assert!(dropped(&world, &A, Reason::NotAReply)? >= 6);
     assert!(dropped(&world, &B, Reason::EgressOff)? >= 4);
     Ok(())
@@ -103,7 +141,7 @@ fn only_who_may_leaves_and_only_answers_come_back() -> Result<()> {
 
 #[test]
 fn the_host_neither_reaches_nor_is_reached_but_by_its_mark() -> Result<()> {
-    let world = World::new()?;
+    let world = Attached::new()?;
     for address in addresses(&A) {
         assert!(!tcp(&world.host, world.container(&A), address)?, "host → {address}");
         assert!(!pings(&world.host, address)?, "host → {address}");
@@ -119,7 +157,7 @@ fn the_host_neither_reaches_nor_is_reached_but_by_its_mark() -> Result<()> {
 
 #[test]
 fn a_vip_and_the_resolver_answer_echoes() -> Result<()> {
-    let world = World::new()?;
+    let world = Attached::new()?;
     with_and_without_offload(&world, |offload| {
         for address in [IpAddr::from(VIP4), VIP6.into(), OLD4.into(), DNS.into()] {
             ensure!(pings(world.container(&A), address)?, "ping {address}, offload {offload}");
@@ -140,7 +178,7 @@ fn dig(asker: &Namespace, question: &str) -> Result<String> {
 
 #[test]
 fn dig_gets_right_answers() -> Result<()> {
-    let world = World::new()?;
+    let world = Attached::new()?;
     let (vip4, vip6) = (VIP4.to_string(), VIP6.to_string());
     let reverse6 = format!("-x {vip6}");
     // The question, the status, the records of which each has to be there.

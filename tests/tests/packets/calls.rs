@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 use nix::sys::socket::{setsockopt, sockopt};
 use tests::netns::Namespace;
 
@@ -35,7 +35,7 @@ pub(crate) fn tcp(from: &Namespace, to: &Namespace, address: IpAddr) -> Result<b
         });
         client.write_all(&sent)?;
         client.read_exact(&mut received)?;
-        echo.join().unwrap()?;
+        echo.join().map_err(|_| anyhow!("the echo server panicked"))??;
         Ok(())
     })?;
     ensure!(sent == received, "TCP to {address} changes what it carries");

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::maps::{HashMap, Map, MapData};
-use dataplane::bpf::{self, TestRun};
+use dataplane::bpf::{self, Pins, TestRun};
 use dataplane_ebpf::abi::{Budget, DropKey, Flow, FlowKey, Grant, GrantKey, Identity, Reason, map};
 use dataplane_ebpf::decide::{self, Decision, Frame, Verdict, Workspace};
 use dataplane_ebpf::dns::{self, Outcome, Scratch};
 use dataplane_ebpf::packet::Packet;
 use dataplane_ebpf::tables::{Host, Route, fake::Fake};
+use tests::bpffs::Bpffs;
 
 use crate::world::{ASIDE, REPLICAS, UPLINK, World, entries, node};
 
@@ -40,6 +41,8 @@ pub(crate) enum Fate {
 /// Both sides.
 pub(crate) struct Mirror {
     pub(crate) world: World,
+    pins: Pins,
+    _bpffs: Bpffs,
     pub(crate) pure: Fake,
     /// What the programs have to have counted.
     dropped: BTreeMap<DropKey, u64>,
@@ -58,7 +61,7 @@ impl Host for Routed<'_> {
     /// one of IPv6 any router's.
     fn route(&self, packet: &Packet) -> Route {
         let octets = packet.destination.octets();
-        let host = u64::from_be_bytes(octets[8..].try_into().unwrap());
+        let host = u128::from_be_bytes(octets) as u64;
         let device = match octets {
             _ if packet.destination.is_v4() => match (&octets[12..15], octets[15]) {
                 ([11, 0, 0], 0 | 2..=254) => Some(UPLINK),
@@ -100,7 +103,9 @@ fn now() -> Result<u64> {
 impl Mirror {
     /// A world and its image, with budgets that no test uses up.
     pub(crate) fn new() -> Result<Self> {
-        let world = World::unattached()?;
+        let bpffs = Bpffs::new()?;
+        let pins = Pins::new(&bpffs.path());
+        let world = World::new(&pins)?;
         let entries = entries();
         let pure = Fake {
             node: Some(node()),
@@ -112,7 +117,7 @@ impl Mirror {
             egress: entries.egress,
             ..Fake::default()
         };
-        let mut mirror = Self { world, pure, dropped: BTreeMap::new(), scratch: Box::default() };
+        let mut mirror = Self { world, pins, _bpffs: bpffs, pure, dropped: BTreeMap::new(), scratch: Box::default() };
         for replica in REPLICAS {
             mirror.budget(replica.ifindex(), Budget { tokens: 1 << 40, refilled: 0 })?;
         }
@@ -121,13 +126,15 @@ impl Mirror {
 
     /// A map by its pin, with values as they are, unsealed.
     pub(crate) fn raw<K: aya::Pod, const N: usize>(&self, name: &str) -> Result<HashMap<MapData, K, [u8; N]>> {
-        Ok(HashMap::try_from(Map::HashMap(MapData::from_pin(self.world.pins.map(name))?))?)
+        Ok(HashMap::try_from(Map::HashMap(MapData::from_pin(self.pins.map(name))?))?)
     }
 
     /// Sets a budget on both sides.
     pub(crate) fn budget(&mut self, ifindex: u32, budget: Budget) -> Result<()> {
         self.pure.budgets.borrow_mut().insert(ifindex, budget);
-        let value: [u8; 16] = [budget.tokens.to_ne_bytes(), budget.refilled.to_ne_bytes()].concat().try_into().unwrap();
+        let mut value = [0; 16];
+        value[..8].copy_from_slice(&budget.tokens.to_ne_bytes());
+        value[8..].copy_from_slice(&budget.refilled.to_ne_bytes());
         Ok(self.raw::<u32, 16>(map::BUDGETS)?.insert(ifindex, value, 0)?)
     }
 

@@ -9,7 +9,6 @@ use dataplane_ebpf::abi::{
     Addr, Device, EgressKey, EgressRule, Endpoint, Identity, NAME_MAX, Name, NameKey, NodeConfig, Pool, Ptr, PtrKey,
     Service, ServiceKey, action, flags,
 };
-use tests::bpffs::Bpffs;
 use tests::netns::Namespace;
 
 /// Where the DNS questions go.
@@ -79,7 +78,7 @@ impl Replica {
         100 + self.host as u32
     }
 
-    fn ifname(&self) -> String {
+    pub(crate) fn ifname(&self) -> String {
         format!("skep0ad000{:02x}", self.host)
     }
 }
@@ -93,44 +92,27 @@ pub(crate) const ASIDE: u32 = 51;
 pub(crate) struct World {
     pub(crate) maps: Maps,
     pub(crate) programs: Programs,
-    pub(crate) pins: Pins,
     pub(crate) host: Namespace,
     pub(crate) outside: Namespace,
-    containers: Vec<Namespace>,
+    /// In the order of [`REPLICAS`].
+    pub(crate) containers: Vec<Namespace>,
     _aside: Namespace,
-    _bpffs: Bpffs,
 }
 
 impl World {
-    /// Plumbs everything, fills the maps, loads and attaches the programs.
-    pub(crate) fn new() -> Result<Self> {
-        let world = Self::unattached()?;
-        for replica in REPLICAS {
-            world.host.enter(|| Ok(world.programs.attach(replica.ifindex(), &replica.ifname())?))?;
-        }
-        Ok(world)
-    }
-
-    /// The same, but no packet meets the programs by itself.
-    pub(crate) fn unattached() -> Result<Self> {
-        let bpffs = Bpffs::new()?;
+    /// Plumbs everything, loads the programs and fills the maps. No packet meets the programs yet.
+    pub(crate) fn new(pins: &Pins) -> Result<Self> {
         let sizes = MapSizes { local: 64, endpoints: 1_024, services: 256, rules: 256, flows: 65_536 };
-        let pins = Pins::new(&bpffs.path());
-        let (programs, maps) = Programs::load_or_adopt(&pins, &sizes, &bpf::find_cgroup2_root()?)?;
+        let (programs, maps) = Programs::load_or_adopt(pins, &sizes, &bpf::find_cgroup2_root()?)?;
         let (host, outside, aside) = (Namespace::new()?, Namespace::new()?, Namespace::new()?);
         let containers = REPLICAS.iter().map(|_| Namespace::new()).collect::<Result<Vec<_>>>()?;
-        let world = Self { maps, programs, pins, host, outside, containers, _aside: aside, _bpffs: bpffs };
+        let world = Self { maps, programs, host, outside, containers, _aside: aside };
         fill(&world.maps)?;
         world.plumb_host()?;
         for (replica, container) in REPLICAS.iter().zip(&world.containers) {
             world.plumb(replica, container)?;
         }
         Ok(world)
-    }
-
-    /// The network namespace of a replica of this node.
-    pub(crate) fn container(&self, replica: &Replica) -> &Namespace {
-        &self.containers[usize::from(replica.host - A.host)]
     }
 
     fn plumb_host(&self) -> Result<()> {
@@ -319,10 +301,11 @@ fn endpoint(replica: &Replica, ifindex: u32) -> [(Addr, Endpoint); 2] {
 
 /// The wire format of a dotted name, zero-filled, and its length.
 pub(crate) fn wire_name(text: &str) -> ([u8; NAME_MAX], u32) {
-    let mut wire: Vec<u8> =
-        text.split('.').flat_map(|label| [&[u8::try_from(label.len()).unwrap()], label.as_bytes()].concat()).collect();
-    wire.push(0);
-    let len = wire.len();
-    wire.resize(NAME_MAX, 0);
-    (wire.try_into().unwrap(), len.try_into().unwrap())
+    let (mut wire, mut at) = ([0; NAME_MAX], 0);
+    for label in text.split('.') {
+        wire[at] = label.len() as u8;
+        wire[at + 1..at + 1 + label.len()].copy_from_slice(label.as_bytes());
+        at += 1 + label.len();
+    }
+    (wire, at as u32 + 1)
 }

@@ -340,3 +340,6 @@ pub fn remember(attempt: &Attempt, choice: &Choice) -> SocketEntry {
     };
     entry.sealed(&SocketEntry::KEY)
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@
 //! additions to what is otherwise each CPU's own.
 
 use aya_ebpf::{
-    bindings::{BPF_NOEXIST, TC_ACT_SHOT},
+    bindings::{__sk_buff, BPF_NOEXIST, TC_ACT_SHOT},
     helpers::bpf_ktime_get_ns,
 };
 use dataplane_ebpf::{
@@ -22,8 +22,8 @@ const QUIET: u64 = 100_000_000;
 
 /// Counts a drop, keeps its tuple as the last one, and tells who listens.
 #[inline(never)]
-pub(crate) fn dropped(identity: Identity, reason: Reason, tuple: &FlowKey) {
-    let key = DropKey { identity, reason: reason as u32 };
+pub(crate) fn dropped(identity: Identity, reason: u32, tuple: &FlowKey) {
+    let key = DropKey { identity, reason };
     // SAFETY: no arguments, no effects.
     let now = unsafe { bpf_ktime_get_ns() };
     let previous = match DROPS.get_ptr_mut(&key) {
@@ -46,15 +46,21 @@ pub(crate) fn dropped(identity: Identity, reason: Reason, tuple: &FlowKey) {
     };
     // By windows: the time since the last one would keep a steady stream silent for ever.
     if now / QUIET != previous / QUIET {
-        tell(Event { at: now, identity, kind: EventKind::Drop as u32, reason: reason as u32, tuple: *tuple });
+        tell(Event { at: now, identity, kind: EventKind::Drop as u32, reason, tuple: *tuple });
     }
 }
 
-/// Counts a packet as dropped; the action is to drop it. A function of its own, so that its stack is not every
-/// packet's.
-#[inline(never)]
-pub(crate) fn packet_dropped(skb: Skb, identity: Identity, reason: Reason) -> i32 {
-    dropped(identity, reason, &packet::tuple(&skb, &mut Packet::default()));
+/// Counts a packet as dropped; the action is to drop it.
+#[inline(always)]
+pub(crate) fn packet_dropped(skb: Skb, Identity { env, service }: Identity, reason: Reason) -> i32 {
+    count_packet(skb.raw(), env, service, reason as u32)
+}
+
+/// Exported, so that the verifier looks at it once and not once for each reason on each way that leads here.
+#[unsafe(no_mangle)]
+extern "C" fn count_packet(skb: *mut __sk_buff, env: u32, service: u32, reason: u32) -> i32 {
+    let tuple = packet::tuple(&Skb::from_raw(skb), &mut Packet::default());
+    dropped(Identity { env, service }, reason, &tuple);
     TC_ACT_SHOT
 }
 

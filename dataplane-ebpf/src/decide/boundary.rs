@@ -3,7 +3,7 @@
 
 use super::{
     Frame, Workspace,
-    flows::{self, Sides},
+    flows::{self, Crossing, Sides},
     from_container::may_leave,
     grant::grant,
 };
@@ -14,17 +14,21 @@ use crate::{
 };
 
 /// What there is to know about a packet that a replica sends, besides what the [`Workspace`] holds.
-pub(super) struct Sender<'a, T, H, B> {
-    pub(super) tables: &'a T,
-    pub(super) host: &'a H,
-    pub(super) frame: &'a Frame,
-    pub(super) bytes: &'a B,
+pub struct Sender<'a, T, H, B> {
+    /// The look-ups.
+    pub tables: &'a T,
+    /// The host.
+    pub host: &'a H,
+    /// The frame.
+    pub frame: &'a Frame,
+    /// Its octets.
+    pub bytes: &'a B,
 }
 
 /// What becomes of a packet that is let through. What belongs to it is in the workspace: an enum that carries data has
 /// octets without a value, and a program may not copy those.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
     /// To the workspace's endpoint.
     Deliver,
     /// To the host's stack.
@@ -40,11 +44,11 @@ pub(super) enum Step {
 }
 
 /// Lets a packet cross to another replica if a grant says so, or if it answers what a grant let cross.
-#[cfg_attr(target_arch = "bpf", inline(never))]
-pub(super) fn cross(
-    sender: &Sender<'_, impl Tables, impl Host, impl Bytes>,
-    work: &mut Workspace,
-) -> Result<(), Reason> {
+///
+/// # Errors
+/// The reason to drop it.
+#[inline(always)]
+pub fn cross(sender: &Sender<'_, impl Tables, impl Host, impl Bytes>, work: &mut Workspace) -> Result<(), Reason> {
     let (own, other) = (work.device.identity, work.endpoint.identity);
     let refusal = if own.env == other.env { Reason::NoSharedNetwork } else { Reason::OtherEnvironment };
     if matches!(work.packet.fragment, Fragment::Later) {
@@ -78,24 +82,24 @@ pub(super) fn cross(
     let Some(rule) = grant(sender.tables, source, destination, work.packet.protocol, port)? else {
         return Err(refusal);
     };
-    let sides = Sides { source: own, destination: other };
+    let crossing = sender.crossing(own, other, rule.rule);
     match rule.action {
         action::ALLOW if answers && rule.rule == work.flow.rule => {
             flows::seen(sender.host, &work.asked, &work.flow);
-            sender.first_fragment(work, &sides, rule.rule)
+            sender.first_fragment(work, &crossing)
         }
-        action::ALLOW if !answers && may_ask => sender.crosses(work, &sides, rule.rule),
+        action::ALLOW if !answers && may_ask => sender.crosses(work, &crossing),
         action::DENY if !answers => Err(Reason::Denied),
         _ => Err(refusal),
     }
 }
 
 /// Lets a packet out of the cluster if its service may, the prefix may, and the host would send it out by an uplink.
-#[cfg_attr(target_arch = "bpf", inline(never))]
-pub(super) fn leave(
-    sender: &Sender<'_, impl Tables, impl Host, impl Bytes>,
-    work: &mut Workspace,
-) -> Result<(), Reason> {
+///
+/// # Errors
+/// The reason to drop it.
+#[inline(always)]
+pub fn leave(sender: &Sender<'_, impl Tables, impl Host, impl Bytes>, work: &mut Workspace) -> Result<(), Reason> {
     let node = sender.tables.node().ok_or(Reason::NoConfig)?;
     if !may_leave(&work.device) {
         return Err(Reason::EgressOff);
@@ -109,8 +113,8 @@ pub(super) fn leave(
         Route::No => return Err(Reason::NoRoute),
     }
     if begins {
-        let sides = Sides { source: work.device.identity, destination: Identity::WORLD };
-        sender.crosses(work, &sides, rule)
+        let crossing = sender.crossing(work.device.identity, Identity::WORLD, rule);
+        sender.crosses(work, &crossing)
     } else {
         Ok(())
     }
@@ -140,21 +144,26 @@ impl<T: Tables, H: Host, B: Bytes> Sender<'_, T, H, B> {
         flows::live(self.tables, self.host, &work.asked, &Sides { source, destination }, &mut work.flow)
     }
 
+    #[inline(always)]
+    fn crossing(&self, source: Identity, destination: Identity, rule: u32) -> Crossing {
+        Crossing { ifindex: self.frame.ifindex, sides: Sides { source, destination }, rule }
+    }
+
     /// Remembers the flow in the workspace, and the datagram whose first fragment this packet is.
     #[inline(always)]
-    fn crosses(&self, work: &mut Workspace, sides: &Sides, rule: u32) -> Result<(), Reason> {
-        flows::remember(self.tables, self.host, self.frame.ifindex, &work.key, sides, rule, &mut work.flow)?;
-        self.first_fragment(work, sides, rule)
+    fn crosses(&self, work: &mut Workspace, crossing: &Crossing) -> Result<(), Reason> {
+        flows::remember(self.tables, self.host, &work.key, crossing, &mut work.flow)?;
+        self.first_fragment(work, crossing)
     }
 
     /// Remembers the datagram whose first fragment this packet is.
     #[inline(always)]
-    fn first_fragment(&self, work: &mut Workspace, sides: &Sides, rule: u32) -> Result<(), Reason> {
+    fn first_fragment(&self, work: &mut Workspace, crossing: &Crossing) -> Result<(), Reason> {
         if !matches!(work.packet.fragment, Fragment::First) {
             return Ok(());
         }
         work.key = work.packet.fragments();
-        flows::remember(self.tables, self.host, self.frame.ifindex, &work.key, sides, rule, &mut work.flow)
+        flows::remember(self.tables, self.host, &work.key, crossing, &mut work.flow)
     }
 
     /// A later fragment says nothing about ports: it goes where its first fragment went.

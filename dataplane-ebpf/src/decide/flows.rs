@@ -30,6 +30,17 @@ pub(super) struct Sides {
     pub(super) destination: Identity,
 }
 
+/// What lets a flow cross. One argument: the kernel takes five at most, counted as the source has them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Crossing {
+    /// The device whose budget a new flow is taken from.
+    pub(super) ifindex: u32,
+    /// The two sides.
+    pub(super) sides: Sides,
+    /// The rule.
+    pub(super) rule: u32,
+}
+
 /// Whether the flow is remembered, both sides are still who they were, policy is still the same and it is young
 /// enough. It is then in `flow`.
 #[cfg_attr(target_arch = "bpf", inline(never))]
@@ -56,21 +67,19 @@ pub(super) fn live(
 pub(super) fn remember(
     tables: &impl Tables,
     host: &impl Host,
-    ifindex: u32,
     key: &FlowKey,
-    sides: &Sides,
-    rule: u32,
+    Crossing { ifindex, sides, rule }: &Crossing,
     flow: &mut Flow,
 ) -> Result<(), Reason> {
-    if live(tables, host, key, sides, flow)? && flow.rule == rule {
+    if live(tables, host, key, sides, flow)? && flow.rule == *rule {
         seen(host, key, flow);
         return Ok(());
     }
     let node = tables.node().ok_or(Reason::NoConfig)?;
-    if !host.admit(ifindex) {
+    if !host.admit(*ifindex) {
         return Err(Reason::FlowBudget);
     }
-    let Sides { source, destination } = *sides;
+    let (Sides { source, destination }, rule) = (*sides, *rule);
     *flow = Flow { source, destination, rule, epoch: node.epoch, last_seen: host.now(), seal: 0 };
     flow.seal = flow.sealed(key).seal;
     host.remember(key, flow);

@@ -1,6 +1,6 @@
 use super::{
     Decision, Frame, Verdict, Workspace,
-    flows::{self, Sides},
+    flows::{self, Crossing, Sides},
     from_container::may_leave,
 };
 use crate::{
@@ -81,8 +81,8 @@ impl<T: Tables, H: Host, B: Bytes> Receiver<'_, T, H, B> {
         }
         if matches!(work.packet.fragment, Fragment::First) {
             work.key = work.packet.fragments();
-            let (ifindex, rule) = (self.frame.ifindex, work.flow.rule);
-            flows::remember(self.tables, self.host, ifindex, &work.key, &from_outside, rule, &mut work.flow)?;
+            let crossing = Crossing { ifindex: self.frame.ifindex, sides: from_outside, rule: work.flow.rule };
+            flows::remember(self.tables, self.host, &work.key, &crossing, &mut work.flow)?;
         }
         Ok(())
     }

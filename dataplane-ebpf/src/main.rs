@@ -9,10 +9,6 @@
 )]
 // For the one empty `asm!` in `kernel.rs`.
 #![feature(asm_experimental_arch)]
-#![expect(
-    clippy::needless_borrows_for_generic_args,
-    reason = "keys and values handed to a map by value are copied once more, on a stack of 512 octets"
-)]
 
 mod connect;
 mod from_container;

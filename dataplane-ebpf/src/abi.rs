@@ -2,7 +2,7 @@
 //!
 //! Rules: `repr(C)`, fixed-width integers, explicit zeroed padding, no `bool`, `enum` or `Option`,
 //! byte order stated per field, size asserted at compile time. A change of layout raises
-//! [`ABI_VERSION`]; `fingerprint` in the tests fails when it did not.
+//! [`ABI_VERSION`]; a test fails when it did not.
 
 mod addr;
 mod keys;
@@ -59,3 +59,6 @@ pub mod map {
     /// Array of one [`super::NodeConfig`].
     pub const NODE: &str = "NODE";
 }
+
+#[cfg(test)]
+mod tests;

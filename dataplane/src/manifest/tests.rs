@@ -97,7 +97,7 @@ services:
     x-skep: { type: web }
     ports: ["80:80"]
   db:
-    image: docker.io/library/postgres:17
+    image: registry.example/library/postgres:17
     networks: [back]
     scale: 1
   debug:

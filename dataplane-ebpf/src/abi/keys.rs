@@ -1,4 +1,4 @@
-use super::{Addr, Identity, Pod};
+use super::{Addr, Identity, seal::pod};
 
 /// Longest wire-format name in [`super::map::NAMES`], in octets (RFC 1035 section 3.1, with the root's length octet).
 pub const NAME_MAX: usize = 128;
@@ -113,13 +113,6 @@ pub struct DropKey {
     pub reason: u32,
 }
 
-macro_rules! pod {
-    ($($type:ty: $size:literal),* $(,)?) => {$(
-        const _: () = assert!(size_of::<$type>() == $size);
-        // SAFETY: repr(C) of u32, u16, u8 arrays without implicit padding: the size asserted above is the sum of the fields.
-        unsafe impl Pod for $type {}
-    )*};
-}
 pod! {
     ServiceKey: 20,
     BackendKey: 12,

@@ -1,4 +1,4 @@
-use super::{Addr, Pod, Pool};
+use super::{Addr, Pool, seal::pod};
 
 /// How many uplinks a node may have.
 pub const UPLINKS_MAX: usize = 8;
@@ -29,9 +29,7 @@ pub struct NodeConfig {
     pub pad: u32,
 }
 
-const _: () = assert!(size_of::<NodeConfig>() == 200);
-// SAFETY: repr(C) of u32 without implicit padding: the size asserted above is the sum of the fields.
-unsafe impl Pod for NodeConfig {}
+pod!(NodeConfig: 200);
 
 impl NodeConfig {
     /// Whether `addr` is one of a replica, given out or not.

@@ -1,4 +1,4 @@
-use super::{FlowKey, Identity, Pod};
+use super::{FlowKey, Identity, seal::pod};
 
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $variant:ident = $number:literal, $name:literal, $remedy:literal;)*) => {
@@ -146,6 +146,4 @@ pub struct Event {
     pub tuple: FlowKey,
 }
 
-const _: () = assert!(size_of::<Event>() == 64);
-// SAFETY: repr(C) of integers without implicit padding: the size asserted above is the sum of the fields.
-unsafe impl Pod for Event {}
+pod!(Event: 64);

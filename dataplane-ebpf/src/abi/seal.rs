@@ -4,6 +4,16 @@
 /// The implementor's size is a multiple of 4, its alignment at least 4, and it has no implicit padding.
 pub unsafe trait Pod: Copy + 'static {}
 
+/// Declares that types are [`Pod`], with the size that the sum of their fields has.
+macro_rules! pod {
+    ($($type:ty: $size:literal),* $(,)?) => {$(
+        const _: () = assert!(size_of::<$type>() == $size);
+        // SAFETY: repr(C) of integers and integer arrays without implicit padding: the size asserted above is the sum of the fields.
+        unsafe impl $crate::abi::Pod for $type {}
+    )*};
+}
+pub(super) use pod;
+
 // SAFETY: plain integers.
 unsafe impl Pod for u32 {}
 // SAFETY: plain integers.

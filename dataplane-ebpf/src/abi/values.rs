@@ -1,4 +1,4 @@
-use super::{Addr, FlowKey, NAME_MAX, Pod, Sealed};
+use super::{Addr, FlowKey, NAME_MAX, Sealed, seal::pod};
 
 /// Who a packet or socket belongs to: two non-zero ids from the store, host order, never reused.
 #[repr(C)]
@@ -333,13 +333,6 @@ pub struct DropRecord {
     pub tuple: FlowKey,
 }
 
-macro_rules! pod {
-    ($($type:ty: $size:literal),* $(,)?) => {$(
-        const _: () = assert!(size_of::<$type>() == $size);
-        // SAFETY: repr(C) of integers and integer arrays without implicit padding: the size asserted above is the sum of the fields.
-        unsafe impl Pod for $type {}
-    )*};
-}
 pod! {
     Identity: 8,
     Device: 64,

@@ -17,14 +17,6 @@ use crate::{
 };
 pub use flows::lifetime;
 pub use from_container::from_container;
-
-/// The stages of [`from_container`], for the kernel programs, whose verifier looks at each stage by itself.
-pub mod stages {
-    pub use super::{
-        boundary::{Sender, Step, cross, leave},
-        from_container::{decided, near},
-    };
-}
 pub use to_container::to_container;
 
 #[cfg(doc)]

@@ -20,7 +20,6 @@ mod recvmsg;
 mod sendmsg;
 mod skb;
 mod socket;
-mod stage;
 mod to_container;
 
 /// Never reached: every loop is bounded and every index masked, or the verifier would refuse the program.

@@ -56,8 +56,10 @@ pub(crate) static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
 pub(crate) struct Scratch {
     pub(crate) work: dataplane_ebpf::decide::Workspace,
     pub(crate) dns: dataplane_ebpf::dns::Scratch,
-    /// What `resolve` is to answer.
-    pub(crate) question: dataplane_ebpf::decide::Question,
+    /// Why a packet is dropped, and whose it is.
+    pub(crate) dropped: DropKey,
+    /// What is told about it.
+    pub(crate) packet: dataplane_ebpf::packet::Packet,
 }
 
 /// This CPU's working memory. There always is one; the verifier wants to see that it was looked at.

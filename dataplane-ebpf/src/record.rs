@@ -4,16 +4,16 @@
 //! additions to what is otherwise each CPU's own.
 
 use aya_ebpf::{
-    bindings::{__sk_buff, BPF_NOEXIST, TC_ACT_SHOT},
+    bindings::{BPF_NOEXIST, TC_ACT_SHOT},
     helpers::bpf_ktime_get_ns,
 };
 use dataplane_ebpf::{
     abi::{Counter, DropKey, DropRecord, Event, EventKind, FlowKey, Identity, Reason},
-    packet::{self, Bytes as _, Packet},
+    packet::{self, Bytes as _},
 };
 
 use crate::{
-    maps::{COUNTERS, DROPS, EVENTS},
+    maps::{COUNTERS, DROPS, EVENTS, Scratch, scratch},
     skb::Skb,
 };
 
@@ -21,8 +21,13 @@ use crate::{
 const QUIET: u64 = 100_000_000;
 
 /// Counts a drop, keeps its tuple as the last one, and tells who listens.
+#[inline(always)]
+pub(crate) fn dropped(identity: Identity, reason: Reason, tuple: &FlowKey) {
+    count_drop(identity, reason as u32, tuple);
+}
+
 #[inline(never)]
-pub(crate) fn dropped(identity: Identity, reason: u32, tuple: &FlowKey) {
+fn count_drop(identity: Identity, reason: u32, tuple: &FlowKey) {
     let key = DropKey { identity, reason };
     // SAFETY: no arguments, no effects.
     let now = unsafe { bpf_ktime_get_ns() };
@@ -52,15 +57,22 @@ pub(crate) fn dropped(identity: Identity, reason: u32, tuple: &FlowKey) {
 
 /// Counts a packet as dropped; the action is to drop it.
 #[inline(always)]
-pub(crate) fn packet_dropped(skb: Skb, Identity { env, service }: Identity, reason: Reason) -> i32 {
-    count_packet(skb.raw(), env, service, reason as u32)
+pub(crate) fn packet_dropped(skb: Skb, identity: Identity, reason: Reason) -> i32 {
+    match scratch() {
+        Some(scratch) => {
+            scratch.dropped = DropKey { identity, reason: reason as u32 };
+            account_for_drop(skb, scratch)
+        }
+        None => TC_ACT_SHOT,
+    }
 }
 
-/// Exported, so that the verifier looks at it once and not once for each reason on each way that leads here.
-#[unsafe(no_mangle)]
-extern "C" fn count_packet(skb: *mut __sk_buff, env: u32, service: u32, reason: u32) -> i32 {
-    let tuple = packet::tuple(&Skb::from_raw(skb), &mut Packet::default());
-    dropped(Identity { env, service }, reason, &tuple);
+/// A function of its own, so that its stack is not every packet's. It finds the reason in memory, where the verifier
+/// does not know it: it looks at this once, and not once for each of thirty reasons.
+#[inline(never)]
+fn account_for_drop(skb: Skb, scratch: &mut Scratch) -> i32 {
+    let DropKey { identity, reason } = scratch.dropped;
+    count_drop(identity, reason, &packet::tuple(&skb, &mut scratch.packet));
     TC_ACT_SHOT
 }
 

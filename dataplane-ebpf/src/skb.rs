@@ -40,18 +40,6 @@ impl Skb {
         Self(ctx.skb.skb)
     }
 
-    /// The context that [`Self::raw`] gave, on the other side of a call.
-    #[inline(always)]
-    pub(crate) fn from_raw(skb: *mut __sk_buff) -> Self {
-        Self(skb)
-    }
-
-    /// The context, to be handed to a function that the verifier looks at by itself.
-    #[inline(always)]
-    pub(crate) fn raw(self) -> *mut __sk_buff {
-        self.0
-    }
-
     #[inline(always)]
     fn context(&self) -> &__sk_buff {
         // SAFETY: the context of the running program; the kernel checks every access to it when it loads the program.

@@ -179,7 +179,7 @@ fn carry_out<F: Family>(ctx: &SockAddrContext, attempt: &Attempt, decision: &Dec
 
 #[inline(always)]
 fn end(decision: &Decision, attempt: &Attempt, reason: Reason, errno: i32) -> i32 {
-    record::dropped(decision.identity, reason as u32, &tuple(decision, attempt, attempt.addr));
+    record::dropped(decision.identity, reason, &tuple(decision, attempt, attempt.addr));
     // SAFETY: sets what the system call returns; connect and sendmsg hooks may.
     unsafe { bpf_set_retval(-errno) };
     END

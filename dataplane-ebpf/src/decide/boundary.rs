@@ -3,7 +3,7 @@
 
 use super::{
     Frame, Workspace,
-    flows::{self, Crossing, Sides},
+    flows::{Memory, Sides},
     from_container::may_leave,
     grant::grant,
 };
@@ -14,21 +14,17 @@ use crate::{
 };
 
 /// What there is to know about a packet that a replica sends, besides what the [`Workspace`] holds.
-pub struct Sender<'a, T, H, B> {
-    /// The look-ups.
-    pub tables: &'a T,
-    /// The host.
-    pub host: &'a H,
-    /// The frame.
-    pub frame: &'a Frame,
-    /// Its octets.
-    pub bytes: &'a B,
+pub(super) struct Sender<'a, T, H, B> {
+    pub(super) tables: &'a T,
+    pub(super) host: &'a H,
+    pub(super) frame: &'a Frame,
+    pub(super) bytes: &'a B,
 }
 
 /// What becomes of a packet that is let through. What belongs to it is in the workspace: an enum that carries data has
 /// octets without a value, and a program may not copy those.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Step {
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
     /// To the workspace's endpoint.
     Deliver,
     /// To the host's stack.
@@ -44,11 +40,11 @@ pub enum Step {
 }
 
 /// Lets a packet cross to another replica if a grant says so, or if it answers what a grant let cross.
-///
-/// # Errors
-/// The reason to drop it.
-#[inline(always)]
-pub fn cross(sender: &Sender<'_, impl Tables, impl Host, impl Bytes>, work: &mut Workspace) -> Result<(), Reason> {
+#[cfg_attr(target_arch = "bpf", inline(never))]
+pub(super) fn cross(
+    sender: &Sender<'_, impl Tables, impl Host, impl Bytes>,
+    work: &mut Workspace,
+) -> Result<(), Reason> {
     let (own, other) = (work.device.identity, work.endpoint.identity);
     let refusal = if own.env == other.env { Reason::NoSharedNetwork } else { Reason::OtherEnvironment };
     if matches!(work.packet.fragment, Fragment::Later) {
@@ -82,24 +78,24 @@ pub fn cross(sender: &Sender<'_, impl Tables, impl Host, impl Bytes>, work: &mut
     let Some(rule) = grant(sender.tables, source, destination, work.packet.protocol, port)? else {
         return Err(refusal);
     };
-    let crossing = sender.crossing(own, other, rule.rule);
+    let sides = Sides { source: own, destination: other };
     match rule.action {
         action::ALLOW if answers && rule.rule == work.flow.rule => {
-            flows::seen(sender.host, &work.asked, &work.flow);
-            sender.first_fragment(work, &crossing)
+            sender.memory().seen(&work.asked, &work.flow);
+            sender.first_fragment(work, &sides, rule.rule)
         }
-        action::ALLOW if !answers && may_ask => sender.crosses(work, &crossing),
+        action::ALLOW if !answers && may_ask => sender.crosses(work, &sides, rule.rule),
         action::DENY if !answers => Err(Reason::Denied),
         _ => Err(refusal),
     }
 }
 
 /// Lets a packet out of the cluster if its service may, the prefix may, and the host would send it out by an uplink.
-///
-/// # Errors
-/// The reason to drop it.
-#[inline(always)]
-pub fn leave(sender: &Sender<'_, impl Tables, impl Host, impl Bytes>, work: &mut Workspace) -> Result<(), Reason> {
+#[cfg_attr(target_arch = "bpf", inline(never))]
+pub(super) fn leave(
+    sender: &Sender<'_, impl Tables, impl Host, impl Bytes>,
+    work: &mut Workspace,
+) -> Result<(), Reason> {
     let node = sender.tables.node().ok_or(Reason::NoConfig)?;
     if !may_leave(&work.device) {
         return Err(Reason::EgressOff);
@@ -113,14 +109,19 @@ pub fn leave(sender: &Sender<'_, impl Tables, impl Host, impl Bytes>, work: &mut
         Route::No => return Err(Reason::NoRoute),
     }
     if begins {
-        let crossing = sender.crossing(work.device.identity, Identity::WORLD, rule);
-        sender.crosses(work, &crossing)
+        let sides = Sides { source: work.device.identity, destination: Identity::WORLD };
+        sender.crosses(work, &sides, rule)
     } else {
         Ok(())
     }
 }
 
 impl<T: Tables, H: Host, B: Bytes> Sender<'_, T, H, B> {
+    #[inline(always)]
+    fn memory(&self) -> Memory<'_, T, H> {
+        Memory { tables: self.tables, host: self.host, ifindex: self.frame.ifindex }
+    }
+
     /// Whether a packet that is to leave has a tuple to remember, which is then in the workspace; if not, it belongs
     /// to one that left.
     #[inline(always)]
@@ -141,29 +142,24 @@ impl<T: Tables, H: Host, B: Bytes> Sender<'_, T, H, B> {
     /// Whether the flow that the packet answers is remembered.
     #[inline(always)]
     fn live(&self, source: Identity, destination: Identity, work: &mut Workspace) -> Result<bool, Reason> {
-        flows::live(self.tables, self.host, &work.asked, &Sides { source, destination }, &mut work.flow)
-    }
-
-    #[inline(always)]
-    fn crossing(&self, source: Identity, destination: Identity, rule: u32) -> Crossing {
-        Crossing { ifindex: self.frame.ifindex, sides: Sides { source, destination }, rule }
+        self.memory().live(&work.asked, &Sides { source, destination }, &mut work.flow)
     }
 
     /// Remembers the flow in the workspace, and the datagram whose first fragment this packet is.
     #[inline(always)]
-    fn crosses(&self, work: &mut Workspace, crossing: &Crossing) -> Result<(), Reason> {
-        flows::remember(self.tables, self.host, &work.key, crossing, &mut work.flow)?;
-        self.first_fragment(work, crossing)
+    fn crosses(&self, work: &mut Workspace, sides: &Sides, rule: u32) -> Result<(), Reason> {
+        self.memory().remember(&work.key, sides, rule, &mut work.flow)?;
+        self.first_fragment(work, sides, rule)
     }
 
     /// Remembers the datagram whose first fragment this packet is.
     #[inline(always)]
-    fn first_fragment(&self, work: &mut Workspace, crossing: &Crossing) -> Result<(), Reason> {
+    fn first_fragment(&self, work: &mut Workspace, sides: &Sides, rule: u32) -> Result<(), Reason> {
         if !matches!(work.packet.fragment, Fragment::First) {
             return Ok(());
         }
         work.key = work.packet.fragments();
-        flows::remember(self.tables, self.host, &work.key, crossing, &mut work.flow)
+        self.memory().remember(&work.key, sides, rule, &mut work.flow)
     }
 
     /// A later fragment says nothing about ports: it goes where its first fragment went.

@@ -1,3 +1,6 @@
+// LEAD (delete): main (37c2967 by another builder) already cures 6.1 and 7.2 (remember takes a struct, stages as global functions). Drop your changes to
+// decide/{boundary,flows,to_container}.rs and maps.rs (git checkout main -- those files), rebase on main, keep only what is new in record.rs if still needed,
+// make tests/decision pass on main, push, and report: the deadline is 20:05.
 //! Flows that crossed a boundary: what of a remembered one still holds.
 
 use crate::{
@@ -30,67 +33,54 @@ pub(super) struct Sides {
     pub(super) destination: Identity,
 }
 
-/// What lets a flow cross. One argument: the kernel takes five at most, counted as the source has them.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Crossing {
-    /// The device whose budget a new flow is taken from.
+/// Where flows are remembered. A function of a program has five arguments at most, hence a type for the first three.
+pub(super) struct Memory<'a, T, H> {
+    pub(super) tables: &'a T,
+    pub(super) host: &'a H,
+    /// Whose budget a new flow is taken from.
     pub(super) ifindex: u32,
-    /// The two sides.
-    pub(super) sides: Sides,
-    /// The rule.
-    pub(super) rule: u32,
 }
 
-/// Whether the flow is remembered, both sides are still who they were, policy is still the same and it is young
-/// enough. It is then in `flow`.
-#[cfg_attr(target_arch = "bpf", inline(never))]
-pub(super) fn live(
-    tables: &impl Tables,
-    host: &impl Host,
-    key: &FlowKey,
-    sides: &Sides,
-    flow: &mut Flow,
-) -> Result<bool, Reason> {
-    let node = tables.node().ok_or(Reason::NoConfig)?;
-    *flow = match tables.flow(key)? {
-        Some(flow) => flow,
-        None => return Ok(false),
-    };
-    Ok(flow.source == sides.source
-        && flow.destination == sides.destination
-        && flow.epoch == node.epoch
-        && host.now().saturating_sub(flow.last_seen) <= lifetime(key.protocol))
-}
-
-/// Remembers a flow that a rule lets cross, or that it went on.
-#[cfg_attr(target_arch = "bpf", inline(never))]
-pub(super) fn remember(
-    tables: &impl Tables,
-    host: &impl Host,
-    key: &FlowKey,
-    Crossing { ifindex, sides, rule }: &Crossing,
-    flow: &mut Flow,
-) -> Result<(), Reason> {
-    if live(tables, host, key, sides, flow)? && flow.rule == *rule {
-        seen(host, key, flow);
-        return Ok(());
+impl<T: Tables, H: Host> Memory<'_, T, H> {
+    /// Whether the flow is remembered, both sides are still who they were, policy is still the same and it is young
+    /// enough. It is then in `flow`.
+    #[cfg_attr(target_arch = "bpf", inline(never))]
+    pub(super) fn live(&self, key: &FlowKey, sides: &Sides, flow: &mut Flow) -> Result<bool, Reason> {
+        let node = self.tables.node().ok_or(Reason::NoConfig)?;
+        *flow = match self.tables.flow(key)? {
+            Some(flow) => flow,
+            None => return Ok(false),
+        };
+        Ok(flow.source == sides.source
+            && flow.destination == sides.destination
+            && flow.epoch == node.epoch
+            && self.host.now().saturating_sub(flow.last_seen) <= lifetime(key.protocol))
     }
-    let node = tables.node().ok_or(Reason::NoConfig)?;
-    if !host.admit(*ifindex) {
-        return Err(Reason::FlowBudget);
-    }
-    let (Sides { source, destination }, rule) = (*sides, *rule);
-    *flow = Flow { source, destination, rule, epoch: node.epoch, last_seen: host.now(), seal: 0 };
-    flow.seal = flow.sealed(key).seal;
-    host.remember(key, flow);
-    Ok(())
-}
 
-/// Notes that a flow goes on; once a second is enough for any lifetime, and spares other CPUs the cache line.
-#[inline(always)]
-pub(super) fn seen(host: &impl Host, key: &FlowKey, flow: &Flow) {
-    let now = host.now();
-    if now.saturating_sub(flow.last_seen) >= SECOND {
-        host.touch(key, now);
+    /// Remembers a flow that a rule lets cross, or that it went on.
+    #[cfg_attr(target_arch = "bpf", inline(never))]
+    pub(super) fn remember(&self, key: &FlowKey, sides: &Sides, rule: u32, flow: &mut Flow) -> Result<(), Reason> {
+        if self.live(key, sides, flow)? && flow.rule == rule {
+            self.seen(key, flow);
+            return Ok(());
+        }
+        let node = self.tables.node().ok_or(Reason::NoConfig)?;
+        if !self.host.admit(self.ifindex) {
+            return Err(Reason::FlowBudget);
+        }
+        let Sides { source, destination } = *sides;
+        *flow = Flow { source, destination, rule, epoch: node.epoch, last_seen: self.host.now(), seal: 0 };
+        flow.seal = flow.sealed(key).seal;
+        self.host.remember(key, flow);
+        Ok(())
+    }
+
+    /// Notes that a flow goes on; once a second is enough for any lifetime, and spares other CPUs the cache line.
+    #[inline(always)]
+    pub(super) fn seen(&self, key: &FlowKey, flow: &Flow) {
+        let now = self.host.now();
+        if now.saturating_sub(flow.last_seen) >= SECOND {
+            self.host.touch(key, now);
+        }
     }
 }

@@ -26,12 +26,6 @@ pub fn from_container(
         Ok(Step::Leave) => boundary::leave(&sender, work).map(|()| Step::Stack),
         step => step,
     };
-    decided(step, work)
-}
-
-/// The decision that the last step comes to.
-#[inline(always)]
-pub fn decided(step: Result<Step, Reason>, work: &Workspace) -> Decision {
     let verdict = match step {
         Ok(Step::Deliver) => deliver(&work.endpoint),
         Ok(Step::Stack | Step::Cross | Step::Leave) => Verdict::Stack,
@@ -42,13 +36,9 @@ pub fn decided(step: Result<Step, Reason>, work: &Workspace) -> Decision {
     Decision { who: work.device.identity, verdict }
 }
 
-/// Decides what stays within the sender's networks, and finds out what does not: [`Step::Cross`] is decided by
-/// [`boundary::cross`], [`Step::Leave`] by [`boundary::leave`].
-///
-/// # Errors
-/// The reason to drop it.
+/// Decides what stays within the sender's networks, and finds out what does not.
 #[cfg_attr(target_arch = "bpf", inline(never))]
-pub fn near(sender: &Sender<'_, impl Tables, impl Host, impl Bytes>, work: &mut Workspace) -> Result<Step, Reason> {
+fn near(sender: &Sender<'_, impl Tables, impl Host, impl Bytes>, work: &mut Workspace) -> Result<Step, Reason> {
     work.device = Device::default();
     work.device = sender.tables.device(sender.frame.ifindex)?.ok_or(Reason::UnknownDevice)?;
     let node = sender.tables.node().ok_or(Reason::NoConfig)?;

@@ -1,6 +1,6 @@
 use super::{
     Decision, Frame, Verdict, Workspace,
-    flows::{self, Crossing, Sides},
+    flows::{Memory, Sides},
     from_container::may_leave,
 };
 use crate::{
@@ -32,6 +32,11 @@ struct Receiver<'a, T, H, B> {
 }
 
 impl<T: Tables, H: Host, B: Bytes> Receiver<'_, T, H, B> {
+    #[inline(always)]
+    fn memory(&self) -> Memory<'_, T, H> {
+        Memory { tables: self.tables, host: self.host, ifindex: self.frame.ifindex }
+    }
+
     #[cfg_attr(target_arch = "bpf", inline(never))]
     fn decide(&self, work: &mut Workspace) -> Result<(), Reason> {
         work.device = Device::default();
@@ -66,7 +71,7 @@ impl<T: Tables, H: Host, B: Bytes> Receiver<'_, T, H, B> {
         let from_outside = Sides { source: Identity::WORLD, destination: work.device.identity };
         if matches!(work.packet.fragment, Fragment::Later) {
             work.asked = work.packet.fragments();
-            let live = flows::live(self.tables, self.host, &work.asked, &from_outside, &mut work.flow)?;
+            let live = self.memory().live(&work.asked, &from_outside, &mut work.flow)?;
             return if live { Ok(()) } else { Err(Reason::OrphanFragment) };
         }
         work.asked = match packet::transport(self.bytes, &work.packet)? {
@@ -81,8 +86,8 @@ impl<T: Tables, H: Host, B: Bytes> Receiver<'_, T, H, B> {
         }
         if matches!(work.packet.fragment, Fragment::First) {
             work.key = work.packet.fragments();
-            let crossing = Crossing { ifindex: self.frame.ifindex, sides: from_outside, rule: work.flow.rule };
-            flows::remember(self.tables, self.host, &work.key, &crossing, &mut work.flow)?;
+            let rule = work.flow.rule;
+            self.memory().remember(&work.key, &from_outside, rule, &mut work.flow)?;
         }
         Ok(())
     }
@@ -92,13 +97,13 @@ impl<T: Tables, H: Host, B: Bytes> Receiver<'_, T, H, B> {
     fn holds(&self, work: &mut Workspace) -> Result<bool, Reason> {
         let sides = Sides { source: work.device.identity, destination: Identity::WORLD };
         let flow = &mut work.flow;
-        if !may_leave(&work.device) || !flows::live(self.tables, self.host, &work.asked, &sides, flow)? {
+        if !may_leave(&work.device) || !self.memory().live(&work.asked, &sides, flow)? {
             return Ok(false);
         }
         let rule = self.tables.egress(&work.asked.destination);
         let holds = rule.is_some_and(|rule| rule.action == action::ALLOW && rule.rule == flow.rule);
         if holds {
-            flows::seen(self.host, &work.asked, flow);
+            self.memory().seen(&work.asked, flow);
         }
         Ok(holds)
     }

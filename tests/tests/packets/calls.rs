@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use nix::sys::socket::{setsockopt, sockopt};
 use tests::netns::Namespace;
 
@@ -51,14 +51,10 @@ pub(crate) fn udp(from: &Namespace, to: &Namespace, address: IpAddr) -> Result<b
     }
     let mut buffer = [0; 64];
     client.send_to(b"there", (address, PORT))?;
-    let (length, peer) = match server.recv_from(&mut buffer) {
-        Ok(received) => received,
-        Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
-        Err(error) => return Err(error.into()),
-    };
+    let Some((length, peer)) = receive(&server, &mut buffer)? else { return Ok(false) };
     ensure!(&buffer[..length] == b"there", "UDP to {address} changes what it carries");
     server.send_to(b"back", peer)?;
-    let (length, peer) = client.recv_from(&mut buffer)?;
+    let (length, peer) = receive(&client, &mut buffer)?.context("no answer came back")?;
     ensure!(&buffer[..length] == b"back" && peer == SocketAddr::from((address, PORT)), "an odd answer of {peer}");
     Ok(true)
 }
@@ -75,5 +71,18 @@ pub(crate) fn arrives_with_mark(from: &Namespace, to: &Namespace, address: IpAdd
     let client = from.enter(|| Ok(UdpSocket::bind((any(address), 0))?))?;
     setsockopt(&client, sockopt::Mark, &mark)?;
     client.send_to(b"there", (address, PORT))?;
-    Ok(server.recv_from(&mut [0; 64]).is_ok())
+    Ok(receive(&server, &mut [0; 64])?.is_some())
+}
+
+/// The next datagram, unless none comes.
+fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> Result<Option<(usize, SocketAddr)>> {
+    loop {
+        match socket.recv_from(buffer) {
+            Ok(received) => return Ok(Some(received)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+            // A debugger, or the kernel's freezer.
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
 }

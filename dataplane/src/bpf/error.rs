@@ -1,6 +1,9 @@
 use std::io;
 use std::path::PathBuf;
 
+use aya::programs::ProgramError;
+use tracing::debug;
+
 /// What went wrong between skepd and the kernel's BPF side; every message names the object and the way out.
 #[derive(Debug, thiserror::Error)]
 pub enum BpfError {
@@ -65,12 +68,14 @@ pub enum BpfError {
         name: &'static str,
     },
     /// The kernel refused a program.
-    #[error("the kernel refuses program {program}: {source}; Linux 6.1 or newer is needed, see `skepd check`")]
+    #[error("the kernel refuses program {program}: {cause}; Linux 6.1 or newer is needed, see `skepd check`{}", last_lines(.log))]
     Load {
         /// The program.
         program: &'static str,
-        /// aya's word, with the verifier's log.
-        source: Box<aya::programs::ProgramError>,
+        /// The kernel's word, or aya's.
+        cause: String,
+        /// All that the verifier said, which may be as long as a book.
+        log: String,
     },
     /// A program could not be attached to a device, or its link replaced.
     #[error("cannot {operation} {program} on {ifname} (ifindex {ifindex}): {source}; the interface may be gone")]
@@ -125,10 +130,55 @@ pub enum BpfError {
     },
 }
 
+impl BpfError {
+    /// That the kernel refused a program; the verifier's whole log goes to skepd's.
+    pub(super) fn refused(program: &'static str, error: ProgramError) -> Self {
+        let ProgramError::LoadError { io_error, verifier_log } = error else {
+            return Self::Load { program, cause: error.to_string(), log: String::new() };
+        };
+        let log = verifier_log.to_string();
+        debug!(program, "The verifier's log:\n{log}");
+        Self::Load { program, cause: io_error.to_string(), log }
+    }
+}
+
+/// The end of a verifier's log, where it says what it refuses.
+fn last_lines(log: &str) -> String {
+    const LINES: usize = 20;
+    let lines: Vec<&str> = log.trim_end().lines().collect();
+    if log.trim_end().is_empty() {
+        return String::new();
+    }
+    let last = &lines[lines.len().saturating_sub(LINES)..];
+    let rest = if last.len() < lines.len() { "; `skepd --log debug` shows all of it" } else { "" };
+    format!("\nThe verifier's log ends so ({} of {} lines{rest}):\n{}", last.len(), lines.len(), last.join("\n"))
+}
+
 /// A full map has its own remedy.
 fn full(source: &io::Error) -> &'static str {
     match source.raw_os_error() {
         Some(libc::E2BIG | libc::ENOSPC) => "; the map is full, see `skepctl map list`",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::BpfError;
+
+    #[test]
+    fn a_refused_program_shows_the_end_of_the_verifiers_log_once() {
+        let log: String = (1..=3_000).map(|line| format!("line {line}\n")).collect();
+        let error = BpfError::Load { program: "from_container", cause: "Permission denied".to_owned(), log };
+        let shown = format!("{:#}", anyhow::Error::from(error));
+        assert_eq!(shown.matches("line 3000").count(), 1);
+        assert!(shown.contains("line 2981") && !shown.contains("line 2980\n"), "{shown}");
+        assert!(shown.contains("20 of 3000 lines; `skepd --log debug`"), "{shown}");
+    }
+
+    #[test]
+    fn nothing_is_said_about_a_log_that_is_not_there() {
+        let error = BpfError::Load { program: "connect4", cause: "no BTF".to_owned(), log: String::new() };
+        assert!(error.to_string().ends_with("see `skepd check`"));
     }
 }

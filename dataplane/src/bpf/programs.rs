@@ -323,7 +323,7 @@ fn load_one(object: &mut Ebpf, name: &'static str, pin: &Path) -> Result<(), Bpf
 }
 
 fn refused(program: &'static str) -> impl FnOnce(ProgramError) -> BpfError {
-    move |source| BpfError::Load { program, source: Box::new(source) }
+    move |error| BpfError::refused(program, error)
 }
 
 fn open(pin: &Path) -> Result<Program, BpfError> {

@@ -56,6 +56,9 @@ pub enum Outcome {
     Refused,
     /// Nothing came.
     Silent,
+    /// `ENOBUFS` at once: the sender's own kernel says that the packet was dropped on its way out of this device,
+    /// where a full queue drops, or a tc program. Which one, only who dropped it can tell.
+    Discarded,
     /// Something else.
     Failed(String),
 }
@@ -68,6 +71,7 @@ impl std::fmt::Display for Outcome {
             Self::Denied => f.pad("EPERM"),
             Self::Refused => f.pad("ECONNREFUSED"),
             Self::Silent => f.pad("nothing came"),
+            Self::Discarded => f.pad("ENOBUFS"),
             Self::Failed(what) => f.pad(what),
         }
     }
@@ -75,9 +79,10 @@ impl std::fmt::Display for Outcome {
 
 impl From<io::Error> for Outcome {
     fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::PermissionDenied => Self::Denied,
-            io::ErrorKind::ConnectionRefused => Self::Refused,
+        match (error.kind(), error.raw_os_error()) {
+            (io::ErrorKind::PermissionDenied, _) => Self::Denied,
+            (io::ErrorKind::ConnectionRefused, _) => Self::Refused,
+            (_, Some(libc::ENOBUFS)) => Self::Discarded,
             _ => Self::Failed(error.to_string()),
         }
     }
@@ -85,7 +90,7 @@ impl From<io::Error> for Outcome {
 
 /// Sends all probes at once from the calling thread's namespace and waits until each has an outcome.
 ///
-/// `blocked` is asked again and again whether so many probes, those that were denied and those still open, are known
+/// `blocked` is asked again and again whether so many probes, those that ended at once and those still open, are known
 /// to be blocked (because somebody has counted them); without that, silence is five seconds long.
 ///
 /// # Errors
@@ -104,8 +109,8 @@ pub fn probe(probes: &[(Protocol, IpAddr)], blocked: impl Fn(usize) -> bool) -> 
     while !open.is_empty() && Instant::now() < end {
         let mut polled: Vec<_> = open.iter().map(|(_, flight)| PollFd::new(flight.as_fd(), flight.awaits())).collect();
         if poll(&mut polled, PollTimeout::from(INTERVAL))? == 0 {
-            let denied = outcomes.iter().filter(|outcome| **outcome == Outcome::Denied).count();
-            if blocked(denied + open.len()) {
+            let at_once = |outcome: &&Outcome| matches!(outcome, Outcome::Denied | Outcome::Discarded);
+            if blocked(outcomes.iter().filter(at_once).count() + open.len()) {
                 break;
             }
         }

@@ -1,8 +1,26 @@
 //! This kernel takes every program. `cargo xtask test vm` reads the lines that are printed.
 
+use std::{collections::HashMap, process::Command};
+
 use anyhow::{Context as _, Result};
-use dataplane::bpf::{Attached, MapSizes, Pins, Programs, find_cgroup2_root};
-use tests::{bpffs::Bpffs, cgroup::Cgroup, netns::Namespace};
+use dataplane::{
+    bpf::{Attached, MapSizes, Pins, Programs, find_cgroup2_root},
+    object::OBJECT,
+};
+use serde::Deserialize;
+use tests::{bpffs::Bpffs, cgroup::Cgroup, command, netns::Namespace};
+
+/// A type in the object's BTF, as far as functions need it.
+#[derive(Debug, Deserialize)]
+struct Type {
+    id: u32,
+    kind: String,
+    name: String,
+    linkage: Option<String>,
+    /// Of a function: its prototype.
+    type_id: Option<u32>,
+    params: Option<Vec<serde_json::Value>>,
+}
 
 #[test]
 fn this_kernel_loads_and_attaches_every_program() -> Result<()> {
@@ -22,6 +40,35 @@ fn this_kernel_loads_and_attaches_every_program() -> Result<()> {
     assert_eq!(attached.get(&ifindex), Some(&Attached::Current));
     for (program, instructions) in programs.verified_instructions()? {
         println!("program {program} {instructions}");
+    }
+    Ok(())
+}
+
+/// Linux 7.2 counts parameters as the BTF has them, even those that the compiler took out. And what is to be verified
+/// by itself has to be global: else it is verified in each state in which it is called, for which Linux 6.1 has no
+/// patience.
+#[test]
+fn functions_have_five_parameters_at_most_and_stages_are_global() -> Result<()> {
+    #[derive(Deserialize)]
+    struct Dump {
+        types: Vec<Type>,
+    }
+    const STAGES: [&str; 5] = ["count_packet", "cross", "leave", "resolve", "turn_echo"];
+    let directory = tempfile::tempdir()?;
+    let object = directory.path().join("object");
+    std::fs::write(&object, OBJECT)?;
+    let dump = command::run(Command::new("bpftool").args(["--json", "btf", "dump", "file"]).arg(&object))?;
+    let dump: Dump = serde_json::from_str(&dump).context("bpftool's JSON")?;
+    let types: HashMap<u32, &Type> = dump.types.iter().map(|kind| (kind.id, kind)).collect();
+    let functions: Vec<&Type> = dump.types.iter().filter(|kind| kind.kind == "FUNC").collect();
+    for function in &functions {
+        let prototype = function.type_id.and_then(|id| types.get(&id)).context("a function without a prototype")?;
+        let parameters = prototype.params.as_ref().map_or(0, Vec::len);
+        assert!(parameters <= 5, "{} has {parameters} parameters: hand some over in a struct", function.name);
+    }
+    for stage in STAGES {
+        let function = functions.iter().find(|function| function.name == stage).context(stage)?;
+        assert_eq!(function.linkage.as_deref(), Some("global"), "{stage}");
     }
     Ok(())
 }

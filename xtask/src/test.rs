@@ -24,6 +24,9 @@ pub(crate) struct Arguments {
     /// As many repetitions as a release needs, not as many as a change does (`SKEP_LONG=1`).
     #[arg(long)]
     long: bool,
+    /// With `vm`: only Debian's newest kernel of this series (`6.1`); may be given several times.
+    #[arg(long = "kernel", value_name = "SERIES")]
+    kernels: Vec<String>,
     /// Do not ask before something is installed.
     #[arg(long)]
     yes: bool,
@@ -33,8 +36,9 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if arguments.names.iter().any(|name| name == "vm") {
         ensure!(arguments.names.len() == 1, "`vm` runs a selection of its own: no other names beside it");
-        return vm::run(arguments.yes);
+        return vm::run(arguments.yes, &arguments.kernels);
     }
+    ensure!(arguments.kernels.is_empty(), "--kernel goes with `vm`: this computer has but one");
     setup::run(&setup::Arguments { yes: arguments.yes, vm: false })?;
     // The programs under test; then the tests, which drive them.
     pass(cargo().arg("build"))?;

@@ -27,13 +27,13 @@ const TESTS: [&str; 4] = ["kernel", "decision", "sockets", "isolation"];
 /// Guests at a time: each has as many processors as this computer usually has.
 const GUESTS: usize = 2;
 
-/// Set-up, kernels, guests, table.
-pub(super) fn run(yes: bool) -> Result<()> {
+/// Set-up, kernels (those of `series`, or all), guests, table.
+pub(super) fn run(yes: bool, series: &[String]) -> Result<()> {
     setup::run(&setup::Arguments { yes, vm: true })?;
     let directory = tests::paths::target().join("vm");
     fs::create_dir_all(&directory)?;
     let directory = directory.canonicalize()?;
-    let kernels = kernel::newest(&directory)?;
+    let kernels = kernel::newest(&directory, series)?;
     let programs = targets::build(&targets::selection(&TESTS.map(str::to_owned)))?;
     let base = initramfs::base(&directory, &programs)?;
     println!("Booting {} …", kernels.iter().map(Kernel::release).collect::<Vec<_>>().join(", "));

@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use super::apt::Apt;
 
 /// The oldest that Skep runs on, today's stable one, tomorrow's.
-const SERIES: [&str; 3] = ["6.1.", "6.12.", "7."];
+const SERIES: [&str; 3] = ["6.1", "6.12", "7"];
 /// What the tests need where it is not built in; in the order of loading, with what these depend on.
 const MODULES: [&str; 9] =
     ["veth", "bridge", "tun", "dummy", "sch_ingress", "cls_bpf", "nf_tables", "nft_chain_nat", "nft_masq"];
@@ -67,15 +67,18 @@ impl Kernel {
     }
 }
 
-/// The newest kernel of each series, downloaded and unpacked below `directory` unless it is there.
-pub(super) fn newest(directory: &Path) -> Result<Vec<Kernel>> {
+/// The newest kernel of each series, or of each of [`SERIES`], downloaded and unpacked below `directory` unless it is
+/// there.
+pub(super) fn newest(directory: &Path, series: &[String]) -> Result<Vec<Kernel>> {
+    let series: Vec<&str> =
+        if series.is_empty() { SERIES.to_vec() } else { series.iter().map(String::as_str).collect() };
     let apt = Apt::new(&directory.join("apt"))?;
     let meta = format!("linux-image-{}", architecture()?);
     let versions = apt.versions(&meta)?;
     let mut kernels = Vec::new();
-    for series in SERIES {
-        let version = versions.iter().find(|version| version.starts_with(series));
-        let version = version.with_context(|| format!("no kernel {series}* among Debian's releases"))?;
+    for series in series {
+        let version = versions.iter().find(|version| is_of(version, series));
+        let version = version.with_context(|| format!("no kernel {series}.* among Debian's releases"))?;
         let release = release(&apt.show(&format!("{meta}={version}")).unwrap_or_default());
         let release = release.with_context(|| format!("{meta} {version} names no kernel"))?;
         let kernel = Kernel { directory: directory.join(&release), release };
@@ -85,6 +88,11 @@ pub(super) fn newest(directory: &Path) -> Result<Vec<Kernel>> {
         kernels.push(kernel);
     }
     Ok(kernels)
+}
+
+/// Whether a version is of a series: 6.12.5-1 is of 6.12 and of 6, but not of 6.1.
+fn is_of(version: &str, series: &str) -> bool {
+    version.strip_prefix(series).is_some_and(|rest| rest.starts_with('.'))
 }
 
 /// `6.1.0-56-amd64` out of `Depends: linux-image-6.1.0-56-amd64 (= 6.1.192-2)`.
@@ -134,7 +142,13 @@ fn architecture() -> Result<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::release;
+    use super::{is_of, release};
+
+    #[test]
+    fn a_series_is_whole_numbers() {
+        assert!(is_of("6.12.5-1", "6.12") && is_of("6.12.5-1", "6"));
+        assert!(!is_of("6.12.5-1", "6.1") && !is_of("7.2.12-1", "6"));
+    }
 
     #[test]
     fn a_release_is_what_the_metapackage_depends_on() {

@@ -172,6 +172,8 @@ fn skepd_says_what_the_host_lacks_and_how_to_mend_it() -> Result<()> {
         }
         node.output(&line.iter().map(String::as_str).collect::<Vec<_>>())
     };
+    // An answer: from here on the node's own pins are there.
+    node.replicas()?;
     let state = node.state_directory().display().to_string();
     let other = node.machine().directory().join("other");
     let (other_state, other_run) = (other.join("state").display().to_string(), other.join("run").display().to_string());

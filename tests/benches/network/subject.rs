@@ -3,10 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, Result};
+use tests::Node;
 use tests::images::Image;
 use tests::load::Place;
 use tests::netns::Namespace;
-use tests::{Machine, Node};
 
 /// Client and server share a core, so that no scheduler's choice is measured.
 const CORE: usize = 1;
@@ -43,7 +43,6 @@ pub(crate) struct Stage {
     pub(crate) resolvers: Vec<Resolver>,
     /// The node that the subjects run on.
     pub(crate) node: Node,
-    _bare: [Machine; 2],
 }
 
 const COMPOSE: &str = "
@@ -55,19 +54,14 @@ services:
 impl Stage {
     /// Brings a bare veth pair, a Docker network and a Skep environment up.
     pub(crate) fn set() -> Result<Self> {
-        let (bare, direct) = bare_pair()?;
+        let direct = bare_pair()?;
         // Room for the many entries of the last part; a map's capacity is no part of what a look-up costs.
         let node =
             Node::builder().skepd_arguments(&["--max-endpoints", "131072", "--max-services", "131072"]).start()?;
         node.load(&[Image::Busybox])?;
         let (bridge, dockers) = docker_bridge(&node)?;
         let (by_address, by_vip, skep) = skep(&node)?;
-        Ok(Self {
-            subjects: vec![direct, bridge, by_address, by_vip],
-            resolvers: vec![dockers, skep],
-            node,
-            _bare: bare,
-        })
+        Ok(Self { subjects: vec![direct, bridge, by_address, by_vip], resolvers: vec![dockers, skep], node })
     }
 }
 
@@ -76,18 +70,14 @@ fn place(netns: Namespace) -> Place {
 }
 
 /// Two namespaces with nothing but a veth between them: the floor.
-fn bare_pair() -> Result<([Machine; 2], Subject)> {
-    let [left, right] = [Machine::new("bare")?, Machine::new("bare")?];
-    left.shell(&format!("ip link add eth0 type veth peer name eth0 netns /proc/{}/ns/net", right.pid()))?;
-    left.shell("ip addr add 11.9.0.1/24 dev eth0 && ip link set eth0 up")?;
-    right.shell("ip addr add 11.9.0.2/24 dev eth0 && ip link set eth0 up")?;
-    let subject = Subject {
-        name: "bare-veth",
-        client: place(left.netns()?),
-        server: place(right.netns()?),
-        target: "11.9.0.2".parse()?,
-    };
-    Ok(([left, right], subject))
+fn bare_pair() -> Result<Subject> {
+    let [left, right] = [Namespace::new()?, Namespace::new()?];
+    left.run(&format!("ip link add eth0 type veth peer name eth0 netns {}", right.path().display()))?;
+    for (netns, address) in [(&left, "11.9.0.1/24"), (&right, "11.9.0.2/24")] {
+        netns.run(&format!("ip addr add {address} dev eth0"))?;
+        netns.run("ip link set eth0 up")?;
+    }
+    Ok(Subject { name: "bare-veth", client: place(left), server: place(right), target: "11.9.0.2".parse()? })
 }
 
 /// Two containers on a user-defined bridge, and the resolver Docker gives them.

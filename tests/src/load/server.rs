@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
-use nix::sys::socket::shutdown;
+use nix::sys::socket::{MsgFlags, SockaddrIn6, recvfrom, sendto, shutdown};
 
 use super::Place;
 
@@ -103,9 +103,9 @@ fn converse(mut stream: TcpStream, service: Service) {
 
 fn datagrams(socket: &UdpSocket) {
     let mut buffer = [0; 65_535];
-    // A shut-down UDP socket gives empty datagrams from nowhere.
-    while let Ok((length @ 1.., from)) = socket.recv_from(&mut buffer) {
+    // A shut-down socket gives empty datagrams from nowhere, which the standard library would panic at.
+    while let Ok((length @ 1.., Some(from))) = recvfrom::<SockaddrIn6>(socket.as_raw_fd(), &mut buffer) {
         // A client that is gone (ECONNREFUSED) is no reason to stop.
-        socket.send_to(&buffer[..length], from).ok();
+        sendto(socket.as_raw_fd(), &buffer[..length], &from, MsgFlags::empty()).ok();
     }
 }

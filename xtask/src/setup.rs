@@ -48,12 +48,12 @@ impl fmt::Display for Step {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let steps = plan(arguments)?;
     if steps.is_empty() {
-        println!("Everything is there.");
+        eprintln!("Everything is there.");
         return Ok(());
     }
-    println!("To be installed:");
+    eprintln!("To be installed:");
     for step in &steps {
-        println!("  {step}");
+        eprintln!("  {step}");
     }
     if !arguments.yes && io::stdin().is_terminal() && !agreed()? {
         bail!("nothing was installed");

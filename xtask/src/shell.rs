@@ -37,7 +37,8 @@ pub(crate) fn as_root_again() -> Result<Option<Command>> {
 /// Runs a command to its end with the terminal as its input and output; it must succeed.
 pub(crate) fn pass(command: &mut Command) -> Result<()> {
     let line = tests::command::line(command);
-    println!("$ {line}");
+    // Standard output is for results.
+    eprintln!("$ {line}");
     let status = command.status().with_context(|| format!("cannot start `{line}`"))?;
     ensure!(status.success(), "`{line}`: {status}");
     Ok(())

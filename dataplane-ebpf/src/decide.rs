@@ -14,13 +14,14 @@ mod to_container;
 use crate::{
     abi::{Device, Endpoint, Flow, FlowKey, Identity, Reason},
     packet::{Family, Packet},
+    tables::Tables,
 };
 pub use flows::lifetime;
 pub use from_container::from_container;
 pub use to_container::to_container;
 
 #[cfg(doc)]
-use crate::tables::{Host, Tables};
+use crate::tables::Host;
 
 /// What the kernel says about a frame, outside of its octets. No container can write any of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -128,6 +129,18 @@ impl From<&Device> for Asker {
     fn from(device: &Device) -> Self {
         Self { env: device.identity.env, flags: device.flags, networks: device.networks }
     }
+}
+
+/// Finds out whose device it is; nobody's when it fails, whatever was read.
+#[inline(always)]
+fn own_device(tables: &impl Tables, frame: &Frame, device: &mut Device) -> Result<(), Reason> {
+    let reason = match tables.device(frame.ifindex, device) {
+        Ok(true) => return Ok(()),
+        Ok(false) => Reason::UnknownDevice,
+        Err(reason) => reason,
+    };
+    device.identity = Identity::WORLD;
+    Err(reason)
 }
 
 #[cfg(test)]

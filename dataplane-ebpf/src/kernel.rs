@@ -39,6 +39,16 @@ fn copy<K, V: Copy, const N: usize, const F: usize>(map: &HashMap<K, V, N, F>, k
     copied(unsafe { map.get(key) })
 }
 
+/// As [`copy`], to where it is needed.
+#[inline(always)]
+fn copy_to<K, V: Copy, const N: usize, const F: usize>(map: &HashMap<K, V, N, F>, key: &K, into: &mut V) -> bool {
+    // SAFETY: as for `copy`.
+    let Some(element) = (unsafe { map.get(key) }) else { return false };
+    *into = *element;
+    barrier();
+    true
+}
+
 impl Tables for Kernel {
     /// The array always has its element; one that was never written has no mark.
     #[inline(always)]
@@ -47,8 +57,8 @@ impl Tables for Kernel {
     }
 
     #[inline(always)]
-    fn raw_device(&self, ifindex: &u32) -> Option<Device> {
-        copy(&maps::DEVICES, ifindex)
+    fn raw_device(&self, ifindex: &u32, into: &mut Device) -> bool {
+        copy_to(&maps::DEVICES, ifindex, into)
     }
 
     #[inline(always)]
@@ -57,8 +67,8 @@ impl Tables for Kernel {
     }
 
     #[inline(always)]
-    fn raw_endpoint(&self, addr: &Addr) -> Option<Endpoint> {
-        copy(&maps::ENDPOINTS, addr)
+    fn raw_endpoint(&self, addr: &Addr, into: &mut Endpoint) -> bool {
+        copy_to(&maps::ENDPOINTS, addr, into)
     }
 
     #[inline(always)]
@@ -78,11 +88,7 @@ impl Tables for Kernel {
 
     #[inline(always)]
     fn raw_ptr(&self, key: &PtrKey, into: &mut Ptr) -> bool {
-        // SAFETY: as for `copy`.
-        let Some(element) = (unsafe { maps::PTRS.get(key) }) else { return false };
-        *into = *element;
-        barrier();
-        true
+        copy_to(&maps::PTRS, key, into)
     }
 
     #[inline(always)]

@@ -91,15 +91,17 @@ impl Packet {
 }
 
 /// Parses the IP packet that follows the Ethernet header, into memory that the caller has: a program has little stack,
-/// and a value that is returned is on it twice.
+/// and a value that is returned is on it twice. `gso`: the frame stands for several packets.
 ///
 /// # Errors
 /// The reason to drop it.
 #[inline(always)]
-pub fn network(bytes: &impl Bytes, ether_type: u16, packet: &mut Packet) -> Result<(), Reason> {
+pub fn network(bytes: &impl Bytes, ether_type: u16, gso: bool, packet: &mut Packet) -> Result<(), Reason> {
+    let len = bytes.len();
+    let bound = if gso && len > BIG { Bound::Big(len) } else { Bound::Frame(len) };
     match ether_type {
-        ether_type::IPV4 => ipv4(bytes, ETHERNET_LEN, Bound::Frame(bytes.len()), packet),
-        ether_type::IPV6 => ipv6(bytes, ETHERNET_LEN, Bound::Frame(bytes.len()), packet),
+        ether_type::IPV4 => ipv4(bytes, ETHERNET_LEN, bound, packet),
+        ether_type::IPV6 => ipv6(bytes, ETHERNET_LEN, bound, packet),
         ether_type::ARP => Err(Reason::Arp),
         ether_type::VLAN | ether_type::PROVIDER_VLAN => Err(Reason::VlanTag),
         _ => Err(Reason::EtherType),
@@ -108,9 +110,9 @@ pub fn network(bytes: &impl Bytes, ether_type: u16, packet: &mut Packet) -> Resu
 
 /// The tuple of a frame as far as it can be read, for people: zeros where it cannot.
 #[inline(always)]
-pub fn tuple(bytes: &impl Bytes, packet: &mut Packet) -> FlowKey {
+pub fn tuple(bytes: &impl Bytes, gso: bool, packet: &mut Packet) -> FlowKey {
     let Some(ethernet) = bytes.load::<Ethernet>(0) else { return FlowKey::default() };
-    if network(bytes, u16::from_be(ethernet.ether_type), packet).is_err() {
+    if network(bytes, u16::from_be(ethernet.ether_type), gso, packet).is_err() {
         return FlowKey::default();
     }
     let ports = if matches!(packet.fragment, Fragment::Later) { None } else { transport(bytes, packet).ok() };
@@ -121,22 +123,30 @@ pub fn tuple(bytes: &impl Bytes, packet: &mut Packet) -> FlowKey {
     }
 }
 
+/// Octets of the longest frame whose IPv4 header can say how long it is.
+const BIG: u32 = ETHERNET_LEN + u16::MAX as u32;
+
 /// What the lengths of an IP header are measured against.
 #[derive(Clone, Copy)]
 enum Bound {
     /// The frame's end: the packet lies in it whole.
     Frame(u32),
+    /// The frame's end, too. It stands for so many TCP segments that their length does not fit into an IPv4 header,
+    /// which says zero instead ("BIG TCP", Linux 6.3).
+    Big(u32),
     /// The end of an ICMP error, which quotes the packet's beginning only.
     Quote(u32),
 }
 
 impl Bound {
-    /// Where the octets of a packet end whose header says `end`.
+    /// Where the octets of a packet end whose header says that it has `len` from `at` on, or leaves it unsaid.
     #[inline(always)]
-    fn end(self, end: u32) -> Result<u32, Reason> {
+    fn end(self, at: u32, len: u32, unsaid: bool) -> Result<u32, Reason> {
         match self {
-            Self::Frame(bound) if end > bound => Err(Reason::BadLength),
-            Self::Frame(_) => Ok(end),
+            Self::Frame(_) if unsaid => Err(Reason::BadLength),
+            Self::Big(bound) if unsaid => Ok(bound),
+            Self::Frame(bound) | Self::Big(bound) if at + len > bound => Err(Reason::BadLength),
+            Self::Frame(_) | Self::Big(_) => Ok(at + len),
             Self::Quote(bound) => Ok(bound),
         }
     }
@@ -151,15 +161,15 @@ impl Bound {
 #[inline(always)]
 fn ipv4(bytes: &impl Bytes, at: u32, bound: Bound, packet: &mut Packet) -> Result<(), Reason> {
     let header: Ipv4 = bytes.load(at).ok_or(Reason::BadLength)?;
-    let (version, words) = (header.version_words >> 4, u32::from(header.version_words & 0xf));
-    let total = u32::from(u16::from_be(header.total_len));
-    if version != 4 || words < Ipv4::WORDS || total < words * 4 {
+    let (words, total) = (header.words(), header.total_len());
+    let unsaid = total == 0 && header.protocol() == protocol::TCP;
+    if header.version() != 4 || words < Ipv4::WORDS || total < words * 4 && !unsaid {
         return Err(Reason::BadLength);
     }
     if words > Ipv4::WORDS && !bound.options() {
         return Err(Reason::Ipv4Options);
     }
-    let fragment = match u16::from_be(header.fragment) {
+    let fragment = match header.fragment() {
         field if field & Ipv4::OFFSET != 0 => Fragment::Later,
         field if field & Ipv4::MORE != 0 => Fragment::First,
         _ => Fragment::Whole,
@@ -168,11 +178,11 @@ fn ipv4(bytes: &impl Bytes, at: u32, bound: Bound, packet: &mut Packet) -> Resul
         source: Addr::from_v4_word(header.source),
         destination: Addr::from_v4_word(header.destination),
         family: Family::V4,
-        protocol: header.protocol,
+        protocol: header.protocol(),
         fragment,
-        id: if matches!(fragment, Fragment::Whole) { 0 } else { header.id.into() },
+        id: if matches!(fragment, Fragment::Whole) { 0 } else { header.id().into() },
         transport: at + words * 4,
-        end: bound.end(at + total)?,
+        end: bound.end(at, total, unsaid)?,
     };
     Ok(())
 }
@@ -180,16 +190,16 @@ fn ipv4(bytes: &impl Bytes, at: u32, bound: Bound, packet: &mut Packet) -> Resul
 #[inline(always)]
 fn ipv6(bytes: &impl Bytes, at: u32, bound: Bound, packet: &mut Packet) -> Result<(), Reason> {
     let header: Ipv6 = bytes.load(at).ok_or(Reason::BadLength)?;
-    if header.version_class >> 4 != 6 {
+    if header.version() != 6 {
         return Err(Reason::BadLength);
     }
     let transport = at + size_of::<Ipv6>() as u32;
-    let end = bound.end(transport + u32::from(u16::from_be(header.payload_len)))?;
+    let end = bound.end(transport, header.payload_len(), false)?;
     *packet = Packet {
         source: Addr(header.source),
         destination: Addr(header.destination),
         family: Family::V6,
-        protocol: header.next_header,
+        protocol: header.next_header(),
         fragment: Fragment::Whole,
         id: 0,
         transport,

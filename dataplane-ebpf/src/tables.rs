@@ -30,12 +30,12 @@ pub type Read<V> = Result<Option<V>, Reason>;
 pub trait Tables {
     /// NODE.
     fn node(&self) -> Option<&NodeConfig>;
-    /// DEVICES, as read.
-    fn raw_device(&self, ifindex: &u32) -> Option<Device>;
+    /// DEVICES, as read, into memory that is not the stack: copied once, not handed on.
+    fn raw_device(&self, ifindex: &u32, into: &mut Device) -> bool;
     /// NETNS, as read.
     fn raw_netns(&self, cookie: &u64) -> Option<Netns>;
     /// ENDPOINTS, as read.
-    fn raw_endpoint(&self, addr: &Addr) -> Option<Endpoint>;
+    fn raw_endpoint(&self, addr: &Addr, into: &mut Endpoint) -> bool;
     /// SERVICES, as read.
     fn raw_service(&self, key: &ServiceKey) -> Option<Service>;
     /// BACKENDS, as read.
@@ -51,23 +51,23 @@ pub trait Tables {
     /// EGRESS: the longest prefix that `addr` lies in.
     fn egress(&self, addr: &Addr) -> Option<EgressRule>;
 
-    /// DEVICES.
+    /// DEVICES; whether `into` has it.
     ///
     /// # Errors
     /// [`Reason::TornRead`], as for all of these.
     #[inline(always)]
-    fn device(&self, ifindex: u32) -> Read<Device> {
-        settle(&ifindex, |k| self.raw_device(k))
+    fn device(&self, ifindex: u32, into: &mut Device) -> Result<bool, Reason> {
+        settle_in_place(&ifindex, into, |k, into| self.raw_device(k, into))
     }
     /// NETNS.
     #[inline(always)]
     fn netns(&self, cookie: u64) -> Read<Netns> {
         settle(&cookie, |k| self.raw_netns(k))
     }
-    /// ENDPOINTS.
+    /// ENDPOINTS; whether `into` has it.
     #[inline(always)]
-    fn endpoint(&self, addr: &Addr) -> Read<Endpoint> {
-        settle(addr, |k| self.raw_endpoint(k))
+    fn endpoint(&self, addr: &Addr, into: &mut Endpoint) -> Result<bool, Reason> {
+        settle_in_place(addr, into, |k, into| self.raw_endpoint(k, into))
     }
     /// SERVICES.
     #[inline(always)]

@@ -2,7 +2,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use dataplane::bpf::{Maps, View};
-use dataplane_ebpf::abi::{Addr, Identity, NameKey, ServiceKey};
+use dataplane_ebpf::abi::{Addr, Endpoint, Identity, NameKey, ServiceKey};
 use dataplane_ebpf::tables::Tables;
 
 use super::container;
@@ -188,7 +188,8 @@ fn whose(
     home: u32,
     address: &Addr,
 ) -> Result<(Option<Identity>, u64), CtlError> {
-    if let Ok(Some(endpoint)) = view.endpoint(address) {
+    let mut endpoint = Endpoint::default();
+    if view.endpoint(address, &mut endpoint).unwrap_or(false) {
         return Ok((Some(endpoint.identity), endpoint.networks));
     }
     if let Ok(Some(service)) = view.service(&ServiceKey { env: home, vip: *address }) {

@@ -52,33 +52,50 @@ pub trait Sealed: Pod + PartialEq {
 const MULTIPLIER: u64 = 0x517c_c1b7_2722_0a95;
 /// Start value: an all-zero value is not validly sealed.
 const START: u64 = 0x736b_6570_2d61_6269;
+/// A multiplication waits for the one before; in four lanes, four are under way at a time.
+const LANES: usize = 4;
+
+/// A checksum in the making: word `i` of what is folded goes to lane `i % LANES`.
+#[derive(Clone, Copy)]
+struct Sum([u64; LANES]);
 
 #[inline(always)]
 fn checksum<K: Pod, V: Sealed>(key: &K, value: &V) -> u64 {
-    fold(value, V::COVERED, fold(key, size_of::<K>(), START))
+    Sum([START; LANES]).fold(key, size_of::<K>()).fold(value, V::COVERED).finish()
 }
 
-/// Folds the first `octets` of `item` into `h`, eight at a time where the alignment allows.
-#[inline(always)]
-fn fold<T: Pod>(item: &T, octets: usize, mut h: u64) -> u64 {
-    let base = core::ptr::from_ref(item);
-    let mut i = 0;
-    if align_of::<T>() >= 8 {
-        while i < octets / 8 {
-            // SAFETY: aligned to 8, and within the item: `octets` is at most its size; `Pod` has no uninitialised padding.
-            let word = unsafe { *base.cast::<u64>().add(i) };
-            h = (h.rotate_left(5) ^ word).wrapping_mul(MULTIPLIER);
+impl Sum {
+    /// Folds the first `octets` of `item`, a multiple of 4.
+    #[inline(always)]
+    fn fold<T: Pod>(mut self, item: &T, octets: usize) -> Self {
+        let mut i = 0;
+        while i < octets.div_ceil(8) {
+            let h = &mut self.0[i % LANES];
+            *h = (h.rotate_left(5) ^ word(item, i, octets)).wrapping_mul(MULTIPLIER);
             i += 1;
         }
-    } else {
-        while i < octets / 4 {
-            // SAFETY: as above; `Pod` promises alignment of at least 4.
-            let word = unsafe { *base.cast::<u32>().add(i) };
-            h = (h.rotate_left(5) ^ word as u64).wrapping_mul(MULTIPLIER);
-            i += 1;
-        }
+        self
     }
-    h
+
+    /// Each lane's rotation is its own, so that what differs in two lanes does not cancel out.
+    #[inline(always)]
+    const fn finish(self) -> u64 {
+        let [a, b, c, d] = self.0;
+        a ^ b.rotate_left(17) ^ c.rotate_left(31) ^ d.rotate_left(47)
+    }
+}
+
+/// Octets `8 * i..` of an item, eight of them or the last four.
+#[inline(always)]
+fn word<T: Pod>(item: &T, i: usize, octets: usize) -> u64 {
+    let base = core::ptr::from_ref(item);
+    if align_of::<T>() >= 8 && octets >= 8 * i + 8 {
+        // SAFETY: aligned to 8, and within the item: `octets` is at most its size; `Pod` has no uninitialised padding.
+        return unsafe { *base.cast::<u64>().add(i) };
+    }
+    // SAFETY: as above; `Pod` promises alignment of at least 4.
+    let half = |at| unsafe { u64::from(*base.cast::<u32>().add(at)) };
+    if octets >= 8 * i + 8 { half(2 * i) | half(2 * i + 1) << 32 } else { half(2 * i) }
 }
 
 /// How often a reader tries before it gives up with [`super::Reason::TornRead`].
@@ -94,23 +111,16 @@ const ATTEMPTS: u64 = 4;
 /// [`super::Reason::TornRead`] after [`ATTEMPTS`] reads without a result.
 #[inline(always)]
 pub fn settle<K: Pod, V: Sealed>(key: &K, read: impl Fn(&K) -> Option<V>) -> Result<Option<V>, super::Reason> {
-    // Opaque, so that the compiler leaves the loop a loop: unrolled, the second to fourth reads, which practically
-    // never happen, would fill the instruction cache. Eight octets wide, so that the verifier follows it on the stack.
-    let mut left = core::hint::black_box(ATTEMPTS);
-    let mut absent = false;
-    while left > 0 {
-        match read(key) {
-            None if absent => return Ok(None),
-            None => absent = true,
-            Some(value) if value.is_sealed_for(key) => return Ok(Some(value)),
-            Some(_) => {}
-        }
-        left -= 1;
-    }
-    Err(super::Reason::TornRead)
+    let mut found = None;
+    let settled = settled(|| {
+        found = read(key);
+        found.as_ref().map(|value| value.is_sealed_for(key))
+    })?;
+    Ok(if settled { found } else { None })
 }
 
-/// As [`settle`], for a value too big to be handed around: `read` copies it to `into` and says whether it was there.
+/// As [`settle`], for a value that is not to be handed around: `read` copies it to `into` and says whether it was
+/// there, which is the result.
 ///
 /// # Errors
 /// As for [`settle`].
@@ -120,17 +130,22 @@ pub fn settle_in_place<K: Pod, V: Sealed>(
     into: &mut V,
     read: impl Fn(&K, &mut V) -> bool,
 ) -> Result<bool, super::Reason> {
+    settled(|| read(key, into).then(|| into.is_sealed_for(key)))
+}
+
+/// Tries until an attempt says that what was there is whole, or twice that there was nothing.
+#[inline(always)]
+fn settled(mut attempt: impl FnMut() -> Option<bool>) -> Result<bool, super::Reason> {
+    // Opaque, so that the compiler leaves the loop a loop: unrolled, the second to fourth reads, which practically
+    // never happen, would fill the instruction cache. Eight octets wide, so that the verifier follows it on the stack.
     let mut left = core::hint::black_box(ATTEMPTS);
     let mut absent = false;
     while left > 0 {
-        if read(key, into) {
-            if into.is_sealed_for(key) {
-                return Ok(true);
-            }
-        } else if absent {
-            return Ok(false);
-        } else {
-            absent = true;
+        match attempt() {
+            None if absent => return Ok(false),
+            None => absent = true,
+            Some(true) => return Ok(true),
+            Some(false) => {}
         }
         left -= 1;
     }

@@ -1,6 +1,7 @@
 use super::{
     Decision, Delivery, Echo, Frame, Question, Verdict, Workspace,
     boundary::{self, Sender, Step},
+    own_device,
 };
 use crate::{
     abi::{Addr, Device, Endpoint, Reason, ServiceKey, flags},
@@ -39,8 +40,7 @@ pub fn from_container(
 /// Decides what stays within the sender's networks, and finds out what does not.
 #[cfg_attr(target_arch = "bpf", inline(never))]
 fn near(sender: &Sender<'_, impl Tables, impl Host, impl Bytes>, work: &mut Workspace) -> Result<Step, Reason> {
-    work.device = Device::default();
-    work.device = sender.tables.device(sender.frame.ifindex)?.ok_or(Reason::UnknownDevice)?;
+    own_device(sender.tables, sender.frame, &mut work.device)?;
     let node = sender.tables.node().ok_or(Reason::NoConfig)?;
     well_formed(sender, work)?;
     if work.packet.destination == node.dns {
@@ -64,7 +64,7 @@ fn well_formed(
         return Err(Reason::VlanTag);
     }
     let ethernet: Ethernet = sender.bytes.load(0).ok_or(Reason::BadLength)?;
-    packet::network(sender.bytes, u16::from_be(ethernet.ether_type), packet)?;
+    packet::network(sender.bytes, u16::from_be(ethernet.ether_type), sender.frame.gso, packet)?;
     if packet.protocol == protocol::ICMPV6 {
         // Before the source is looked at: neighbour discovery has link-local ones, which is no forgery.
         packet::refuse_link_messages(sender.bytes, packet)?;
@@ -98,7 +98,9 @@ fn same_mac(a: [u8; 6], b: [u8; 6]) -> bool {
 /// To an address of the container pool.
 #[inline(always)]
 fn replica(sender: &Sender<'_, impl Tables, impl Host, impl Bytes>, work: &mut Workspace) -> Result<Step, Reason> {
-    work.endpoint = sender.tables.endpoint(&work.packet.destination)?.ok_or(Reason::UnknownAddress)?;
+    if !sender.tables.endpoint(&work.packet.destination, &mut work.endpoint)? {
+        return Err(Reason::UnknownAddress);
+    }
     let same_env = work.endpoint.identity.env == work.device.identity.env;
     if same_env && work.endpoint.networks & work.device.networks != 0 { Ok(Step::Deliver) } else { Ok(Step::Cross) }
 }

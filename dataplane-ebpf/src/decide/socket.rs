@@ -5,7 +5,7 @@
 //! of timing out.
 
 use crate::abi::{
-    Addr, Backend, BackendKey, Backends, Identity, Netns, Reason, SOCKET_ENTRIES, Sealed as _, ServiceKey, SocketEntry,
+    Addr, Backend, BackendKey, Backends, Endpoint, Identity, Netns, Reason, SOCKET_ENTRIES, Sealed as _, ServiceKey, SocketEntry,
     action, flags,
 };
 use crate::decide::grant::grant;
@@ -255,7 +255,10 @@ fn address(backend: &Backend, v4: bool) -> Addr {
 
 #[inline(always)]
 fn to_endpoint(tables: &impl Tables, netns: &Netns, attempt: &Attempt) -> Result<(), Reason> {
-    let endpoint = tables.endpoint(&attempt.addr)?.ok_or(Reason::UnknownAddress)?;
+    let mut endpoint = Endpoint::default();
+    if !tables.endpoint(&attempt.addr, &mut endpoint)? {
+        return Err(Reason::UnknownAddress);
+    }
     let same = endpoint.identity.env == netns.identity.env;
     if same && endpoint.networks & netns.networks != 0 {
         return Ok(());

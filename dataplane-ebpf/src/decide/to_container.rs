@@ -2,9 +2,10 @@ use super::{
     Decision, Frame, Verdict, Workspace,
     flows::{Memory, Sides},
     from_container::may_leave,
+    own_device,
 };
 use crate::{
-    abi::{Addr, Device, Identity, NodeConfig, Reason, action},
+    abi::{Addr, Identity, NodeConfig, Reason, action},
     packet::{self, Bytes, Ethernet, Family, Fragment, Transport, protocol},
     tables::{Host, Tables},
 };
@@ -39,14 +40,13 @@ impl<T: Tables, H: Host, B: Bytes> Receiver<'_, T, H, B> {
 
     #[cfg_attr(target_arch = "bpf", inline(never))]
     fn decide(&self, work: &mut Workspace) -> Result<(), Reason> {
-        work.device = Device::default();
-        work.device = self.tables.device(self.frame.ifindex)?.ok_or(Reason::UnknownDevice)?;
+        own_device(self.tables, self.frame, &mut work.device)?;
         let node = self.tables.node().ok_or(Reason::NoConfig)?;
         if self.frame.vlan {
             return Err(Reason::VlanTag);
         }
         let ethernet: Ethernet = self.bytes.load(0).ok_or(Reason::BadLength)?;
-        packet::network(self.bytes, u16::from_be(ethernet.ether_type), &mut work.packet)?;
+        packet::network(self.bytes, u16::from_be(ethernet.ether_type), self.frame.gso, &mut work.packet)?;
         if work.packet.protocol == protocol::ICMPV6 {
             packet::refuse_link_messages(self.bytes, &work.packet)?;
         }

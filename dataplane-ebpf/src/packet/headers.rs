@@ -1,3 +1,5 @@
+use crate::checksum::Sum;
+
 /// A header as it lies in a frame: any octets make a valid value.
 ///
 /// # Safety
@@ -53,25 +55,18 @@ pub struct Ethernet {
 }
 
 /// The IPv4 header without options (RFC 791 section 3.1).
+///
+/// Words, not fields: a program copies a structure in the units that its fields allow, and octets cost it four times as
+/// much.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ipv4 {
-    /// Version and header length in words of four octets, a nibble each.
-    pub version_words: u8,
-    /// Type of service.
-    pub service: u8,
-    /// Octets of header and payload, network order.
-    pub total_len: u16,
-    /// Which datagram a fragment belongs to.
-    pub id: u16,
-    /// Flags and offset, network order.
-    pub fragment: u16,
-    /// Time to live.
-    pub ttl: u8,
-    /// [`protocol`].
-    pub protocol: u8,
-    /// Of the header.
-    pub checksum: u16,
+    /// Version and header length in words of four octets, a nibble each; type of service; total length.
+    head: u32,
+    /// Which datagram a fragment belongs to; flags and offset.
+    fragment: u32,
+    /// Time to live, protocol, checksum of the header.
+    tail: u32,
     /// Network order.
     pub source: u32,
     /// Network order.
@@ -85,26 +80,101 @@ impl Ipv4 {
     pub const MORE: u16 = 0x2000;
     /// Where in the datagram the fragment lies, in units of eight octets.
     pub const OFFSET: u16 = 0x1fff;
+    /// Don't fragment.
+    const DF: u16 = 0x4000;
+    /// Time to live of a packet that starts here.
+    const TTL: u8 = 64;
+    /// IPv4 without options.
+    const VERSION_WORDS: u8 = 0x45;
+
+    /// IP version.
+    #[inline(always)]
+    pub const fn version(&self) -> u8 {
+        self.head.to_ne_bytes()[0] >> 4
+    }
+
+    /// Header length in words of four octets.
+    #[inline(always)]
+    pub const fn words(&self) -> u32 {
+        (self.head.to_ne_bytes()[0] & 0xf) as u32
+    }
+
+    /// Octets of header and payload.
+    #[inline(always)]
+    pub const fn total_len(&self) -> u32 {
+        u32::from_be(self.head) & 0xffff
+    }
+
+    /// The identification field as it lies in the packet.
+    #[inline(always)]
+    pub const fn id(&self) -> u16 {
+        let [a, b, _, _] = self.fragment.to_ne_bytes();
+        u16::from_ne_bytes([a, b])
+    }
+
+    /// Flags and offset.
+    #[inline(always)]
+    pub const fn fragment(&self) -> u16 {
+        u32::from_be(self.fragment) as u16
+    }
+
+    /// [`protocol`].
+    #[inline(always)]
+    pub const fn protocol(&self) -> u8 {
+        self.tail.to_ne_bytes()[1]
+    }
+
+    /// The header of the answer to this packet, of the same type of service, with that many octets after it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn answer(&self, payload_len: u16) -> Self {
+        let [_, service, ..] = self.head.to_ne_bytes();
+        let [l0, l1] = (size_of::<Self>() as u16 + payload_len).to_be_bytes();
+        let [d0, d1] = Self::DF.to_be_bytes();
+        let (source, destination) = (self.destination, self.source);
+        let head = u32::from_ne_bytes([Self::VERSION_WORDS, service, l0, l1]);
+        // RFC 6864 section 4.1: a packet that is never fragmented needs no identification.
+        let fragment = u32::from_ne_bytes([0, 0, d0, d1]);
+        let tail = u32::from_ne_bytes([Self::TTL, self.protocol(), 0, 0]);
+        let sum = Sum::ZERO.word(head).word(fragment).word(tail).word(source).word(destination);
+        let [c0, c1] = sum.finish().to_ne_bytes();
+        let tail = u32::from_ne_bytes([Self::TTL, self.protocol(), c0, c1]);
+        Self { head, fragment, tail, source, destination }
+    }
 }
 
-/// The IPv6 header (RFC 8200 section 3).
+/// The IPv6 header (RFC 8200 section 3). Words, as in [`Ipv4`].
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ipv6 {
-    /// Version and half of the traffic class.
-    pub version_class: u8,
-    /// The other half and the flow label.
-    pub flow_label: [u8; 3],
-    /// Octets after this header, network order.
-    pub payload_len: u16,
-    /// [`protocol`] of what follows.
-    pub next_header: u8,
-    /// Hop limit.
-    pub hops: u8,
+    /// Version, traffic class, flow label.
+    head: u32,
+    /// Octets after this header; [`protocol`] of what follows; hop limit.
+    payload: u32,
     /// Network order.
     pub source: [u32; 4],
     /// Network order.
     pub destination: [u32; 4],
+}
+
+impl Ipv6 {
+    /// IP version.
+    #[inline(always)]
+    pub const fn version(&self) -> u8 {
+        self.head.to_ne_bytes()[0] >> 4
+    }
+
+    /// Octets after this header.
+    #[inline(always)]
+    pub const fn payload_len(&self) -> u32 {
+        u32::from_be(self.payload) >> 16
+    }
+
+    /// [`protocol`] of what follows.
+    #[inline(always)]
+    pub const fn next_header(&self) -> u8 {
+        self.payload.to_ne_bytes()[2]
+    }
 }
 
 /// What the extension headers have in common.

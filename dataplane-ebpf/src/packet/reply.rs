@@ -6,13 +6,6 @@ use crate::{
     checksum::{self, Sum},
 };
 
-/// Don't fragment.
-const DF: u16 = 0x4000;
-/// Time to live of a packet that starts here.
-const TTL: u8 = 64;
-/// IPv4 without options.
-const VERSION_WORDS: u8 = 0x45;
-
 /// Back to whoever sent it.
 #[inline(always)]
 #[must_use]
@@ -26,7 +19,7 @@ pub const fn ethernet(question: Ethernet) -> Ethernet {
 #[must_use]
 pub const fn datagram(ip: Ipv4, udp: Udp, payload: Sum, len: u16) -> (Ipv4, Udp) {
     let udp_len = size_of::<Udp>() as u16 + len;
-    let ip = ipv4(ip, udp_len);
+    let ip = ip.answer(udp_len);
     let mut udp = Udp { source: udp.destination, destination: udp.source, len: udp_len.to_be(), checksum: 0 };
     let (source, destination) = (Addr::from_v4_word(ip.source), Addr::from_v4_word(ip.destination));
     udp.checksum = match payload
@@ -41,31 +34,6 @@ pub const fn datagram(ip: Ipv4, udp: Udp, payload: Sum, len: u16) -> (Ipv4, Udp)
         checksum => checksum,
     };
     (ip, udp)
-}
-
-#[inline(always)]
-const fn ipv4(question: Ipv4, payload_len: u16) -> Ipv4 {
-    let mut ip = Ipv4 {
-        version_words: VERSION_WORDS,
-        total_len: (size_of::<Ipv4>() as u16 + payload_len).to_be(),
-        // RFC 6864 section 4.1: a packet that is never fragmented needs no identification.
-        id: 0,
-        fragment: DF.to_be(),
-        ttl: TTL,
-        checksum: 0,
-        source: question.destination,
-        destination: question.source,
-        ..question
-    };
-    ip.checksum = Sum::ZERO
-        .half(u16::from_ne_bytes([ip.version_words, ip.service]))
-        .half(ip.total_len)
-        .half(ip.fragment)
-        .half(u16::from_ne_bytes([ip.ttl, ip.protocol]))
-        .word(ip.source)
-        .word(ip.destination)
-        .finish();
-    ip
 }
 
 /// The first word of an echo reply and its checksum, from those of the request. The addresses change places, which

@@ -56,16 +56,16 @@ impl Tables for Fake {
         self.node.as_ref()
     }
 
-    fn raw_device(&self, ifindex: &u32) -> Option<Device> {
-        self.read(&self.devices, ifindex)
+    fn raw_device(&self, ifindex: &u32, into: &mut Device) -> bool {
+        self.read(&self.devices, ifindex).map(|device| *into = device).is_some()
     }
 
     fn raw_netns(&self, cookie: &u64) -> Option<Netns> {
         self.read(&self.netns, cookie)
     }
 
-    fn raw_endpoint(&self, addr: &Addr) -> Option<Endpoint> {
-        self.read(&self.endpoints, addr)
+    fn raw_endpoint(&self, addr: &Addr, into: &mut Endpoint) -> bool {
+        self.read(&self.endpoints, addr).map(|endpoint| *into = endpoint).is_some()
     }
 
     fn raw_service(&self, key: &ServiceKey) -> Option<Service> {

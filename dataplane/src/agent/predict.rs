@@ -83,6 +83,7 @@ fn predict_step(desired: &Desired, observed: &mut Observed, key: &ReplicaKey, st
                 host_mac: spec.host_mac,
                 mtu: spec.mtu,
                 up: false,
+                big: true,
                 carrier: false,
                 routes: Vec::new(),
                 neighbours: Vec::new(),

@@ -229,14 +229,14 @@ impl Tables for View<'_> {
         // As the programs see it: a configuration that was never written has no mark.
         (self.node.mark_mask != 0).then_some(&self.node)
     }
-    fn raw_device(&self, ifindex: &u32) -> Option<Device> {
-        self.maps.devices.get(ifindex).ok().flatten()
+    fn raw_device(&self, ifindex: &u32, into: &mut Device) -> bool {
+        self.maps.devices.get(ifindex).ok().flatten().map(|device| *into = device).is_some()
     }
     fn raw_netns(&self, cookie: &u64) -> Option<Netns> {
         self.maps.netns.get(cookie).ok().flatten()
     }
-    fn raw_endpoint(&self, addr: &Addr) -> Option<Endpoint> {
-        self.maps.endpoints.get(addr).ok().flatten()
+    fn raw_endpoint(&self, addr: &Addr, into: &mut Endpoint) -> bool {
+        self.maps.endpoints.get(addr).ok().flatten().map(|endpoint| *into = endpoint).is_some()
     }
     fn raw_service(&self, key: &ServiceKey) -> Option<Service> {
         self.maps.services.get(key).ok().flatten()

@@ -41,8 +41,9 @@ impl Askers {
     /// Whose the device is, if the address is that replica's.
     pub(super) fn find(&self, ifindex: u32, address: Ipv4Addr) -> Option<Asker> {
         let maps = self.maps()?;
-        let device = maps.view().ok()?.device(ifindex).ok()??;
-        (device.address4 == u32::from_ne_bytes(address.octets())).then_some(Asker { device, maps })
+        let mut device = Device::default();
+        let found = maps.view().ok()?.device(ifindex, &mut device).ok()?;
+        (found && device.address4 == u32::from_ne_bytes(address.octets())).then_some(Asker { device, maps })
     }
 
     /// The maps as they are pinned now. A daemon of a new version may have put others in their place; those that this process

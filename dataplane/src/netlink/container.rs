@@ -3,6 +3,7 @@ use std::time::Duration;
 use netlink_packet_route::address::AddressScope;
 use rtnetlink::LinkUnspec;
 
+use super::link::Link;
 use super::routes::{Via, host_address, route};
 use super::{CONTAINER_IFNAME, GATEWAY4, GATEWAY6, Netlink, NetlinkError, Netns, VethSpec, sysctl};
 
@@ -19,7 +20,9 @@ impl Netlink {
         netns.run(|| set_sysctls(&["lo", CONTAINER_IFNAME])).await?;
         let inside = netns.netlink().await?;
         inside.set_up("lo").await?;
-        let ifindex = inside.set_up(CONTAINER_IFNAME).await?;
+        let link = inside.set_up(CONTAINER_IFNAME).await?;
+        let ifindex = link.ifindex;
+        inside.take_big(&link).await?;
         for address in [spec.address4.into(), spec.address6.into()] {
             let message = host_address(ifindex, address, AddressScope::Universe);
             inside.put_address(message, &format!("{address} of {}", spec.name)).await?;
@@ -63,14 +66,14 @@ impl Netlink {
         self.put_route(default, &format!("default via {gateway}")).await
     }
 
-    /// Sets a link up; returns its index.
-    pub(super) async fn set_up(&self, name: &str) -> Result<u32, NetlinkError> {
+    /// Sets a link up; returns it as it was.
+    pub(super) async fn set_up(&self, name: &str) -> Result<Link, NetlinkError> {
         let link = self.link(name).await?.ok_or_else(|| NetlinkError::NoLink(name.to_owned()))?;
         if !link.up {
             let message = LinkUnspec::new_with_index(link.ifindex).up().build();
             self.handle.link().set(message).execute().await.map_err(NetlinkError::request("set up", name))?;
         }
-        Ok(link.ifindex)
+        Ok(link)
     }
 }
 

@@ -31,7 +31,7 @@ pub struct Uplink {
 }
 
 impl Netlink {
-    /// Makes the host's end so: alias, MTU, sysctls, up, routes and permanent neighbours.
+    /// Makes the host's end so: alias, MTU, segment size, sysctls, up, routes and permanent neighbours.
     ///
     /// # Errors
     /// When the link is gone or the kernel refuses a part.
@@ -51,6 +51,7 @@ impl Netlink {
             let set = self.handle.link().set(message).execute().await;
             set.map_err(NetlinkError::request("set up", &spec.name))?;
         }
+        self.take_big(&link).await?;
         for address in [std::net::IpAddr::from(spec.address4), spec.address6.into()] {
             self.put_neighbour(ifindex, address, spec.mac).await?;
             self.put_route(route(address.into(), Via::Link(ifindex), None), &address.to_string()).await?;
@@ -86,7 +87,7 @@ impl Netlink {
     /// # Errors
     /// When the kernel refuses.
     pub async fn ensure_loopback_address(&self, address: Ipv4Addr) -> Result<(), NetlinkError> {
-        let lo = self.set_up("lo").await?;
+        let lo = self.set_up("lo").await?.ifindex;
         self.put_address(host_address(lo, address.into(), AddressScope::Host), &format!("{address} of lo")).await
     }
 

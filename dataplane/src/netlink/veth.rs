@@ -88,6 +88,8 @@ pub struct ObservedVeth {
     pub up: bool,
     /// The container's end is up too: without it packets for the container vanish silently.
     pub carrier: bool,
+    /// Sockets give it as much at once as it takes.
+    pub big: bool,
     /// Host addresses that skepd's routes lead to it.
     pub routes: Vec<IpAddr>,
     /// Permanent neighbours on it.
@@ -97,6 +99,7 @@ pub struct ObservedVeth {
 impl ObservedVeth {
     fn new(link: Link, address4: Ipv4Addr) -> Self {
         Self {
+            big: link.is_big(),
             name: link.name,
             ifindex: link.ifindex,
             address4,
@@ -118,6 +121,7 @@ impl ObservedVeth {
             && self.host_mac == spec.host_mac
             && self.mtu == spec.mtu
             && self.up
+            && self.big
             && addresses.iter().all(|address| self.routes.contains(address))
             && addresses.iter().all(|address| self.neighbours.contains(&(*address, spec.mac)))
     }
@@ -313,12 +317,14 @@ mod tests {
             mtu: 1500,
             up: true,
             carrier: true,
+            big: true,
             routes: addresses.to_vec(),
             neighbours: addresses.iter().map(|address| (*address, spec.mac)).collect(),
         };
         assert!(good.is_as(&spec));
         assert!(!ObservedVeth { mtu: 1400, ..good.clone() }.is_as(&spec));
         assert!(!ObservedVeth { up: false, ..good.clone() }.is_as(&spec));
+        assert!(!ObservedVeth { big: false, ..good.clone() }.is_as(&spec));
         assert!(!ObservedVeth { routes: vec![addresses[0]], ..good.clone() }.is_as(&spec));
         assert!(!ObservedVeth { neighbours: vec![(addresses[0], spec.mac)], ..good.clone() }.is_as(&spec));
         assert!(!ObservedVeth { neighbours: addresses.map(|a| (a, [0; 6])).to_vec(), ..good }.is_as(&spec));

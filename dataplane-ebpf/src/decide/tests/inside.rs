@@ -120,6 +120,28 @@ fn odd_frames_are_dropped_each_for_its_reason() {
     assert_eq!(decision.verdict, dropped(Reason::VlanTag));
 }
 
+#[test]
+fn only_tcp_segments_in_one_may_leave_their_length_unsaid() {
+    let fake = node();
+    let fate = |frame: &[u8], gso| {
+        let about = super::super::Frame { ifindex: A.ifindex(), gso, ..Default::default() };
+        super::super::from_container(&fake, &fake, &about, &frame, &mut Default::default()).verdict
+    };
+    let big = |packet| {
+        let mut frame = A.frame(packet);
+        frame[16..18].fill(0);
+        frame.resize(200_000, 0);
+        frame
+    };
+    let (a, b) = (IpAddr::from(A.v4()), IpAddr::from(B.v4()));
+    let frame = big(tcp(a, b, (1, 2)));
+    let delivery = Delivery { ifindex: B.ifindex(), mac: B.mac(), gateway_mac: B.host_mac() };
+    assert_eq!(fate(&frame, true), Verdict::Deliver(delivery));
+    assert_eq!(fate(&frame, false), dropped(Reason::BadLength), "it stands for one packet");
+    assert_eq!(fate(&frame[..14 + 65_535], true), dropped(Reason::BadLength), "its length could be said");
+    assert_eq!(fate(&big(udp(a, b, (1, 2))), true), dropped(Reason::BadLength));
+}
+
 /// An IPv6 packet from A to B with these headers of eight octets in front of a UDP header.
 fn with_headers(headers: &[u8]) -> Vec<u8> {
     let mut payload = Vec::new();

@@ -3,7 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use dataplane::bpf::{Maps, Pins, counters};
@@ -43,12 +43,13 @@ fn transfer(from: &Namespace, to: &Namespace, address: IpAddr, pattern: &[u8]) -
             ensure!(wrong.is_none(), "octet {wrong:?} of time {time} from {target} is wrong");
         }
         ensure!(receiver.read(&mut got)? == 0, "more came from {target} than was sent");
-        Ok(sent.join().expect("the sender does not panic")?)
+        sent.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Ok(())
     })
 }
 
 /// What `web` has sent so far.
-fn sent(bpffs: &PathBuf, env: u32, service: u32) -> Result<Counter> {
+fn sent(bpffs: &Path, env: u32, service: u32) -> Result<Counter> {
     let all = counters(&Maps::open(&Pins::new(bpffs))?)?;
     let own = all.iter().find(|(identity, _)| (identity.env, identity.service) == (env, service));
     Ok(own.map_or_else(Counter::default, |(_, counter)| *counter))

@@ -5,8 +5,8 @@
 //! of timing out.
 
 use crate::abi::{
-    Addr, Backend, BackendKey, Backends, Endpoint, Identity, Netns, Reason, SOCKET_ENTRIES, Sealed as _, ServiceKey, SocketEntry,
-    action, flags,
+    Addr, Backend, BackendKey, Backends, Endpoint, Identity, Netns, Reason, SOCKET_ENTRIES, Sealed as _, ServiceKey,
+    SocketEntry, action, flags,
 };
 use crate::decide::grant::grant;
 use crate::tables::Tables;

@@ -262,6 +262,15 @@ fn outside(cases: &mut Cases) {
         let unrelated = unreachable(out, a, &tcp(a, out, (1001, 443)));
         cases.came("an error about what did not", &A, UPLINK, 0, unrelated, drop(Reason::UnrelatedIcmp));
     }
+    let report = [&[143, 0, 0, 0, 0, 0, 0, 1, 4], [0; 19].as_slice()].concat();
+    let report = [raw::extension(protocol::ICMPV6, &[5, 2, 0, 0, 1, 0]), report].concat();
+    let groups = ip(
+        Ipv6Addr::UNSPECIFIED.into(),
+        Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x16).into(),
+        protocol::HOP_BY_HOP,
+        report,
+    );
+    cases.came("the groups that the host listens to", &A, 0, 0, groups, drop(Reason::NeighborDiscovery));
     let a = A.v4().into();
     cases.came(
         "another's address",

@@ -1,6 +1,6 @@
 //! Out of the cluster and back.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use tests::raw::{self, protocol};
 
@@ -110,6 +110,23 @@ fn fragments_come_back_after_their_first_one() {
 }
 
 #[test]
+fn the_host_s_own_word_about_the_link_is_no_stray_packet() {
+    let fake = node();
+    // As the host's stack reports the groups it listens to when a veth comes up: `:: > ff02::16`, with a router alert.
+    let (nobody, everybody) = (Ipv6Addr::UNSPECIFIED, Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x16));
+    let report = [&[143, 0, 0, 0, 0, 0, 0, 1, 4], [0; 19].as_slice()].concat();
+    let alert = raw::extension(protocol::ICMPV6, &[5, 2, 0, 0, 1, 0]);
+    let groups = ip(nobody.into(), everybody.into(), protocol::HOP_BY_HOP, [alert, report].concat());
+    let advertisement = ip("fe80::1".parse().unwrap(), "ff02::1".parse().unwrap(), protocol::ICMPV6, vec![134; 16]);
+    for (what, packet) in [("a listener report", groups), ("a router advertisement", advertisement)] {
+        for (ingress_ifindex, mark) in [(0, 0), (0, 0x0600_0000), (UPLINK, 0)] {
+            let verdict = receives(&fake, &A, &A.incoming(packet.clone()), ingress_ifindex, mark);
+            assert_eq!(verdict, Verdict::Drop(Reason::NeighborDiscovery), "{what}");
+        }
+    }
+}
+
+#[test]
 fn an_echo_reply_comes_back_and_a_request_never() {
     let fake = node();
     for (a, outside) in [(IpAddr::from(A.v4()), IpAddr::from(OUTSIDE4)), (A.v6().into(), OUTSIDE6.into())] {
@@ -126,6 +143,6 @@ fn an_echo_reply_comes_back_and_a_request_never() {
 fn a_replica_without_ipv6_gets_none() {
     let mut fake = node();
     fake.devices.get_mut(&A.ifindex()).unwrap().address6 = Addr::NONE;
-    let frame = A.incoming(udp(OUTSIDE6.into(), std::net::Ipv6Addr::UNSPECIFIED.into(), (1, 2)));
+    let frame = A.incoming(udp(OUTSIDE6.into(), Ipv6Addr::UNSPECIFIED.into(), (1, 2)));
     assert_eq!(receives(&fake, &A, &frame, 0, 0x0600_0000), Verdict::Drop(Reason::UnknownAddress));
 }

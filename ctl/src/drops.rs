@@ -1,7 +1,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 
-use dataplane::bpf::{self, Maps};
+use dataplane::bpf::{self, Maps, ReasonText};
+use dataplane::clock::monotonic;
 use dataplane_ebpf::abi::{FlowKey, Identity, Reason};
 use serde::Serialize;
 
@@ -19,7 +20,8 @@ const HEADER: [&str; 7] = ["REASON", "WHO", "COUNT", "LAST", "LAST PACKET", "WHA
 /// What was dropped of one service for one reason.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct DropRow {
-    pub(crate) reason: String,
+    #[serde(flatten)]
+    pub(crate) text: ReasonText,
     /// `project/environment/service`; nobody's yet when nothing was dropped.
     pub(crate) who: Option<String>,
     pub(crate) environment_id: u32,
@@ -29,8 +31,6 @@ pub(crate) struct DropRow {
     pub(crate) last_seconds_ago: Option<f64>,
     /// The last one, as far as it could be read.
     pub(crate) last_packet: Option<String>,
-    pub(crate) explanation: String,
-    pub(crate) remedy: String,
 }
 
 /// `drops`.
@@ -44,7 +44,7 @@ pub(crate) async fn list(global: &Global, args: &DropsArgs, output: &mut Output)
         scope.contains(project, environment)
     });
     if args.all {
-        let counted: Vec<String> = rows.iter().map(|row| row.reason.clone()).collect();
+        let counted: Vec<String> = rows.iter().map(|row| row.text.reason.clone()).collect();
         let never = Reason::ALL.iter().filter(|reason| !counted.iter().any(|name| name == reason.name()));
         rows.extend(never.map(|reason| DropRow::never(*reason)));
     }
@@ -67,39 +67,34 @@ pub(crate) fn lines(maps: &Maps, directory: &Directory) -> Result<Vec<DropRow>, 
 impl DropRow {
     fn new(drop: &bpf::DropLine, directory: &Directory) -> Self {
         let Identity { env, service } = drop.identity;
-        let reason = drop.reason();
         Self {
-            reason: reason.map_or_else(|| drop.number.to_string(), |reason| reason.name().to_owned()),
+            text: drop.number.into(),
             who: Some(directory.identity(drop.identity)),
             environment_id: env,
             service_id: service,
             count: drop.packets,
             last_seconds_ago: seconds_since(drop.last_seen),
-            last_packet: (drop.tuple != FlowKey::default()).then(|| tuple(&drop.tuple)),
-            explanation: reason.map_or("a reason that this version does not know", Reason::explanation).to_owned(),
-            remedy: reason.map_or("use skepctl and skepd of one version", Reason::remedy).to_owned(),
+            last_packet: packet(&drop.tuple),
         }
     }
 
     fn never(reason: Reason) -> Self {
         Self {
-            reason: reason.name().to_owned(),
+            text: reason.into(),
             who: None,
             environment_id: 0,
             service_id: 0,
             count: 0,
             last_seconds_ago: None,
             last_packet: None,
-            explanation: reason.explanation().to_owned(),
-            remedy: reason.remedy().to_owned(),
         }
     }
 
     /// As an entry of the map DROPS.
     pub(crate) fn record(&self) -> Record {
-        let key = format!("{}/{}", self.who.as_deref().unwrap_or("-"), self.reason);
+        let key = format!("{}/{}", self.who.as_deref().unwrap_or("-"), self.text.reason);
         Record::new(key)
-            .raw_key(format!("{}/{}/{}", self.environment_id, self.service_id, self.reason))
+            .raw_key(format!("{}/{}/{}", self.environment_id, self.service_id, self.text.reason))
             .with("count", self.count)
             .with("last_s", self.last_seconds_ago)
             .with("last_packet", self.last_packet.clone())
@@ -107,16 +102,21 @@ impl DropRow {
 }
 
 fn row(drop: &DropRow) -> Vec<Cell> {
-    let reason = Cell::new(&drop.reason).tone(if drop.count > 0 { Tone::Warn } else { Tone::Dim });
+    let reason = Cell::new(&drop.text.reason).tone(if drop.count > 0 { Tone::Warn } else { Tone::Dim });
     vec![
         reason,
         Cell::or_dash(drop.who.as_ref()),
         Cell::new(drop.count),
         Cell::or_dash(drop.last_seconds_ago.map(ago)),
         Cell::or_dash(drop.last_packet.as_ref()),
-        Cell::new(&drop.explanation),
-        Cell::new(&drop.remedy),
+        Cell::new(&drop.text.explanation),
+        Cell::new(&drop.text.remedy),
     ]
+}
+
+/// [`tuple`], of a packet that could be read.
+pub(crate) fn packet(key: &FlowKey) -> Option<String> {
+    (*key != FlowKey::default()).then(|| tuple(key))
 }
 
 /// `tcp 10.208.0.5:41234 > 10.208.0.9:5432`.
@@ -144,19 +144,8 @@ pub(crate) fn protocol(number: u8) -> String {
 
 /// How long ago a moment of `CLOCK_MONOTONIC`, in nanoseconds, was; none at all for 0.
 pub(crate) fn seconds_since(nanoseconds: u64) -> Option<f64> {
-    let now = monotonic().filter(|_| nanoseconds != 0)?;
     // Tenths say enough.
-    Some((now.saturating_sub(nanoseconds) / 100_000_000) as f64 / 10.0)
-}
-
-/// `CLOCK_MONOTONIC`, in nanoseconds.
-pub(crate) fn monotonic() -> Option<u64> {
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the kernel writes one timespec, which lives until after the call.
-    if unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) } != 0 {
-        return None;
-    }
-    Some(u64::try_from(now.tv_sec).ok()? * 1_000_000_000 + u64::try_from(now.tv_nsec).ok()?)
+    (nanoseconds != 0).then(|| (monotonic().saturating_sub(nanoseconds) / 100_000_000) as f64 / 10.0)
 }
 
 /// `3s ago`, `5m ago`, `2h ago`, `4d ago`.

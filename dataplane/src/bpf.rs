@@ -15,6 +15,7 @@ mod links;
 mod maps;
 mod pins;
 mod programs;
+mod reason;
 mod sys;
 mod table;
 
@@ -27,5 +28,6 @@ pub use links::{DeviceHook, SocketHook};
 pub use maps::{MapSizes, Maps, View};
 pub use pins::Pins;
 pub use programs::{Attached, Programs};
+pub use reason::ReasonText;
 pub use sys::{MapFacts, TestRun, test_run};
 pub use table::{PerCpuTable, Table};

@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod api;
 pub mod bpf;
+pub mod clock;
 pub mod config;
 pub mod controller;
 pub mod daemon;

@@ -22,7 +22,7 @@ impl PinnedHost {
 
 impl Host for PinnedHost {
     fn now(&self) -> u64 {
-        crate::drops::monotonic().unwrap_or(0)
+        dataplane::clock::monotonic()
     }
 
     fn route(&self, _: &Packet) -> Route {

@@ -1,6 +1,7 @@
 use std::net::SocketAddr;
 
-use dataplane_ebpf::abi::{Addr, Backend, Reason};
+use dataplane::bpf::ReasonText;
+use dataplane_ebpf::abi::{Addr, Backend};
 use dataplane_ebpf::decide::{self, socket};
 use serde::Serialize;
 
@@ -36,7 +37,7 @@ pub(super) struct SocketReport {
     backend: Option<String>,
     generation: Option<u32>,
     #[serde(flatten)]
-    refusal: Option<Refusal>,
+    refusal: Option<ReasonText>,
 }
 
 #[derive(Debug, Serialize)]
@@ -45,16 +46,9 @@ pub(super) struct PacketReport {
     to: String,
     interface: Option<String>,
     #[serde(flatten)]
-    refusal: Option<Refusal>,
+    refusal: Option<ReasonText>,
     #[serde(skip)]
     pub(super) reaches: bool,
-}
-
-#[derive(Debug, Serialize)]
-struct Refusal {
-    reason: &'static str,
-    explanation: &'static str,
-    remedy: &'static str,
 }
 
 #[derive(Debug, Serialize)]
@@ -63,12 +57,6 @@ pub(super) struct BackendRow {
     address6: Option<String>,
     node: u32,
     local: bool,
-}
-
-impl From<Reason> for Refusal {
-    fn from(reason: Reason) -> Self {
-        Self { reason: reason.name(), explanation: reason.explanation(), remedy: reason.remedy() }
-    }
 }
 
 impl SocketReport {
@@ -180,11 +168,11 @@ impl Report {
     }
 }
 
-fn verdict(output: &mut Output, label: &str, words: &str, refusal: Option<&Refusal>) -> Result<(), CtlError> {
+fn verdict(output: &mut Output, label: &str, words: &str, refusal: Option<&ReasonText>) -> Result<(), CtlError> {
     let tone = if refusal.is_some() { Tone::Bad } else { Tone::Good };
     let words = output.paint(tone, words);
     field(output, label, &words)?;
-    let Some(Refusal { reason, explanation, remedy }) = refusal else { return Ok(()) };
+    let Some(ReasonText { reason, explanation, remedy }) = refusal else { return Ok(()) };
     field(output, "", &format!("{reason}: {explanation}"))?;
     field(output, "", &format!("remedy: {remedy}"))
 }
@@ -193,7 +181,7 @@ fn drop_line(drop: &DropRow) -> String {
     let who = drop.who.as_deref().unwrap_or_default();
     let last = drop.last_seconds_ago.map(ago).unwrap_or_default();
     let packet = drop.last_packet.as_deref().unwrap_or_default();
-    format!("{} × {} of {who}, the last one {last}: {packet}", drop.count, drop.reason)
+    format!("{} × {} of {who}, the last one {last}: {packet}", drop.count, drop.text.reason)
 }
 
 fn field(output: &mut Output, label: &str, text: &str) -> Result<(), CtlError> {

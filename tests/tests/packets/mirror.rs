@@ -91,15 +91,6 @@ impl Host for Routed<'_> {
     }
 }
 
-/// `CLOCK_MONOTONIC`, in nanoseconds.
-fn now() -> Result<u64> {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: writes the one structure that it is given.
-    let result = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
-    ensure!(result == 0, "clock_gettime: {}", std::io::Error::last_os_error());
-    Ok(u64::try_from(time.tv_sec)? * 1_000_000_000 + u64::try_from(time.tv_nsec)?)
-}
-
 impl Mirror {
     /// A world and its image, with budgets that no test uses up.
     pub(crate) fn new() -> Result<Self> {
@@ -161,7 +152,7 @@ impl Mirror {
 
     /// What the pure function does with a packet.
     fn decide(&self, way: Way, about: &Frame, packet: &[u8]) -> Result<Decision> {
-        self.pure.now.set(now()?);
+        self.pure.now.set(dataplane::clock::monotonic());
         let (host, mut work) = (Routed(&self.pure), Workspace::default());
         Ok(match way {
             Way::From => decide::from_container(&self.pure, &host, about, &packet, &mut work),

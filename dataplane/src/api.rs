@@ -11,6 +11,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tracing::info;
 
 mod error;
+mod monitor;
 mod openapi;
 mod routes;
 mod rows;
@@ -23,6 +24,7 @@ pub use openapi::document;
 use crate::agent::Observer;
 use crate::config::Config;
 use crate::model::NodeRecord;
+use crate::monitor::Monitor;
 use crate::store::Store;
 
 /// Group whose members may use the API.
@@ -35,6 +37,8 @@ pub struct Api {
     pub store: Arc<dyn Store>,
     /// For dry runs: what there is on this node.
     pub observer: Arc<Observer>,
+    /// For followers: what the programs tell.
+    pub monitor: Arc<Monitor>,
     /// This node.
     pub node: NodeRecord,
     /// How this daemon runs.

@@ -10,13 +10,14 @@ use tracing::info;
 
 use crate::agent::{Agent, AgentError, Ground, Observer, in_one_line};
 use crate::api::{self, Api, ApiError};
-use crate::bpf::{BpfError, Pins, Programs, find_cgroup2_root};
+use crate::bpf::{BpfError, Events, Pins, Programs, find_cgroup2_root};
 use crate::config::Config;
 use crate::controller::{self, ControllerError};
 use crate::docker::{Docker, DockerError};
 use crate::forwarder::Supervisor;
 use crate::host::{self, Finding, HostFacts, Level};
 use crate::model::NodeRecord;
+use crate::monitor::Monitor;
 use crate::netlink::{Netlink, NetlinkError};
 use crate::store::{Embedded, Store, StoreError, schema};
 
@@ -127,10 +128,21 @@ async fn run_until_failure(config: Arc<Config>) -> Result<(), DaemonError> {
     let first_look = agent.first_look();
     let pools = config.pools();
     let (controlling, keeping) = (controller::run(store.as_ref(), &pools, &node.name), forwarder.keep());
-    let api = Api { store: Arc::clone(&store), observer, node: node.clone(), config };
+    // A task of its own: it should not have the others wait when much happens.
+    let monitor = Arc::new(Monitor::default());
+    let consuming = tokio::spawn({
+        let (monitor, events, store) = (Arc::clone(&monitor), Events::open(&pins)?, Arc::clone(&store));
+        async move { monitor.run(events, store).await }
+    });
+    let api = Api { store: Arc::clone(&store), observer, monitor, node: node.clone(), config };
     tokio::select! {
         never = controlling => match never {},
         never = keeping => match never {},
+        ended = consuming => match ended {
+            Ok(Err(error)) => Err(error.into()),
+            Ok(Ok(never)) => match never {},
+            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+        },
         result = agent.run() => match result {
             Err(error) => Err(error.into()),
             Ok(never) => match never {},

@@ -14,6 +14,7 @@ pub mod host;
 pub mod logging;
 pub mod manifest;
 pub mod model;
+pub mod monitor;
 pub mod netlink;
 pub mod object;
 pub mod store;

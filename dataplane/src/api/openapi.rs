@@ -2,7 +2,7 @@
 
 use utoipa::OpenApi;
 
-use super::{routes, stream};
+use super::{monitor, routes, stream};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -17,6 +17,7 @@ use super::{routes, stream};
         routes::check,
         routes::version,
         stream::watch,
+        monitor::monitor,
     )
 )]
 struct Document;
@@ -24,4 +25,33 @@ struct Document;
 /// The OpenAPI document.
 pub fn document() -> utoipa::openapi::OpenApi {
     Document::openapi()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    /// Every `$ref` in it.
+    fn references(value: &Value) -> BTreeSet<String> {
+        match value {
+            Value::Object(fields) => {
+                let own = fields.get("$ref").and_then(Value::as_str).map(str::to_owned);
+                fields.values().flat_map(references).chain(own).collect()
+            }
+            Value::Array(items) => items.iter().flat_map(references).collect(),
+            _ => BTreeSet::new(),
+        }
+    }
+
+    #[test]
+    fn every_schema_that_is_named_is_there() {
+        let document = serde_json::to_value(super::document()).unwrap();
+        let references = references(&document);
+        assert!(references.contains("#/components/schemas/MonitorEvent"), "{references:?}");
+        for reference in references {
+            assert!(document.pointer(reference.trim_start_matches('#')).is_some(), "{reference}");
+        }
+    }
 }

@@ -21,7 +21,7 @@ use crate::model::{EnvironmentKey, EnvironmentSpec};
 use crate::store::{Outcome, Txn, schema};
 
 type Answer<T> = Result<Json<T>, Refusal>;
-type Asked<T> = Result<Query<T>, QueryRejection>;
+pub(super) type Asked<T> = Result<Query<T>, QueryRejection>;
 
 /// Every route.
 pub(super) fn router(api: Api) -> Router {
@@ -32,6 +32,7 @@ pub(super) fn router(api: Api) -> Router {
         .route("/v1/services", get(services))
         .route("/v1/endpoints", get(endpoints))
         .route("/v1/names", get(names))
+        .route("/v1/monitor", get(super::monitor::monitor))
         .route("/v1/check", get(check))
         .route("/v1/version", get(version))
         .route("/v1/openapi.json", get(async || Json(super::openapi::document())))

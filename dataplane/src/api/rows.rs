@@ -30,6 +30,11 @@ impl Filter {
         self.project.as_ref().is_none_or(|project| *project == key.project)
             && self.environment.as_ref().is_none_or(|environment| *environment == key.environment)
     }
+
+    /// The same for what may be nobody's, which only who asks for everything is shown.
+    pub(super) fn shows_any(&self, key: Option<&EnvironmentKey>) -> bool {
+        key.map_or(self.project.is_none() && self.environment.is_none(), |key| self.shows(key))
+    }
 }
 
 impl View {

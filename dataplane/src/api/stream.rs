@@ -1,13 +1,15 @@
 //! How an environment comes to be what was asked for, line by line.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
+use serde::Serialize;
 use tokio::sync::mpsc;
 
 use super::Api;
@@ -36,9 +38,22 @@ pub(super) async fn watch(State(api): State<Api>, Path(key): Path<EnvironmentKey
         }
     });
     let lines = futures_util::stream::unfold(receiver, |mut receiver| async {
-        receiver.recv().await.map(|line| (Ok::<_, std::convert::Infallible>(line), receiver))
+        receiver.recv().await.map(|line| (line, receiver))
     });
-    Ok(([(CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response())
+    Ok(ndjson(lines))
+}
+
+/// An answer that comes line by line.
+pub(super) fn ndjson(lines: impl Stream<Item = Bytes> + Send + 'static) -> Response {
+    let lines = lines.map(Ok::<_, Infallible>);
+    ([(CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
+}
+
+/// A line of it.
+pub(super) fn line(event: &impl Serialize) -> Bytes {
+    let mut line = serde_json::to_vec(event).unwrap_or_default();
+    line.push(b'\n');
+    line.into()
 }
 
 async fn tell(api: &Api, key: &EnvironmentKey, lines: &mpsc::Sender<Bytes>) -> Result<(), StoreError> {
@@ -50,9 +65,7 @@ async fn tell(api: &Api, key: &EnvironmentKey, lines: &mpsc::Sender<Bytes>) -> R
         loop {
             let done = outcome(api, key, &view)?;
             for event in changes(key, &view, &mut told).into_iter().chain(done.clone()) {
-                let mut line = serde_json::to_vec(&event).unwrap_or_default();
-                line.push(b'\n');
-                if lines.send(line.into()).await.is_err() {
+                if lines.send(line(&event)).await.is_err() {
                     return Ok(());
                 }
             }

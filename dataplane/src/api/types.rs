@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::host::Finding;
 pub use crate::host::Level;
 use crate::model::{EnvironmentKey, ReplicaKey, ReplicaState, ReplicaStatus};
+pub use crate::monitor::{Dropped, MonitorEvent, Traffic};
 
 /// Body of every answer that is not a success.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]

@@ -49,7 +49,7 @@ impl Events {
     /// [`BpfError::Events`].
     pub async fn next(&mut self) -> Result<Event, BpfError> {
         loop {
-            if let Some(event) = self.take() {
+            if let Some(event) = self.ready() {
                 return Ok(event);
             }
             let mut guard = self.ring.readable_mut().await.map_err(|source| BpfError::Events { source })?;
@@ -58,8 +58,8 @@ impl Events {
         }
     }
 
-    /// Takes the next event that is there; records of another ABI are passed over.
-    fn take(&mut self) -> Option<Event> {
+    /// The next event that is there already; records of another ABI are passed over.
+    pub fn ready(&mut self) -> Option<Event> {
         loop {
             let item = self.ring.get_mut().0.next()?;
             if item.len() == size_of::<Event>() {

@@ -28,6 +28,9 @@ use crate::model::{
     ServiceAssignment, ServiceKey,
 };
 
+/// Whatever the controller assigns: the prefix of keys with several types of values, for watches.
+pub const ASSIGNMENTS: &str = "/assignments/";
+
 /// A key whose value is a `T`.
 pub struct Key<T>(String, PhantomData<fn() -> T>);
 

@@ -78,7 +78,8 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<Cell>], color: bool) -> Vec<Str
     std::iter::once(&header).chain(rows).map(|row| line(row, &widths, color)).collect()
 }
 
-fn line(row: &[Cell], widths: &[usize], color: bool) -> String {
+/// One line of a table whose columns are that wide.
+pub(crate) fn line(row: &[Cell], widths: &[usize], color: bool) -> String {
     let mut line = String::new();
     for (index, (cell, width)) in row.iter().zip(widths).enumerate() {
         line.push_str(&cell.tone.paint(&cell.text, color));

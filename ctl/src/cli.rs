@@ -19,6 +19,7 @@ Examples:
   skepctl up -f compose.yaml -p shop              the services of a compose file, in a network of their own
   skepctl ps -p shop                              what runs where
   skepctl why api postgres:5432 -p shop           does it get there, and if not, why
+  skepctl monitor --drops                         what is dropped now, and why
   skepctl map dump SERVICES                       what the kernel knows, skepd running or not
 
 Exit status:
@@ -91,6 +92,8 @@ pub(crate) enum Command {
     Names,
     /// What was dropped, whose, why, and what to do about it (from the maps).
     Drops(DropsArgs),
+    /// Connects and drops as they happen, with names, until Ctrl-C.
+    Monitor(MonitorArgs),
     /// Whether SRC reaches DST: what the kernel's own decision says about it, over the maps as they are.
     Why(WhyArgs),
     /// The kernel maps, decoded; works with skepd dead.
@@ -149,6 +152,22 @@ pub(crate) struct DropsArgs {
     #[arg(long)]
     pub(crate) all: bool,
 }
+
+#[derive(Debug, Args)]
+#[command(after_help = MONITOR_HELP)]
+pub(crate) struct MonitorArgs {
+    /// Only drops.
+    #[arg(long, conflicts_with = "connects")]
+    pub(crate) drops: bool,
+    /// Only connects.
+    #[arg(long)]
+    pub(crate) connects: bool,
+}
+
+const MONITOR_HELP: &str = "\
+A connect is a socket that was sent from a service's virtual address to one of its replicas. Drops for one reason are \
+shown ten times a second at most for each service and CPU: `skepctl drops` has their number. With -o json: one object \
+per line.";
 
 #[derive(Debug, Args)]
 #[command(after_help = WHY_HELP)]

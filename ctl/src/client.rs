@@ -1,5 +1,5 @@
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use dataplane::api::types::ErrorBody;
 use dataplane::config::SOCKET_NAME;
@@ -38,6 +38,11 @@ impl Client {
 
     pub(crate) async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, CtlError> {
         self.exchange(Method::DELETE, path, Bytes::new()).await
+    }
+
+    /// Where skepd is asked.
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
     }
 
     /// An answer that comes line by line.

@@ -75,6 +75,9 @@ pub(crate) enum CtlError {
     /// The stream ended without its last line.
     #[error("skepd ended the stream early; what is wanted is kept: see `skepctl ps`")]
     Cut,
+    /// A stream without an end has ended.
+    #[error("skepd at {} stopped or restarts, and the stream ended with it: follow again once it is there (`skepctl drops` does without)", socket.display())]
+    Left { socket: PathBuf },
     /// It takes too long.
     #[error("not done within {seconds} s; it goes on: see `skepctl ps`")]
     Timeout { seconds: u64 },

@@ -10,6 +10,7 @@ mod endpoint;
 mod environment;
 mod error;
 mod map;
+mod monitor;
 mod name;
 mod output;
 mod pins;
@@ -52,6 +53,7 @@ async fn run(cli: Cli, output: &mut Output) -> Result<ExitCode, CtlError> {
         Command::Endpoints => endpoint::list(global, output).await,
         Command::Names => name::list(global, output).await,
         Command::Drops(args) => drops::list(global, &args, output).await,
+        Command::Monitor(args) => monitor::follow(global, &args, output).await,
         Command::Why(args) => why::explain(global, &args, output).await,
         Command::Map(args) => map::run(global, &args, output).await,
         Command::Check => check::run(global, output).await,

@@ -33,11 +33,14 @@ impl Scope {
 
     /// `path` with the query that restricts it.
     pub(crate) fn query(&self, path: &str) -> String {
-        let pairs = [("project", &self.project), ("environment", &self.environment)];
-        let query: Vec<String> = pairs
-            .into_iter()
-            .filter_map(|(key, value)| value.as_deref().map(|value| format!("{key}={}", encode(value))))
-            .collect();
+        self.query_of(path, None)
+    }
+
+    /// [`Self::query`], with one more restriction.
+    pub(crate) fn query_of(&self, path: &str, further: Option<(&str, &str)>) -> String {
+        let pairs = [("project", self.project.as_deref()), ("environment", self.environment.as_deref())];
+        let pairs = pairs.into_iter().filter_map(|(key, value)| Some((key, value?))).chain(further);
+        let query: Vec<String> = pairs.map(|(key, value)| format!("{key}={}", encode(value))).collect();
         if query.is_empty() { path.to_owned() } else { format!("{path}?{}", query.join("&")) }
     }
 }

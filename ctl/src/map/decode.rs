@@ -51,7 +51,7 @@ impl Decoder {
                 return Err(CtlError::NotListed { name: map::SOCKETS, reason });
             }
             _ => {
-                let reason = "it is a stream with one reader, skepd; see its log, and `skepctl drops`";
+                let reason = "it is a stream with one reader, skepd; see `skepctl monitor`";
                 return Err(CtlError::NotListed { name: map::EVENTS, reason });
             }
         })

@@ -30,7 +30,8 @@ pub enum Image {
     Postgres,
     /// `redis:latest`, as open as the official image.
     Redis,
-    /// `musl:latest`: busybox, and `resolve NAME` with musl's `getaddrinfo`: an address a line.
+    /// `musl:latest`: busybox, and `resolve NAME` with musl's `getaddrinfo`: an address a line; `serve NAME` answers
+    /// load and probes from inside.
     Musl,
     /// `go:latest`: `probe lookup NAME` and `probe get URL` with Go's own resolver, nothing else.
     Go,
@@ -85,7 +86,7 @@ impl Layer {
             Self::Busybox => small::BUSYBOX_RECIPE.to_owned(),
             Self::Debian => debian::recipe(),
             Self::Go => small::GO_SOURCE.to_owned(),
-            Self::Musl => small::MUSL_SOURCE.to_owned(),
+            Self::Musl => [small::MUSL_SOURCE, small::SERVE_SOURCE].concat(),
         }
     }
 

@@ -12,6 +12,7 @@
 //! | [`netns`] | a bare network namespace, or a machine's or container's by the same handle |
 //! | [`bpffs`], [`cgroup`] | a BPF file system and a cgroup of a test's own, for programs without a daemon |
 //! | [`load`], [`probe`], [`raw`] | traffic: what goes on while something is killed; who answers; forged frames |
+//! | [`faults`] | a node under load that something happens to, and what it was before and is after |
 //! | [`images`] | container images made on this machine: busybox, tools, PostgreSQL, Redis, musl, Go |
 //!
 //! ```no_run
@@ -38,6 +39,7 @@ pub mod bpffs;
 pub mod cgroup;
 pub mod command;
 mod container;
+pub mod faults;
 pub mod images;
 mod lan;
 pub mod load;

@@ -74,7 +74,7 @@ struct Shared {
 /// A client at work in a thread of its own; it ends when it is told to.
 pub struct Running {
     shared: Arc<Shared>,
-    thread: JoinHandle<Tally>,
+    thread: Option<JoinHandle<Tally>>,
 }
 
 impl Running {
@@ -92,9 +92,16 @@ impl Running {
     ///
     /// # Errors
     /// When the client's thread panicked.
-    pub fn stop(self) -> anyhow::Result<Tally> {
+    pub fn stop(mut self) -> anyhow::Result<Tally> {
         self.shared.stop.store(true, Ordering::Relaxed);
-        self.thread.join().map_err(|_| anyhow::anyhow!("a load client panicked"))
+        let tally = self.thread.take().and_then(|thread| thread.join().ok());
+        tally.ok_or_else(|| anyhow::anyhow!("a load client panicked"))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
     }
 }
 
@@ -113,7 +120,7 @@ where
             seen.stop.load(Ordering::Relaxed)
         })
     });
-    Running { shared, thread }
+    Running { shared, thread: Some(thread) }
 }
 
 /// Repeats `client`'s exchange at `place` for `length`.

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io;
+use std::net::UdpSocket;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -42,6 +43,24 @@ impl Namespace {
     /// A file that stands for it while this lives.
     pub fn path(&self) -> PathBuf {
         PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd()))
+    }
+
+    /// The cookie that the socket programs know it by: `SO_NETNS_COOKIE`, Linux 5.14.
+    ///
+    /// # Errors
+    /// An older kernel.
+    pub fn cookie(&self) -> Result<u64> {
+        self.enter(|| {
+            let socket = UdpSocket::bind("[::]:0")?;
+            let (mut cookie, mut length) = (0_u64, size_of::<u64>() as libc::socklen_t);
+            let to = (&raw mut cookie).cast();
+            // SAFETY: `cookie` is as long as `length` says.
+            let done = unsafe {
+                libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_NETNS_COOKIE, to, &mut length)
+            };
+            ensure!(done == 0, "SO_NETNS_COOKIE: {}", io::Error::last_os_error());
+            Ok(cookie)
+        })
     }
 
     /// Runs `work` on a thread inside.

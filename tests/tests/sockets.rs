@@ -85,7 +85,7 @@ fn the_sockets_of_a_namespace_that_is_no_replicas_pass_unchanged() -> Result<()>
     let mut world = World::new()?;
     world.start_servers(&[1])?;
     world.serve(1, NETWORKS, &[1])?;
-    world.maps.netns.delete(&world::cookie(&world.caller)?)?;
+    world.maps.netns.delete(&world.caller.cookie()?)?;
     for family in [Family::V4, Family::V6] {
         world.start_server(family.vip(1), "the VIP itself")?;
     }

@@ -10,6 +10,8 @@ use crate::command;
 pub(super) const BUSYBOX_RECIPE: &str = "busybox-static";
 /// Prints what `getaddrinfo` finds.
 pub(super) const MUSL_SOURCE: &str = include_str!("small/resolve.c");
+/// Answers load and probes from inside a replica.
+pub(super) const SERVE_SOURCE: &str = include_str!("small/serve.c");
 /// Resolves and fetches.
 pub(super) const GO_SOURCE: &str = include_str!("small/probe.go");
 
@@ -33,16 +35,18 @@ pub(super) fn busybox(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// busybox, with musl's resolver as `resolve`. Statically linked: the same code as in a dynamic one.
+/// busybox, with musl's resolver as `resolve`, and `serve`. Statically linked: the same code as in a dynamic one.
 pub(super) fn musl(root: &Path) -> Result<()> {
     busybox(root)?;
-    let source = root.join("resolve.c");
-    fs::write(&source, MUSL_SOURCE)?;
-    let built = command::run(
-        Command::new("musl-gcc").args(["-static", "-O1", "-o"]).arg(root.join("bin/resolve")).arg(&source),
-    );
-    built.context("musl-gcc: install musl-tools (`cargo xtask setup`)")?;
-    fs::remove_file(source)?;
+    for (program, text) in [("resolve", MUSL_SOURCE), ("serve", SERVE_SOURCE)] {
+        let source = root.join("source.c");
+        fs::write(&source, text)?;
+        let built = command::run(
+            Command::new("musl-gcc").args(["-static", "-O1", "-o"]).arg(root.join("bin").join(program)).arg(&source),
+        );
+        built.context("musl-gcc: install musl-tools (`cargo xtask setup`)")?;
+        fs::remove_file(source)?;
+    }
     Ok(())
 }
 

@@ -1,10 +1,9 @@
 //! One replica's network namespace with the socket programs, and another with servers, on a plain veth pair.
 
 use std::fmt::Debug;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
-use std::os::fd::AsRawFd as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use dataplane::bpf::{self, Generations, MapSizes, Maps, Pins, Programs, ServiceVips};
 use dataplane_ebpf::abi::{Addr, Identity, Netns, NodeConfig, Pool};
 use tests::bpffs::Bpffs;
@@ -81,7 +80,7 @@ impl World {
             flags,
             seal: 0,
         };
-        Ok(self.maps.netns.put(&cookie(&self.caller)?, value)?)
+        Ok(self.maps.netns.put(&self.caller.cookie()?, value)?)
     }
 
     /// Runs `work` as the caller: in its network namespace, with sockets of its cgroup.
@@ -115,21 +114,6 @@ pub(crate) fn node() -> NodeConfig {
         node: 1,
         ..NodeConfig::default()
     }
-}
-
-/// The cookie that the socket programs know a namespace by.
-pub(crate) fn cookie(namespace: &Namespace) -> Result<u64> {
-    /// `SO_NETNS_COOKIE`, Linux 5.14.
-    const SO_NETNS_COOKIE: libc::c_int = 71;
-    namespace.enter(|| {
-        let socket = UdpSocket::bind("[::]:0")?;
-        let (mut cookie, mut length) = (0_u64, size_of::<u64>() as libc::socklen_t);
-        let to = (&raw mut cookie).cast();
-        // SAFETY: `cookie` is as long as `length` says.
-        let done = unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, SO_NETNS_COOKIE, to, &mut length) };
-        ensure!(done == 0, "SO_NETNS_COOKIE: {}", std::io::Error::last_os_error());
-        Ok(cookie)
-    })
 }
 
 /// A veth pair, and routes for everything through it.

@@ -1,0 +1,240 @@
+//! Faults, and what they cost: a node that serves under load, something that happens to it, and whether all is as it
+//! was, by readers that know nothing of Skep.
+//!
+//! [`Scene`] is the node; a [`Fault`] says how to break it, how soon it has to be mended and what the load may notice;
+//! [`Scene::suffer`] does it and gives the [`Row`] that goes into the list.
+
+mod load;
+mod picture;
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::container::Container;
+use crate::images::Image;
+use crate::load::PATIENCE;
+use crate::machine::Machine;
+use crate::node::{Node, NodeBuilder};
+use crate::wait::wait_for;
+
+use load::Load;
+pub use picture::Picture;
+
+const SHOP: &str = "
+services:
+  web: {image: 'musl:latest', command: [serve, web], deploy: {replicas: 2}}
+  api: {image: 'musl:latest', command: [serve, api]}
+";
+const ALONE: &str = "
+services:
+  web: {image: 'musl:latest', command: [serve, web]}
+";
+
+/// A node with two projects × environments that serve, under load: shop/production (web ×2, api), shop/staging (web),
+/// blog/production (web), each replica a `serve` of [`Image::Musl`].
+///
+/// api asks web by its VIP, over kept and new connections and datagrams, of both families, and by its name. At the
+/// same time whoever must not ask at all: the other environments, the host, a neighbour on the LAN.
+pub struct Scene {
+    /// The node.
+    pub node: Node,
+    neighbour: Machine,
+    load: Load,
+}
+
+/// Something that happens to a node.
+#[derive(Clone, Copy)]
+pub struct Fault {
+    /// What it is, in the list.
+    pub name: &'static str,
+    /// Makes it happen; returns when it has.
+    pub inject: fn(&Scene) -> Result<()>,
+    /// Longest time until all is as before.
+    pub within: Duration,
+    /// What the load may suffer.
+    pub cost: Cost,
+}
+
+/// What the load may suffer. Isolation may never.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cost {
+    /// No request fails.
+    Nothing,
+    /// Requests may fail until it is repaired.
+    Interruption,
+}
+
+/// What became of a fault: a row of the list.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// [`Fault::name`].
+    pub fault: &'static str,
+    /// Requests of the load, from the injection until all was as before.
+    pub requests: u64,
+    /// How many of them failed.
+    pub failures: u64,
+    /// From the injection's end until all was as before; none: it never was, in the time it had.
+    pub repair: Option<Duration>,
+    /// What is not as before.
+    pub leaks: Vec<String>,
+    /// Answers that nobody should have got.
+    pub isolation: u64,
+    /// Whether it cost more than it may.
+    pub broken: bool,
+}
+
+impl Scene {
+    /// The node, its environments, the load; all of it at work when this returns.
+    ///
+    /// # Errors
+    /// What the fixtures say.
+    pub fn start(builder: NodeBuilder) -> Result<Self> {
+        let node = builder.start()?;
+        node.load(&[Image::Musl])?;
+        node.up("shop", "production", SHOP)?;
+        node.up("shop", "staging", ALONE)?;
+        node.up("blog", "production", ALONE)?;
+        let neighbour = node.lan().neighbour()?;
+        for pool in ["10.192.0.0/10", "fd53:6b65::/32"] {
+            let family = if pool.contains(':') { "-6" } else { "-4" };
+            let via = if pool.contains(':') { node.address6() } else { node.address4() };
+            neighbour.run(&["ip", family, "route", "add", pool, "via", via])?;
+        }
+        let load = Load::start(&node, &neighbour)?;
+        let scene = Self { node, neighbour, load };
+        scene.progress(PATIENCE)?;
+        ensure!(scene.load.tally().failures == 0, "the load fails with nothing wrong: {:?}", scene.load.tally());
+        Ok(scene)
+    }
+
+    /// A replica, waited for.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn replica(&self, project: &str, environment: &str, service: &str, replica: u32) -> Result<Container<'_>> {
+        self.node.replica(project, environment, service, replica)
+    }
+
+    /// The machine on the LAN whose packets to the containers never get an answer.
+    #[must_use]
+    pub fn neighbour(&self) -> &Machine {
+        &self.neighbour
+    }
+
+    /// What the node is now, by independent readers.
+    ///
+    /// # Errors
+    /// One of them fails.
+    pub fn picture(&self) -> Result<Picture> {
+        Picture::take(&self.node)
+    }
+
+    /// Takes the picture, makes the fault happen, and waits until the picture is the same again and every part of the
+    /// load is at work.
+    ///
+    /// # Errors
+    /// The fault cannot be made to happen. What it does is in the row.
+    pub fn suffer(&mut self, fault: &Fault) -> Result<Row> {
+        let before = self.settled().with_context(|| format!("before “{}”", fault.name))?;
+        let tally = self.load.tally();
+        (fault.inject)(self).with_context(|| format!("cannot make it happen: {}", fault.name))?;
+        let injected = Instant::now();
+        let (repair, mut leaks) = loop {
+            let looked = Instant::now();
+            // A reader may fail while things come and go.
+            let leaks = match self.picture() {
+                Ok(now) => before.differences(&now),
+                Err(error) => vec![format!("{error:#}")],
+            };
+            if leaks.is_empty() {
+                break (Some(looked - injected), leaks);
+            }
+            if looked - injected > fault.within {
+                break (None, leaks);
+            }
+        };
+        // A request that was lost is given up after its own time.
+        if let Err(error) = self.progress(fault.within.max(PATIENCE) + PATIENCE) {
+            leaks.push(format!("{error:#}"));
+        }
+        let after = self.load.tally();
+        let (failures, isolation) = (after.failures - tally.failures, after.isolation - tally.isolation);
+        let broken =
+            repair.is_none() || !leaks.is_empty() || isolation > 0 || (fault.cost == Cost::Nothing && failures > 0);
+        let requests = after.requests - tally.requests;
+        Ok(Row { fault: fault.name, requests, failures, repair, leaks, isolation, broken })
+    }
+
+    /// Ends the load.
+    ///
+    /// # Errors
+    /// What a part of it suffered unexpectedly: a panic.
+    pub fn end(self) -> Result<()> {
+        self.load.end()
+    }
+
+    /// The picture, when two in a row are the same: what came before is over.
+    fn settled(&self) -> Result<Picture> {
+        let mut last = self.picture()?;
+        let mut changing = Vec::new();
+        let settled = wait_for("a picture that stays the same", Duration::from_secs(30), || {
+            let now = self.picture()?;
+            changing = last.differences(&now);
+            last = now;
+            Ok(changing.is_empty().then(|| last.clone()))
+        });
+        settled.with_context(|| changing.join("\n"))
+    }
+
+    /// Waits until each part of the load has made more exchanges.
+    fn progress(&self, patience: Duration) -> Result<()> {
+        let end = Instant::now() + patience;
+        for part in self.load.wanted() {
+            part.progress(end.saturating_duration_since(Instant::now()))?;
+        }
+        Ok(())
+    }
+}
+
+/// The heading of the list.
+pub struct Heading;
+
+impl fmt::Display for Heading {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<56} {:>9} {:>9} {:>9} {:>6}", "fault", "requests", "failures", "repair", "leaks")
+    }
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { fault, requests, failures, repair, leaks, isolation, broken } = self;
+        let repair = repair.map_or("never".to_owned(), |repair| format!("{:.1} s", repair.as_secs_f64()));
+        write!(f, "{fault:<56} {requests:>9} {failures:>9} {repair:>9} {:>6}", leaks.len())?;
+        if *isolation > 0 {
+            write!(f, "  {isolation} ISOLATION FAILURES")?;
+        }
+        if *broken {
+            write!(f, "  FAILED")?;
+        }
+        leaks.iter().try_for_each(|leak| write!(f, "\n    {leak}"))
+    }
+}
+
+/// Makes every fault happen, one after the other, and prints the list.
+///
+/// # Errors
+/// One of them cost more than it may.
+pub fn all(scene: &mut Scene, faults: &[Fault]) -> Result<()> {
+    println!("{Heading}");
+    let mut broken = Vec::new();
+    for fault in faults {
+        let row = scene.suffer(fault)?;
+        println!("{row}");
+        if row.broken {
+            broken.push(row.fault);
+        }
+    }
+    if broken.is_empty() { Ok(()) } else { bail!("{} of {} faults: {broken:?}", broken.len(), faults.len()) }
+}

@@ -1,0 +1,66 @@
+//! `ip`, on the host and in each container that owns a network namespace: links, addresses, routes, rules, neighbours.
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use super::{Names, Picture, array, documents, only, without};
+use crate::netns::Namespace;
+use crate::node::Node;
+
+/// Each prints one JSON array.
+const SCRIPT: &str = "
+ip -d -j addr
+ip -j -4 route show table all
+ip -j -6 route show table all
+ip -j -4 rule
+ip -j -6 rule
+ip -j neigh show nud permanent
+";
+
+pub(super) fn read(node: &Node, picture: &mut Picture, names: &mut Names) -> Result<()> {
+    let host = documents(&node.machine().shell(SCRIPT)?)?;
+    let links = host.first().context("no links")?;
+    let device = |link: &Value| Some((link["ifindex"].as_u64()?, link["ifname"].as_str()?.to_owned()));
+    names.devices = array(links).filter_map(device).collect();
+    describe("host", &host, picture);
+    for (name, pid) in &names.namespaces {
+        let path = format!("/proc/{pid}/ns/net");
+        let shown = node.run(&["nsenter", &format!("--net={path}"), "sh", "-ec", SCRIPT])?;
+        describe(name, &documents(&shown)?, picture);
+        let cookie = Namespace::open(&node.machine().outside(path))?.cookie()?;
+        names.cookies.insert(cookie, name.clone());
+    }
+    Ok(())
+}
+
+fn describe(place: &str, documents: &[Value], picture: &mut Picture) {
+    let [links, others @ ..] = documents else { return };
+    for link in array(links) {
+        let shown = only(
+            link,
+            &[
+                "ifname",
+                "ifalias",
+                "flags",
+                "mtu",
+                "operstate",
+                "address",
+                "master",
+                "inet6_addr_gen_mode",
+                "gso_max_size",
+                "gro_max_size",
+                "gso_ipv4_max_size",
+                "gro_ipv4_max_size",
+            ],
+        );
+        picture.add(format!("{place} link: {shown}"));
+        for address in array(&link["addr_info"]) {
+            let shown = only(address, &["local", "prefixlen", "scope", "label"]);
+            picture.add(format!("{place} address of {}: {shown}", link["ifname"]));
+        }
+    }
+    for entry in others.iter().flat_map(array) {
+        let kept = without(entry, &["cache", "expires", "age", "used", "flags"]);
+        picture.add(format!("{place}: {kept}"));
+    }
+}

@@ -1,0 +1,116 @@
+//! `nft`, `ss`, `ps`, mounts, cgroups, files.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result};
+
+use super::{Names, Picture, array, documents, without};
+use crate::node::Node;
+
+/// Programs that come and go: tools of the test, of Docker's start of a container, of a repair.
+const TRANSIENT: [&str; 14] = [
+    "sh",
+    "timeout",
+    "nsenter",
+    "ps",
+    "cat",
+    "ss",
+    "find",
+    "runc",
+    "docker",
+    "nft",
+    "iptables",
+    "ip6tables",
+    "bpftool",
+    "skepctl",
+];
+
+pub(super) fn read(node: &Node, picture: &mut Picture, names: &Names) -> Result<()> {
+    firewall(node, picture, names).context("nft")?;
+    sockets(node, picture, names).context("ss")?;
+    processes(node, picture, names).context("ps")?;
+    places(node, picture, names).context("find")
+}
+
+/// Rules with their place in the chain.
+fn firewall(node: &Node, picture: &mut Picture, names: &Names) -> Result<()> {
+    let shown = documents(&node.run(&["nft", "-j", "list", "ruleset"])?)?;
+    let mut places: BTreeMap<String, usize> = BTreeMap::new();
+    for object in shown.iter().flat_map(|document| array(&document["nftables"])) {
+        if object.get("metainfo").is_some() {
+            continue;
+        }
+        let mut line = without(object, &["handle", "packets", "bytes"]).to_string();
+        if let Some(rule) = object.get("rule") {
+            let chain = format!("{} {} {}", rule["family"], rule["table"], rule["chain"]);
+            let place = places.entry(chain).or_default();
+            *place += 1;
+            line = format!("rule {place}: {line}");
+        }
+        picture.add(names.put(&format!("firewall: {line}")));
+    }
+    Ok(())
+}
+
+/// Who listens, on the host and in the containers.
+fn sockets(node: &Node, picture: &mut Picture, names: &Names) -> Result<()> {
+    const SS: [&str; 2] = ["ss", "-Hlntup"];
+    let mut all = vec![("host", node.run(&SS)?)];
+    for (name, pid) in &names.namespaces {
+        let net = format!("--net=/proc/{pid}/ns/net");
+        all.push((name, node.run(&[&["nsenter", &net], &SS[..]].concat())?));
+    }
+    for (place, text) in all {
+        for line in text.lines() {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            // `users:(("serve",pid=1,fd=3))`; a client of the test is of another PID namespace and has none.
+            let (Some(users), Some(address)) = (fields.get(6), fields.get(4)) else { continue };
+            let who = users.split('"').nth(1).unwrap_or_default();
+            picture.add(format!("{place}: {who} listens on {} {address}", fields[0]));
+        }
+    }
+    Ok(())
+}
+
+fn processes(node: &Node, picture: &mut Picture, names: &Names) -> Result<()> {
+    let mut counted: BTreeMap<String, usize> = BTreeMap::new();
+    for line in node.run(&["ps", "-eo", "stat=,args="])?.lines() {
+        let Some((state, arguments)) = line.trim().split_once(char::is_whitespace) else { continue };
+        let arguments = arguments.trim();
+        let program = arguments.split_whitespace().next().unwrap_or_default();
+        let program = program.rsplit('/').next().unwrap_or_default();
+        // `[kthreadd]` and what is dead already.
+        if TRANSIENT.contains(&program) || program.starts_with('[') || state.starts_with('Z') {
+            continue;
+        }
+        *counted.entry(names.put(arguments)).or_default() += 1;
+    }
+    for (line, count) in counted {
+        // A server has a process for each connection.
+        let count = if line.starts_with("serve ") { String::new() } else { format!("{count} × ") };
+        picture.add(format!("process: {count}{line}"));
+    }
+    Ok(())
+}
+
+/// Mounts, cgroups, and the files of skepd's own directories.
+fn places(node: &Node, picture: &mut Picture, names: &Names) -> Result<()> {
+    let mut counted: BTreeMap<String, usize> = BTreeMap::new();
+    for line in node.run(&["cat", "/proc/1/mountinfo"])?.lines() {
+        let fields: Vec<&str> = line.split(' ').collect();
+        let kind = fields.iter().position(|field| *field == "-").and_then(|at| fields.get(at + 1));
+        let (Some(place), Some(kind)) = (fields.get(4), kind) else { continue };
+        *counted.entry(names.put(&format!("mount: {kind} at {place}"))).or_default() += 1;
+    }
+    let name = node.machine().name();
+    let script = format!("find /sys/fs/cgroup -type d -path '*/{name}/*' -printf 'cgroup: %p\\n'");
+    let (state, run) = (node.state_directory(), node.run_directory());
+    let files = format!("find {} {} -printf 'file: %p, %M\\n'", state.display(), run.display());
+    for line in node.machine().shell(&format!("{script}; {files}"))?.lines() {
+        *counted.entry(names.put(line)).or_default() += 1;
+    }
+    for (line, count) in counted {
+        picture.add(if count == 1 { line } else { format!("{count} × {line}") });
+    }
+    Ok(())
+}

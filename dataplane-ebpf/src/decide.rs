@@ -71,7 +71,10 @@ pub enum Verdict {
     /// It ends here.
     Drop(Reason),
     /// Into a replica on this node, past the host's stack.
-    Deliver(Delivery),
+    Deliver {
+        /// Host end of its veth.
+        ifindex: u32,
+    },
     /// Marked as let through, and to the host's stack.
     Stack,
     /// On to the container, untouched.
@@ -80,17 +83,6 @@ pub enum Verdict {
     Dns(Question),
     /// An echo request to an address that no device has, to be turned round where it stands.
     Echo(Echo),
-}
-
-/// A replica on this node.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Delivery {
-    /// Host end of its veth.
-    pub ifindex: u32,
-    /// Its MAC.
-    pub mac: [u8; 6],
-    /// Its gateway's MAC.
-    pub gateway_mac: [u8; 6],
 }
 
 /// An echo request.

@@ -98,10 +98,12 @@ impl Packet {
 #[inline(always)]
 pub fn network(bytes: &impl Bytes, ether_type: u16, gso: bool, packet: &mut Packet) -> Result<(), Reason> {
     let len = bytes.len();
-    let bound = if gso && len > BIG { Bound::Big(len) } else { Bound::Frame(len) };
     match ether_type {
-        ether_type::IPV4 => ipv4(bytes, ETHERNET_LEN, bound, packet),
-        ether_type::IPV6 => ipv6(bytes, ETHERNET_LEN, bound, packet),
+        ether_type::IPV4 => {
+            let bound = if gso && len > BIG { Bound::Big(len) } else { Bound::Frame(len) };
+            ipv4(bytes.head::<_, ETHERNET_LEN>(), ETHERNET_LEN, bound, packet)
+        }
+        ether_type::IPV6 => ipv6(bytes.head::<_, ETHERNET_LEN>(), bytes, ETHERNET_LEN, Bound::Frame(len), packet),
         ether_type::ARP => Err(Reason::Arp),
         ether_type::VLAN | ether_type::PROVIDER_VLAN => Err(Reason::VlanTag),
         _ => Err(Reason::EtherType),
@@ -111,7 +113,7 @@ pub fn network(bytes: &impl Bytes, ether_type: u16, gso: bool, packet: &mut Pack
 /// The tuple of a frame as far as it can be read, for people: zeros where it cannot.
 #[inline(always)]
 pub fn tuple(bytes: &impl Bytes, gso: bool, packet: &mut Packet) -> FlowKey {
-    let Some(ethernet) = bytes.load::<Ethernet>(0) else { return FlowKey::default() };
+    let Some(ethernet) = bytes.head::<Ethernet, 0>() else { return FlowKey::default() };
     if network(bytes, u16::from_be(ethernet.ether_type), gso, packet).is_err() {
         return FlowKey::default();
     }
@@ -159,8 +161,8 @@ impl Bound {
 }
 
 #[inline(always)]
-fn ipv4(bytes: &impl Bytes, at: u32, bound: Bound, packet: &mut Packet) -> Result<(), Reason> {
-    let header: Ipv4 = bytes.load(at).ok_or(Reason::BadLength)?;
+fn ipv4(header: Option<Ipv4>, at: u32, bound: Bound, packet: &mut Packet) -> Result<(), Reason> {
+    let header = header.ok_or(Reason::BadLength)?;
     let (words, total) = (header.words(), header.total_len());
     let unsaid = total == 0 && header.protocol() == protocol::TCP;
     if header.version() != 4 || words < Ipv4::WORDS || total < words * 4 && !unsaid {
@@ -188,8 +190,8 @@ fn ipv4(bytes: &impl Bytes, at: u32, bound: Bound, packet: &mut Packet) -> Resul
 }
 
 #[inline(always)]
-fn ipv6(bytes: &impl Bytes, at: u32, bound: Bound, packet: &mut Packet) -> Result<(), Reason> {
-    let header: Ipv6 = bytes.load(at).ok_or(Reason::BadLength)?;
+fn ipv6(header: Option<Ipv6>, bytes: &impl Bytes, at: u32, bound: Bound, packet: &mut Packet) -> Result<(), Reason> {
+    let header = header.ok_or(Reason::BadLength)?;
     if header.version() != 6 {
         return Err(Reason::BadLength);
     }

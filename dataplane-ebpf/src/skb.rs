@@ -1,6 +1,6 @@
 //! A packet as the kernel hands it to a tc program.
 
-use core::mem::MaybeUninit;
+use core::mem::{MaybeUninit, offset_of};
 
 use aya_ebpf::{
     bindings::{
@@ -115,6 +115,21 @@ fn masked_len<const N: usize>(len: u32) -> u32 {
     (len.wrapping_sub(1) & (N as u32 / 2 - 1)) + 1
 }
 
+/// Reads memory of the given width at an address and a fixed offset, by an instruction of its own.
+///
+/// In the packet, because it begins at any address: the compiler would read octet by octet, which these machines do not
+/// need. In the context, because what looks like 32 bits there is a whole pointer, which the compiler would extend.
+macro_rules! read {
+    ($width:literal, $at:expr, $offset:expr) => {{
+        let value: usize;
+        core::arch::asm!(
+            concat!("{value} = *(", $width, " *)({at} + {offset})"),
+            value = out(reg) value, at = in(reg) $at, offset = const $offset,
+        );
+        value
+    }};
+}
+
 impl Bytes for Skb {
     #[inline(always)]
     fn len(&self) -> u32 {
@@ -130,6 +145,32 @@ impl Bytes for Skb {
             unsafe { bpf_skb_load_bytes(self.0.cast(), offset, header.as_mut_ptr().cast(), size_of::<T>() as u32) };
         // SAFETY: all of it was written, and any octets make a `Wire`.
         if result == 0 { Some(unsafe { header.assume_init() }) } else { None }
+    }
+
+    /// Where it lies, when the packet's first buffer goes as far, which it does for what sockets send.
+    #[inline(always)]
+    fn head<T: Wire, const OFFSET: u32>(&self) -> Option<T> {
+        // SAFETY: fields of the context, which the kernel turns into the pointers that they stand for.
+        let (start, end) = unsafe {
+            (read!("u32", self.0, offset_of!(__sk_buff, data)), read!("u32", self.0, offset_of!(__sk_buff, data_end)))
+        };
+        let at = start + OFFSET as usize;
+        if at + size_of::<T>() > end {
+            return self.load(OFFSET);
+        }
+        let mut header = MaybeUninit::<T>::uninit();
+        let (words, mut i) = (header.as_mut_ptr().cast::<u32>(), 0);
+        while i < size_of::<T>() / 4 {
+            // SAFETY: four octets of the header, which ends before the packet does.
+            unsafe { words.add(i).write_unaligned(read!("u32", at + 4 * i, 0) as u32) };
+            i += 1;
+        }
+        if size_of::<T>() % 4 == 2 {
+            // SAFETY: its last two octets.
+            unsafe { words.add(i).cast::<u16>().write_unaligned(read!("u16", at + 4 * i, 0) as u16) };
+        }
+        // SAFETY: all of it was written, and any octets make a `Wire`.
+        Some(unsafe { header.assume_init() })
     }
 
     #[inline(always)]

@@ -95,9 +95,9 @@ impl PacketReport {
         let is = |verdict, reaches| Self { verdict, to: to.to_string(), interface: None, refusal: None, reaches };
         match verdict {
             decide::Verdict::Drop(reason) => Self { refusal: Some((*reason).into()), ..is("drop", false) },
-            decide::Verdict::Deliver(delivery) => {
-                let veth = directory.veth(delivery.ifindex);
-                let interface = veth.map_or_else(|| delivery.ifindex.to_string(), |veth| veth.name.clone());
+            decide::Verdict::Deliver { ifindex } => {
+                let veth = directory.veth(*ifindex);
+                let interface = veth.map_or_else(|| ifindex.to_string(), |veth| veth.name.clone());
                 Self { interface: Some(interface), ..is("deliver", true) }
             }
             decide::Verdict::Stack => is("stack", true),

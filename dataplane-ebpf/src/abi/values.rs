@@ -218,17 +218,6 @@ pub struct Flow {
     pub seal: u64,
 }
 
-impl Endpoint {
-    /// MAC of the host's end of the replica's veth, which the replica knows as its gateway: the container end's
-    /// with one bit more (`02:53:…` and `06:53:…`).
-    #[inline(always)]
-    pub const fn gateway_mac(&self) -> [u8; 6] {
-        let [first, rest @ ..] = self.mac;
-        let [b, c, d, e, f] = rest;
-        [first | 0x04, b, c, d, e, f]
-    }
-}
-
 /// Value of BUDGETS: a token bucket, changed in place by the program of its device alone.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -22,7 +22,8 @@ pub(super) struct Sender<'a, T, H, B> {
 }
 
 /// What becomes of a packet that is let through. What belongs to it is in the workspace: an enum that carries data has
-/// octets without a value, and a program may not copy those.
+/// octets without a value, and a program may not copy those. As wide as a reason, so that a result of either has none.
+#[repr(u32)]
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
     /// To the workspace's endpoint.

@@ -1,5 +1,5 @@
 use super::{
-    Decision, Delivery, Echo, Frame, Question, Verdict, Workspace,
+    Decision, Echo, Frame, Question, Verdict, Workspace,
     boundary::{self, Sender, Step},
     own_device,
 };
@@ -63,7 +63,7 @@ fn well_formed(
     if sender.frame.vlan {
         return Err(Reason::VlanTag);
     }
-    let ethernet: Ethernet = sender.bytes.load(0).ok_or(Reason::BadLength)?;
+    let ethernet: Ethernet = sender.bytes.head::<_, 0>().ok_or(Reason::BadLength)?;
     packet::network(sender.bytes, u16::from_be(ethernet.ether_type), sender.frame.gso, packet)?;
     if packet.protocol == protocol::ICMPV6 {
         // Before the source is looked at: neighbour discovery has link-local ones, which is no forgery.
@@ -110,7 +110,7 @@ fn replica(sender: &Sender<'_, impl Tables, impl Host, impl Bytes>, work: &mut W
 fn deliver(endpoint: &Endpoint) -> Verdict {
     match endpoint.ifindex {
         0 => Verdict::Drop(Reason::NoRoute),
-        ifindex => Verdict::Deliver(Delivery { ifindex, mac: endpoint.mac, gateway_mac: endpoint.gateway_mac() }),
+        ifindex => Verdict::Deliver { ifindex },
     }
 }
 

@@ -45,7 +45,7 @@ impl<T: Tables, H: Host, B: Bytes> Receiver<'_, T, H, B> {
         if self.frame.vlan {
             return Err(Reason::VlanTag);
         }
-        let ethernet: Ethernet = self.bytes.load(0).ok_or(Reason::BadLength)?;
+        let ethernet: Ethernet = self.bytes.head::<_, 0>().ok_or(Reason::BadLength)?;
         packet::network(self.bytes, u16::from_be(ethernet.ether_type), self.frame.gso, &mut work.packet)?;
         if work.packet.protocol == protocol::ICMPV6 {
             packet::refuse_link_messages(self.bytes, &work.packet)?;

@@ -13,6 +13,12 @@ pub trait Bytes {
     /// The header at `offset`, or `None` when the frame ends before it does.
     fn load<T: Wire>(&self, offset: u32) -> Option<T>;
 
+    /// [`Self::load`] at an offset that is known beforehand, which a program may read where it lies.
+    #[inline(always)]
+    fn head<T: Wire, const OFFSET: u32>(&self) -> Option<T> {
+        self.load(OFFSET)
+    }
+
     /// Copies `len` octets from `offset` on to `to[at..]`; `None` when the frame has fewer.
     ///
     /// `N` is a power of two, `at` less than its half, and `len` from 1 to its half: bounds that a mask can show

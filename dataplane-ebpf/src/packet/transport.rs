@@ -106,8 +106,8 @@ fn ports(bytes: &impl Bytes, packet: &Packet) -> Result<Transport, Reason> {
 pub fn embedded(bytes: &impl Bytes, packet: &Packet, quote: &mut Packet) -> Result<FlowKey, Reason> {
     let at = packet.transport + size_of::<TransportHeader>() as u32;
     match packet.family {
-        Family::V4 => ipv4(bytes, at, Bound::Quote(packet.end), quote),
-        Family::V6 => ipv6(bytes, at, Bound::Quote(packet.end), quote),
+        Family::V4 => ipv4(bytes.load(at), at, Bound::Quote(packet.end), quote),
+        Family::V6 => ipv6(bytes.load(at), bytes, at, Bound::Quote(packet.end), quote),
     }
     .map_err(|_| Reason::UnrelatedIcmp)?;
     // RFC 792 promises the first eight octets of the transport header, no more.

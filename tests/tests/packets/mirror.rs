@@ -184,10 +184,9 @@ impl Mirror {
     fn compare(&mut self, packet: &[u8], who: Identity, verdict: Verdict, run: &TestRun) -> Result<Fate> {
         match verdict {
             Verdict::Drop(reason) => self.dropped(who, reason, run),
-            Verdict::Deliver(delivery) => {
-                let expected = [&delivery.mac, &delivery.gateway_mac, &packet[12..]].concat();
-                ensure!(run.verdict == REDIRECT && run.packet == expected);
-                Ok(Fate::Deliver(delivery.ifindex))
+            Verdict::Deliver { ifindex } => {
+                ensure!(run.verdict == REDIRECT && run.packet == packet);
+                Ok(Fate::Deliver(ifindex))
             }
             Verdict::Stack => passed(packet, run, node().pass_mark).map(|()| Fate::Stack),
             Verdict::Pass => {

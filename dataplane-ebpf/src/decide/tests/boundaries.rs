@@ -12,7 +12,7 @@ use crate::{
 };
 
 fn passes(verdict: Verdict) -> bool {
-    matches!(verdict, Verdict::Deliver(_))
+    matches!(verdict, Verdict::Deliver { .. })
 }
 
 fn ask(fake: &Fake) -> Verdict {

@@ -15,11 +15,11 @@ fn an_error_goes_back_to_who_asked_and_to_nobody_else() {
         let question = udp(a, d, (1000, 5432));
         let error = D.frame(unreachable(d, a, &question));
         assert_eq!(sends(&fake, &D, &error), Verdict::Drop(Reason::UnrelatedIcmp), "nothing was asked yet");
-        assert!(matches!(sends(&fake, &A, &A.frame(question.clone())), Verdict::Deliver(_)));
-        assert!(matches!(sends(&fake, &D, &error), Verdict::Deliver(_)));
+        assert!(matches!(sends(&fake, &A, &A.frame(question.clone())), Verdict::Deliver { .. }));
+        assert!(matches!(sends(&fake, &D, &error), Verdict::Deliver { .. }));
         // The asker may complain about the answer as well.
         let complaint = A.frame(unreachable(a, d, &udp(d, a, (5432, 1000))));
-        assert!(matches!(sends(&fake, &A, &complaint), Verdict::Deliver(_)));
+        assert!(matches!(sends(&fake, &A, &complaint), Verdict::Deliver { .. }));
         for (why, error) in [
             ("to another than it quotes", unreachable(d, b, &question)),
             ("about another flow", unreachable(d, a, &udp(a, d, (1001, 5432)))),
@@ -37,7 +37,7 @@ fn a_redirect_and_a_timestamp_cross_nothing() {
     let mut fake = node();
     allow(&mut fake, &A, &D);
     let question = udp(A.v4().into(), D.v4().into(), (1000, 5432));
-    assert!(matches!(sends(&fake, &A, &A.frame(question.clone())), Verdict::Deliver(_)));
+    assert!(matches!(sends(&fake, &A, &A.frame(question.clone())), Verdict::Deliver { .. }));
     for kind in [5_u8, 13] {
         let mut message = D.frame(unreachable(D.v4().into(), A.v4().into(), &question));
         message[34] = kind;

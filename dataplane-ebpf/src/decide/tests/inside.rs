@@ -5,10 +5,7 @@ use std::net::IpAddr;
 use tests::raw::{self, protocol};
 
 use super::setting::*;
-use crate::{
-    abi::Reason,
-    decide::{Delivery, Verdict},
-};
+use crate::{abi::Reason, decide::Verdict};
 
 fn dropped(reason: Reason) -> Verdict {
     Verdict::Drop(reason)
@@ -28,8 +25,8 @@ fn a_shared_network_is_enough_and_needs_no_state() {
                 unreachable(source, destination, &udp(destination, source, (2, 1))),
                 ip(source, destination, protocol::GRE, vec![0; 8]),
             ] {
-                let delivery = Delivery { ifindex: to.ifindex(), mac: to.mac(), gateway_mac: to.host_mac() };
-                assert_eq!(sends(&fake, &from, &from.frame(packet)), Verdict::Deliver(delivery));
+                let delivered = Verdict::Deliver { ifindex: to.ifindex() };
+                assert_eq!(sends(&fake, &from, &from.frame(packet)), delivered);
             }
         }
     }
@@ -135,8 +132,7 @@ fn only_tcp_segments_in_one_may_leave_their_length_unsaid() {
     };
     let (a, b) = (IpAddr::from(A.v4()), IpAddr::from(B.v4()));
     let frame = big(tcp(a, b, (1, 2)));
-    let delivery = Delivery { ifindex: B.ifindex(), mac: B.mac(), gateway_mac: B.host_mac() };
-    assert_eq!(fate(&frame, true), Verdict::Deliver(delivery));
+    assert_eq!(fate(&frame, true), Verdict::Deliver { ifindex: B.ifindex() });
     assert_eq!(fate(&frame, false), dropped(Reason::BadLength), "it stands for one packet");
     assert_eq!(fate(&frame[..14 + 65_535], true), dropped(Reason::BadLength), "its length could be said");
     assert_eq!(fate(&big(udp(a, b, (1, 2))), true), dropped(Reason::BadLength));
@@ -156,7 +152,7 @@ fn with_headers(headers: &[u8]) -> Vec<u8> {
 #[test]
 fn six_extension_headers_pass_and_a_routing_header_never() {
     let fake = node();
-    assert!(matches!(sends(&fake, &A, &with_headers(&[protocol::DESTINATION; 6])), Verdict::Deliver(_)));
+    assert!(matches!(sends(&fake, &A, &with_headers(&[protocol::DESTINATION; 6])), Verdict::Deliver { .. }));
     assert_eq!(sends(&fake, &A, &with_headers(&[protocol::DESTINATION; 7])), dropped(Reason::ExtensionHeaders));
     for routing in [&[protocol::ROUTING][..], &[protocol::HOP_BY_HOP, protocol::ROUTING]] {
         assert_eq!(sends(&fake, &A, &with_headers(routing)), dropped(Reason::RoutingHeader));

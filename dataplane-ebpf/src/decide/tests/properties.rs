@@ -48,9 +48,9 @@ proptest! {
         let verdict = sends(&fake, &from, &frame);
         let to = frame.get(30..34).map(|octets| std::net::Ipv4Addr::new(octets[0], octets[1], octets[2], octets[3]));
         match verdict {
-            Verdict::Deliver(delivery) => {
+            Verdict::Deliver { ifindex } => {
                 let receiver = REPLICAS.iter().find(|replica| Some(replica.v4()) == to).unwrap();
-                prop_assert_eq!(delivery.ifindex, receiver.ifindex());
+                prop_assert_eq!(ifindex, receiver.ifindex());
                 prop_assert_eq!(receiver.identity.env, from.identity.env);
                 prop_assert_ne!(receiver.networks & from.networks, 0);
                 prop_assert_eq!(&frame[26..30], &from.v4().octets());

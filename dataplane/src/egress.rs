@@ -1,5 +1,6 @@
 //! The firewall around the programs: what leaves is masqueraded, what the programs did not mark is
-//! not forwarded, and nobody but our containers gets at the DNS address.
+//! not forwarded, no process of the host sends to a container, and nobody but our containers gets at
+//! the DNS address. A veth that has lost one of its programs is so closed, too.
 //!
 //! One nftables table per daemon (`inet skep_<node>`), replaced in one transaction, and the least
 //! that is needed in Docker's `DOCKER-USER` chain: Docker sets the policy of `FORWARD` to drop, and

@@ -51,6 +51,7 @@ impl Display for Table<'_> {
             ("input", "type filter hook input priority filter - 5; policy accept;", self.input()),
             ("leaving", "", self.leaving()),
             ("forward", "type filter hook forward priority filter - 5; policy accept;", self.forward()),
+            ("output", "type filter hook output priority filter - 5; policy accept;", self.output()),
             ("postrouting", "type nat hook postrouting priority srcnat - 5; policy accept;", self.postrouting()),
         ];
         for (i, (name, hook, lines)) in chains.iter().enumerate() {
@@ -104,6 +105,20 @@ impl Table<'_> {
         let uplinks = self.0.uplinks.iter().map(|uplink| format!("oifname \"{uplink}\" accept"));
         let rest = "counter drop comment \"not an uplink\"".to_owned();
         std::iter::once(invalid).chain(uplinks).chain(std::iter::once(rest)).collect()
+    }
+
+    /// What `to_container` would drop, for the device that has lost it: a process of this machine may not send to a
+    /// replica. The stack's own errors have no mark, and no process without privileges can make one.
+    fn output(&self) -> Vec<String> {
+        let veths = format!("oifname \"{VETH_PREFIX}*\"");
+        let errors4 = "icmp type { destination-unreachable, time-exceeded, parameter-problem }";
+        let errors6 = "icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem }";
+        vec![
+            format!("{veths} {} accept", self.mark("==", self.0.host_mark)),
+            format!("{veths} {errors4} accept"),
+            format!("{veths} {errors6} accept"),
+            format!("{veths} counter drop comment \"replicas are not reachable from the host\""),
+        ]
     }
 
     fn postrouting(&self) -> Vec<String> {

@@ -5,13 +5,13 @@ mod record;
 
 use std::process::ExitCode;
 
-use dataplane::bpf::{BpfError, Maps};
+use dataplane::bpf::{MapUsage, Maps};
 use dataplane_ebpf::abi::map;
 use serde::Serialize;
 
 use self::decode::Decoder;
 pub(crate) use self::record::Record;
-use crate::cell::Cell;
+use crate::cell::{Cell, Tone};
 use crate::cli::{Global, MapArgs, MapCommand};
 use crate::directory::Directory;
 use crate::error::CtlError;
@@ -45,6 +45,10 @@ struct MapRow {
     holds: &'static str,
     entries: Option<usize>,
     capacity: Option<usize>,
+    /// Of the capacity.
+    percent: Option<usize>,
+    /// What to do about a map that is nearly full.
+    remedy: Option<&'static str>,
 }
 
 /// `map …`.
@@ -64,14 +68,29 @@ pub(crate) async fn run(global: &Global, args: &MapArgs, output: &mut Output) ->
 }
 
 fn list(maps: &Maps, output: &mut Output) -> Result<(), CtlError> {
+    let usage = maps.usage()?;
     let rows = MAPS.map(|(name, holds)| {
-        let (entries, capacity) = usage(maps, name)?;
-        Ok(MapRow { name, holds, entries, capacity })
+        let usage = usage.iter().find(|usage| usage.name == name);
+        let (entries, capacity) = (usage.map(|usage| usage.entries), usage.map(|usage| usage.capacity));
+        let (percent, remedy) = (usage.map(MapUsage::percent), usage.and_then(MapUsage::remedy));
+        MapRow { name, holds, entries, capacity, percent, remedy }
     });
-    let rows = rows.into_iter().collect::<Result<Vec<_>, BpfError>>()?;
-    output.list(&["MAP", "ENTRIES", "CAPACITY", "HOLDS"], &rows, |row| {
-        vec![Cell::new(row.name), Cell::or_dash(row.entries), Cell::or_dash(row.capacity), Cell::new(row.holds)]
-    })
+    output.list(&["MAP", "ENTRIES", "CAPACITY", "USED", "HOLDS"], &rows, |row| {
+        let tone = if row.remedy.is_some() { Tone::Warn } else { Tone::Plain };
+        vec![
+            Cell::new(row.name),
+            Cell::or_dash(row.entries),
+            Cell::or_dash(row.capacity),
+            Cell::or_dash(row.percent.map(|percent| format!("{percent} %"))).tone(tone),
+            Cell::new(row.holds),
+        ]
+    })?;
+    for row in &rows {
+        if let (Some(remedy), Some(percent)) = (row.remedy, row.percent) {
+            output.note(&format!("warning: {} is {percent} % full: {remedy}", row.name));
+        }
+    }
+    Ok(())
 }
 
 async fn dump(maps: &Maps, name: &'static str, output: &mut Output) -> Result<(), CtlError> {
@@ -99,34 +118,6 @@ async fn decoder(maps: &Maps) -> Result<Decoder, CtlError> {
 fn by_name(name: &str) -> Result<&'static str, CtlError> {
     let found = MAPS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
     found.map(|(known, _)| *known).ok_or_else(|| CtlError::NoMap { name: name.to_owned() })
-}
-
-/// Entries and capacity, where the map has such.
-fn usage(maps: &Maps, name: &str) -> Result<(Option<usize>, Option<usize>), BpfError> {
-    macro_rules! usage {
-        ($($name:path => $table:ident),* $(,)?) => {
-            match name {
-                $($name => Ok((Some(maps.$table.entries()?.len()), Some(maps.$table.capacity()))),)*
-                map::EGRESS => Ok((Some(maps.egress_rules()?.len()), None)),
-                map::NODE => Ok((Some(1), Some(1))),
-                _ => Ok((None, None)),
-            }
-        };
-    }
-    usage! {
-        map::DEVICES => devices,
-        map::NETNS => netns,
-        map::ENDPOINTS => endpoints,
-        map::SERVICES => services,
-        map::BACKENDS => backends,
-        map::NAMES => names,
-        map::PTRS => ptrs,
-        map::GRANTS => grants,
-        map::FLOWS => flows,
-        map::BUDGETS => budgets,
-        map::COUNTERS => counters,
-        map::DROPS => drops,
-    }
 }
 
 /// The numbers of the bits that are set.

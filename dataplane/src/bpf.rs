@@ -25,7 +25,7 @@ pub use counters::{DropLine, counters, drops};
 pub use error::BpfError;
 pub use events::Events;
 pub use links::{DeviceHook, SocketHook};
-pub use maps::{MapSizes, Maps, View};
+pub use maps::{MapSizes, MapUsage, Maps, View};
 pub use pins::Pins;
 pub use programs::{Attached, Programs};
 pub use reason::ReasonText;

@@ -105,6 +105,10 @@ pub struct Options {
     #[arg(long, global = true, env = "SKEP_MAX_SERVICES", value_name = "N", default_value_t = MapSizes::default().services,
         value_parser = clap::value_parser!(u32).range(MAP_ENTRIES))]
     pub max_services: u32,
+    /// Replicas that this node can have; the kernel's maps are made for as many.
+    #[arg(long, global = true, env = "SKEP_MAX_REPLICAS", value_name = "N", default_value_t = MapSizes::default().local,
+        value_parser = clap::value_parser!(u32).range(MAP_ENTRIES))]
+    pub max_replicas: u32,
     /// What to log: a level, or directives such as `info,dataplane::agent=debug`.
     #[arg(long, global = true, env = "SKEP_LOG", value_name = "FILTER", default_value = "info")]
     pub log: String,
@@ -236,7 +240,12 @@ impl Options {
             container_pool6: self.container_pool6.trunc(),
             vip_pool4: self.vip_pool4.trunc(),
             vip_pool6: self.vip_pool6.trunc(),
-            map_sizes: MapSizes { endpoints: self.max_endpoints, services: self.max_services, ..MapSizes::default() },
+            map_sizes: MapSizes {
+                local: self.max_replicas,
+                endpoints: self.max_endpoints,
+                services: self.max_services,
+                ..MapSizes::default()
+            },
             log: self.log,
             log_json: match self.log_format {
                 LogFormat::Auto => !std::io::IsTerminal::is_terminal(&std::io::stderr()),

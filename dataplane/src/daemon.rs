@@ -11,11 +11,13 @@ use tracing::info;
 use crate::agent::{Agent, AgentError, Ground, Observer, in_one_line};
 use crate::api::{self, Api, ApiError};
 use crate::bpf::{BpfError, Events, Pins, Programs, find_cgroup2_root};
+use crate::capacity;
 use crate::config::Config;
 use crate::controller::{self, ControllerError};
+use crate::descriptors::{self, TooFew};
 use crate::docker::{Docker, DockerError};
 use crate::forwarder::Supervisor;
-use crate::host::{self, Finding, HostFacts, Level};
+use crate::host::{self, Finding, HostFacts, Installed, Level};
 use crate::model::NodeRecord;
 use crate::monitor::Monitor;
 use crate::netlink::{Netlink, NetlinkError};
@@ -32,6 +34,9 @@ pub enum DaemonError {
     /// The machine lacks something.
     #[error("this machine is not ready: {}", lines(.0))]
     Host(Vec<Finding>),
+    /// Too few files may be open.
+    #[error(transparent)]
+    Descriptors(#[from] TooFew),
     /// A directory or file of its own.
     #[error("cannot {operation} {}: {source}: run skepd as root, or give another directory", path.display())]
     File {
@@ -104,11 +109,15 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
 }
 
 async fn run_until_failure(config: Arc<Config>) -> Result<(), DaemonError> {
+    descriptors::raise()?;
     check(&config).await?;
     directories::make(&config)?;
     let listener = api::listen(&config.socket()).await?;
     let store: Arc<dyn Store> = Arc::new(Embedded::open(&config.store_file())?);
     let node = register(store.as_ref(), &config).await?;
+
+    let state = controller::State::load(store.as_ref()).await?;
+    capacity::check(&state, &config.map_sizes).map_err(ControllerError::Condition)?;
 
     let netlink = Netlink::connect()?;
     let docker = Docker::connect(&config.docker).await?;
@@ -153,10 +162,17 @@ async fn run_until_failure(config: Arc<Config>) -> Result<(), DaemonError> {
 }
 
 /// Every finding of the machine.
-pub async fn findings(config: &Config) -> Vec<Finding> {
+async fn findings(config: &Config) -> Vec<Finding> {
     let wanted = host::Wanted::from(config);
     let facts = HostFacts::gather(&wanted).await;
     host::check(&facts, &wanted)
+}
+
+/// Every finding of the machine, and of what skepd has put into its kernel.
+pub async fn all_findings(config: &Config) -> Vec<Finding> {
+    let installed = Installed::look_at_pins(&host::Wanted::from(config)).await;
+    let installed = installed.map_or_else(|error| vec![host::unreadable(&error)], |installed| installed.check());
+    findings(config).await.into_iter().chain(installed).collect()
 }
 
 /// Refuses a machine that lacks something.

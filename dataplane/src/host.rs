@@ -3,6 +3,7 @@
 
 mod check;
 mod gather;
+mod installed;
 mod mounts;
 
 use std::net::Ipv4Addr;
@@ -12,6 +13,8 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::docker::EngineInfo;
 use crate::netlink::Uplink;
+
+pub use installed::{Installed, InstalledError, Veth, unreadable};
 
 /// The part of the configuration that is checked against the machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +49,7 @@ pub enum Level {
     Ok,
     /// Works, with a consequence that the text names.
     Warn,
-    /// skepd does not start.
+    /// skepd does not start, or what it has put into the kernel is not there.
     Error,
 }
 

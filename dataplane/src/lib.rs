@@ -3,10 +3,12 @@
 pub mod agent;
 pub mod api;
 pub mod bpf;
+pub mod capacity;
 pub mod clock;
 pub mod config;
 pub mod controller;
 pub mod daemon;
+mod descriptors;
 pub mod docker;
 pub mod egress;
 pub mod forwarder;

@@ -39,7 +39,7 @@ fn start() -> Result<ExitCode> {
 }
 
 async fn check(config: &Config) -> ExitCode {
-    let findings = daemon::findings(config).await;
+    let findings = daemon::all_findings(config).await;
     for finding in &findings {
         let level = format!("{:?}", finding.level).to_lowercase();
         println!("{level:<6} {}", finding.what);

@@ -35,7 +35,9 @@ pub struct Node {
 impl Desired {
     /// The replicas of a service on this node.
     pub fn replicas_of<'a>(&'a self, service: &'a ServiceKey) -> impl Iterator<Item = &'a Arc<ReplicaAssignment>> {
-        self.replicas.values().filter(move |replica| replica.key.service == *service)
+        let first = ReplicaKey { service: service.clone(), replica: 0 };
+        let from = self.replicas.range(first..);
+        from.take_while(move |(key, _)| key.service == *service).map(|(_, replica)| replica)
     }
 }
 

@@ -15,6 +15,7 @@ use super::tables::{BackendAddress, BackendSet, TableSet};
 use crate::bpf::{Attached, Maps, Programs};
 use crate::config::Config;
 use crate::docker::{ContainerState, Docker, ObservedContainer, Role};
+use crate::host::{Installed, InstalledError};
 use crate::netlink::{Netlink, Netns};
 
 /// MTU of a container's veth while the node has no uplink.
@@ -74,6 +75,14 @@ impl Observer {
         observed.sockets_attached = self.programs.missing_sockets()?.is_empty();
         observed.tables = read_tables(&self.maps)?;
         Ok(observed)
+    }
+
+    /// What of the node's programs and maps is as it should be.
+    ///
+    /// # Errors
+    /// [`InstalledError`] when the kernel does not tell.
+    pub async fn installed(&self) -> Result<Installed, InstalledError> {
+        Installed::look(&self.netlink, self.config.container_pool4, &self.programs, &self.maps).await
     }
 
     async fn containers(&self, observed: &mut Observed) -> Result<(), AgentError> {

@@ -11,11 +11,12 @@ use dataplane_ebpf::abi::ABI_VERSION;
 
 use super::Api;
 use super::error::Refusal;
-use super::rows::{Filter, View};
+use super::rows::{self, Filter, View};
 use super::types::{Accepted, CheckRow, EndpointRow, ErrorBody, NameRow, ReplicaRow, ServiceRow, Version};
 use super::validate::validate;
-use crate::agent::{Desired, desired, predict};
-use crate::controller::{self, State as Assignments};
+use crate::agent::{Desired, desired, in_one_line, predict};
+use crate::capacity;
+use crate::controller::{self, ControllerError, State as Assignments};
 use crate::host::{self, HostFacts};
 use crate::model::{EnvironmentKey, EnvironmentSpec};
 use crate::store::{Outcome, Txn, schema};
@@ -63,6 +64,7 @@ pub(super) async fn put_environment(
     let (Query(dry), Json(spec)) = (dry?, body?);
     validate(&key, &spec)?;
     let assignments = controller::preview(api.store.as_ref(), &api.config.pools(), &key, Some(spec.clone())).await?;
+    capacity::check(&assignments, &api.config.map_sizes).map_err(ControllerError::Condition)?;
     if dry.dry_run {
         return api.plan(key, &assignments).await;
     }
@@ -120,7 +122,12 @@ impl Api {
 /// Replicas: what is assigned and what its node sees.
 #[utoipa::path(get, path = "/v1/replicas", params(Filter), responses((status = 200, body = Vec<ReplicaRow>)))]
 pub(super) async fn replicas(State(api): State<Api>, filter: Asked<Filter>) -> Answer<Vec<ReplicaRow>> {
-    Ok(Json(View::read(api.store.as_ref()).await?.replicas(&filter?.0)))
+    let mut rows = View::read(api.store.as_ref()).await?.replicas(&filter?.0);
+    match api.observer.installed().await {
+        Ok(installed) => rows::complain(&mut rows, &api.node.name, &installed),
+        Err(error) => tracing::warn!(error = in_one_line(&error), "Cannot look at the programs of this node."),
+    }
+    Ok(Json(rows))
 }
 
 /// Services with their VIPs.
@@ -145,8 +152,9 @@ pub(super) async fn names(State(api): State<Api>, filter: Asked<Filter>) -> Answ
 #[utoipa::path(get, path = "/v1/check", responses((status = 200, body = Vec<CheckRow>)))]
 pub(super) async fn check(State(api): State<Api>) -> Json<Vec<CheckRow>> {
     let wanted = host::Wanted::from(api.config.as_ref());
-    let facts = HostFacts::gather(&wanted).await;
-    Json(host::check(&facts, &wanted).into_iter().map(CheckRow::from).collect())
+    let (facts, installed) = tokio::join!(HostFacts::gather(&wanted), api.observer.installed());
+    let installed = installed.map_or_else(|error| vec![host::unreadable(&error)], |installed| installed.check());
+    Json(host::check(&facts, &wanted).into_iter().chain(installed).map(CheckRow::from).collect())
 }
 
 /// Which skepd this is.

@@ -3,6 +3,7 @@
 use super::types::{EndpointRow, NameRow, ReplicaRow, ServiceRow};
 use crate::agent::tables;
 use crate::controller::State;
+use crate::host::Installed;
 use crate::model::{EnvironmentKey, ReplicaKey, ReplicaState, ReplicaStatus};
 use crate::netlink::{container_mac, veth_name};
 use crate::store::schema::{self, Versioned};
@@ -142,6 +143,15 @@ impl View {
         let Some(environment) = self.state.environments.get(environment) else { return Vec::new() };
         let named = environment.value.networks.iter().filter(|(_, bit)| bits & (1 << **bit) != 0);
         named.map(|(name, _)| name.clone()).collect()
+    }
+}
+
+/// Says of replicas on this node what the kernel lacks for them.
+pub(super) fn complain(rows: &mut [ReplicaRow], node: &str, installed: &Installed) {
+    let running = |row: &&mut ReplicaRow| row.node == node && row.state == ReplicaState::Running;
+    for row in rows.iter_mut().filter(running) {
+        let complaint = row.address.parse().ok().and_then(|address| installed.complaint(&veth_name(address)));
+        row.message = complaint.or(row.message.take());
     }
 }
 

@@ -59,6 +59,21 @@ pub enum BpfError {
         /// aya's word.
         source: Box<aya::EbpfError>,
     },
+    /// There is no memory for a map.
+    #[error(
+        "no memory for map {map} of {entries} entries ({} MB at least): {source}; start skepd with smaller --max-endpoints, \
+        --max-services and --max-replicas, or allow it more memory (systemd: MemoryMax=)", bytes.div_ceil(1 << 20)
+    )]
+    MapMemory {
+        /// The map.
+        map: &'static str,
+        /// Its capacity.
+        entries: u32,
+        /// Octets of its keys and values.
+        bytes: u64,
+        /// The kernel's word.
+        source: io::Error,
+    },
     /// The object lacks something that the daemon expects: a build of mixed parts.
     #[error("the eBPF object has no {what} {name}: build skepd anew")]
     Missing {

@@ -1,5 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 
+use aya::EbpfError;
+use aya::maps::MapError;
 use dataplane_ebpf::abi::{
     Addr, Backend, BackendKey, Budget, Counter, Device, DropKey, DropRecord, EgressKey, EgressRule, Endpoint, Flow,
     FlowKey, Grant, GrantKey, Identity, Name, NameKey, Netns, NodeConfig, Ptr, PtrKey, Service, ServiceKey,
@@ -7,7 +10,11 @@ use dataplane_ebpf::abi::{
 };
 use dataplane_ebpf::tables::Tables;
 
-use super::{BpfError, MapFacts, PerCpuTable, Pins, Table};
+use super::{BpfError, MapFacts, PerCpuTable, Pins, Table, table};
+
+mod usage;
+
+pub use usage::MapUsage;
 
 /// How many entries the maps can hold; part of the node's configuration, since preallocated maps cost memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,6 +29,13 @@ pub struct MapSizes {
     pub rules: u32,
     /// Remembered flows: FLOWS.
     pub flows: u32,
+}
+
+impl MapSizes {
+    /// Names of all services: a few for each.
+    pub fn names(&self) -> u32 {
+        self.services.saturating_mul(4)
+    }
 }
 
 impl Default for MapSizes {
@@ -50,6 +64,13 @@ impl Layout {
             && found.value_size as usize == self.value_size
             && self.max_entries.is_none_or(|wanted| wanted == found.max_entries)
     }
+
+    /// Octets of its keys and values, for each CPU where each has its own.
+    fn bytes(&self) -> u64 {
+        let copies = if self.kind == kind::PERCPU_HASH { table::possible_cpus().unwrap_or(1) } else { 1 };
+        let entry = self.key_size + self.value_size * copies;
+        entry as u64 * u64::from(self.max_entries.unwrap_or(1))
+    }
 }
 
 /// `enum bpf_map_type` of the kernel's `include/uapi/linux/bpf.h`.
@@ -76,7 +97,7 @@ pub(super) fn layout(sizes: &MapSizes) -> [Layout; 16] {
         of::<Addr, Endpoint>(map::ENDPOINTS, kind::HASH, twice(endpoints)),
         of::<ServiceKey, Service>(map::SERVICES, kind::HASH, twice(services)),
         of::<BackendKey, Backend>(map::BACKENDS, kind::HASH, twice(endpoints)),
-        of::<NameKey, Name>(map::NAMES, kind::HASH, Some(services.saturating_mul(4))),
+        of::<NameKey, Name>(map::NAMES, kind::HASH, Some(sizes.names())),
         of::<PtrKey, Ptr>(map::PTRS, kind::HASH, twice(endpoints.saturating_add(services))),
         of::<GrantKey, Grant>(map::GRANTS, kind::HASH, Some(rules)),
         of::<EgressKey, EgressRule>(map::EGRESS, kind::LPM_TRIE, Some(rules)),
@@ -88,6 +109,24 @@ pub(super) fn layout(sizes: &MapSizes) -> [Layout; 16] {
         of::<(), ()>(map::EVENTS, kind::RINGBUF, None),
         of::<u32, NodeConfig>(map::NODE, kind::ARRAY, None),
     ]
+}
+
+/// Why the object's maps were not made: want of memory has a remedy of its own.
+pub(super) fn not_made(sizes: &MapSizes, error: EbpfError) -> BpfError {
+    let (name, source) = match error {
+        EbpfError::MapError(MapError::CreateError { name, io_error }) if is_memory(&io_error) => (name, io_error),
+        error => return BpfError::Object { source: Box::new(error) },
+    };
+    let Some(map) = layout(sizes).into_iter().find(|map| map.name == name) else {
+        return BpfError::Object { source: Box::new(MapError::CreateError { name, io_error: source }.into()) };
+    };
+    let entries = map.max_entries.unwrap_or_default();
+    BpfError::MapMemory { map: map.name, entries, bytes: map.bytes(), source }
+}
+
+/// `E2BIG`: more than the kernel gives any map, whatever memory there is.
+fn is_memory(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOMEM | libc::E2BIG))
 }
 
 /// The pinned maps, typed. Opening them takes nothing but the pins: it works with skepd dead.

@@ -52,6 +52,11 @@ impl Pins {
         self.base.join("programs")
     }
 
+    /// Where maps are made before they take the place of those of before.
+    pub(super) fn next(&self) -> PathBuf {
+        self.base.join("next")
+    }
+
     /// Makes the directories, readable by root only.
     pub(super) fn create(&self) -> Result<(), BpfError> {
         for path in [&self.base, &self.links(), &self.programs()] {
@@ -79,6 +84,12 @@ pub(super) fn unpin(path: &Path) -> Result<(), BpfError> {
         }
         _ => Ok(()),
     }
+}
+
+/// Puts a pin in the place of another, in one step.
+pub(super) fn replace(from: &Path, to: &Path) -> Result<(), BpfError> {
+    let failed = |source| BpfError::PinDirectory { operation: "replace", path: to.to_owned(), source };
+    fs::rename(from, to).map_err(failed)
 }
 
 /// Names in a directory of pins; empty when the directory is not there.

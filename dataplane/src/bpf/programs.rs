@@ -66,12 +66,15 @@ impl Programs {
         let complete = pins::names(&directory)?.into_iter().collect::<BTreeSet<_>>();
         let adopted = stale.is_empty() && names().all(|name| complete.contains(name));
         if !adopted {
+            let mut object = make_maps(pins, sizes, &stale)?;
             // In this order: a crash in between leaves no program pin that looks right but uses a map of yesterday.
             pins::remove_dir(&directory)?;
             for name in stale {
-                pins::unpin(&pins.map(name))?;
+                pins::replace(&pins.next().join(name), &pins.map(name))?;
             }
-            load(pins, sizes, &directory)?;
+            pins::remove_dir(&pins.next())?;
+            pins::make_dir(&directory)?;
+            names().try_for_each(|name| load_one(&mut object, name, &directory.join(name)))?;
         }
         for other in pins::names(&pins.programs())? {
             let other = pins.programs().join(other);
@@ -83,6 +86,20 @@ impl Programs {
         info!(pins = %pins.base().display(), adopted, tcx, "Programs are ready.");
         let programs = Self { pins: pins.clone(), cgroup: cgroup.to_owned(), directory, loaded, adopted, tcx };
         Ok((programs, Maps::open(pins)?))
+    }
+
+    /// Opens the programs that are pinned, this build's if there are any, without a change; `None` when there are none.
+    ///
+    /// # Errors
+    /// [`BpfError::OpenPin`] when one of them is missing.
+    pub fn open(pins: &Pins, cgroup: &Path) -> Result<Option<Self>, BpfError> {
+        let (own, mut builds) = (digest(OBJECT), pins::names(&pins.programs())?);
+        let Some(first) = builds.pop() else { return Ok(None) };
+        let build = if builds.contains(&own) { own } else { first };
+        let directory = pins.programs().join(build);
+        let loaded = names().map(|name| Ok((name, open(&directory.join(name))?))).collect::<Result<_, BpfError>>()?;
+        let (pins, cgroup) = (pins.clone(), cgroup.to_owned());
+        Ok(Some(Self { pins, cgroup, directory, loaded, adopted: true, tcx: has_tcx() }))
     }
 
     /// Whether all was found as this build left it.
@@ -196,31 +213,47 @@ impl Programs {
         devices(&self.pins)?.into_iter().map(|ifindex| Ok((ifindex, self.device(ifindex)?))).collect()
     }
 
+    /// The packet programs that do not run on the device `ifindex` as they should.
+    ///
+    /// # Errors
+    /// [`BpfError::Device`] when the kernel does not tell.
+    pub fn missing(&self, ifindex: u32) -> Result<Vec<DeviceHook>, BpfError> {
+        let mut missing = Vec::new();
+        for hook in DeviceHook::ALL {
+            if self.state(hook, ifindex)? != LinkState::Current {
+                missing.push(hook);
+            }
+        }
+        Ok(missing)
+    }
+
     fn device(&self, ifindex: u32) -> Result<Attached, BpfError> {
         let mut whole = true;
         for hook in DeviceHook::ALL {
-            let name = hook.program();
-            let program = self.program(name)?;
-            let pin = self.pins.link(name, Some(ifindex));
-            let state = if self.tcx {
-                links::state(&pin, program, u64::from(ifindex))
-            } else {
-                clsact::state(&pin, program, hook, ifindex)
-            };
-            let state = state.map_err(|source| BpfError::Device {
-                operation: "look up",
-                program: name,
-                ifname: String::from("?"),
-                ifindex,
-                source,
-            })?;
-            match state {
+            match self.state(hook, ifindex)? {
                 LinkState::Current => {}
                 LinkState::Outdated | LinkState::Absent => whole = false,
                 LinkState::Gone => return Ok(Attached::Gone),
             }
         }
         Ok(if whole { Attached::Current } else { Attached::Partly })
+    }
+
+    fn state(&self, hook: DeviceHook, ifindex: u32) -> Result<LinkState, BpfError> {
+        let program = self.program(hook.program())?;
+        let pin = self.pins.link(hook.program(), Some(ifindex));
+        let state = if self.tcx {
+            links::state(&pin, program, u64::from(ifindex))
+        } else {
+            clsact::state(&pin, program, hook, ifindex)
+        };
+        state.map_err(|source| BpfError::Device {
+            operation: "look up",
+            program: hook.program(),
+            ifname: String::from("?"),
+            ifindex,
+            source,
+        })
     }
 
     /// Detaches everything that is pinned below `pins`, whichever build left it, and removes the pins: `uninstall`.
@@ -293,17 +326,23 @@ fn stale_maps(pins: &Pins, sizes: &MapSizes) -> Result<Vec<&'static str>, BpfErr
     Ok(stale)
 }
 
-fn load(pins: &Pins, sizes: &MapSizes, directory: &Path) -> Result<(), BpfError> {
+/// Makes the object's maps: those that are stale beside the ones of before, which stay when there is no memory.
+fn make_maps(pins: &Pins, sizes: &MapSizes, stale: &[&'static str]) -> Result<Ebpf, BpfError> {
+    let next = pins.next();
+    pins::remove_dir(&next)?;
+    pins::make_dir(&next)?;
     let mut loader = EbpfLoader::new();
     for wanted in maps::layout(sizes) {
-        loader.map_pin_path(wanted.name, pins.map(wanted.name));
+        let fresh = stale.contains(&wanted.name);
+        loader.map_pin_path(wanted.name, if fresh { next.join(wanted.name) } else { pins.map(wanted.name) });
         if let Some(entries) = wanted.max_entries {
             loader.map_max_entries(wanted.name, entries);
         }
     }
-    let mut object = loader.load(OBJECT).map_err(|source| BpfError::Object { source: Box::new(source) })?;
-    pins::make_dir(directory)?;
-    names().try_for_each(|name| load_one(&mut object, name, &directory.join(name)))
+    loader.load(OBJECT).map_err(|error| {
+        let _left = pins::remove_dir(&next);
+        maps::not_made(sizes, error)
+    })
 }
 
 fn load_one(object: &mut Ebpf, name: &'static str, pin: &Path) -> Result<(), BpfError> {

@@ -203,6 +203,18 @@ impl<K: Pod, V: Pod> PerCpuTable<K, V> {
         Ok(all)
     }
 
+    /// How many entries the map holds; counted, so it costs as much as [`Self::entries`].
+    ///
+    /// # Errors
+    /// [`BpfError::Map`].
+    pub fn usage(&self) -> Result<usize, BpfError> {
+        let mut count = 0;
+        // SAFETY: as in `entries`.
+        unsafe { sys::entries(self.table.fd.as_fd(), self.words(), |_: K, _| count += 1) }
+            .map_err(self.table.failed("list"))?;
+        Ok(count)
+    }
+
     /// Deletes `key`; whether it was there.
     ///
     /// # Errors
@@ -260,7 +272,7 @@ pub(super) fn no_pin(path: &Path, source: io::Error) -> BpfError {
 }
 
 /// How many values a per-CPU entry has: one for each CPU that could ever be there.
-fn possible_cpus() -> Result<usize, BpfError> {
+pub(super) fn possible_cpus() -> Result<usize, BpfError> {
     let path = PathBuf::from("/sys/devices/system/cpu/possible");
     let text = fs::read_to_string(&path).map_err(|source| BpfError::Proc { path, source })?;
     // "0-3" or "0,2-5": the numbers are dense on every kernel that has BPF, so the last one tells.

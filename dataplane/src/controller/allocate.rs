@@ -121,7 +121,14 @@ impl<'a> Allocator<'a> {
             if let Some(offset) = node.take(self.now) {
                 return node.placed(offset);
             }
-            let prefix = self.free_prefix()?;
+            let (used, resting) = (node.used.len(), node.pool.resting.len());
+            let prefix = self.free_prefix().map_err(|full| Condition {
+                message: format!(
+                    "no address is free for {key} on node {name}: {used} are in use, {resting} rest after release, and {}",
+                    full.message
+                ),
+                ..full
+            })?;
             if let Some(node) = self.nodes.get_mut(&name) {
                 node.record.prefixes4.push(prefix);
             }
@@ -218,7 +225,10 @@ impl<'a> Allocator<'a> {
         let Some(index) = found else {
             return Err(Condition {
                 message: format!("no /{PREFIX_LEN4} is free in {pool}: nodes have {} of it", used.len()),
-                remedy: "remove replicas, or give every node a larger --container-pool4".into(),
+                remedy: format!(
+                    "remove replicas and wait {} minutes, or give every node a larger --container-pool4",
+                    REST_SECONDS / 60
+                ),
             });
         };
         self.prefixes.cursor = index + 1;

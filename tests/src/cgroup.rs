@@ -55,3 +55,44 @@ impl Drop for Cgroup {
         let _removed = fs::remove_dir(&self.path);
     }
 }
+
+/// A cgroup whose processes may have so much memory together, in cgroup v1 or v2, where its controller is. Removed when
+/// dropped; its processes must have ended by then.
+#[derive(Debug)]
+pub struct Memory {
+    path: PathBuf,
+}
+
+impl Memory {
+    /// Makes one for this many octets.
+    ///
+    /// # Errors
+    /// Without root, or where there is no memory controller.
+    pub fn new(octets: u64) -> Result<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let (v1, v2) = (Path::new("/sys/fs/cgroup/memory"), Path::new("/sys/fs/cgroup"));
+        let (root, limit) = if v1.is_dir() { (v1, "memory.limit_in_bytes") } else { (v2, "memory.max") };
+        if root == v2 {
+            let path = root.join("cgroup.subtree_control");
+            fs::write(&path, "+memory").with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        let name = format!("skep-memory-{}-{}", std::process::id(), COUNT.fetch_add(1, Relaxed));
+        let path = root.join(name);
+        fs::create_dir(&path).with_context(|| format!("cannot make cgroup {}", path.display()))?;
+        let cgroup = Self { path };
+        let path = cgroup.path.join(limit);
+        fs::write(&path, octets.to_string()).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(cgroup)
+    }
+
+    /// The file that a process writes 0 to, to join.
+    pub fn processes(&self) -> PathBuf {
+        self.path.join("cgroup.procs")
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        let _removed = fs::remove_dir(&self.path);
+    }
+}

@@ -96,12 +96,7 @@ impl Scene {
         node.up("shop", "production", SHOP)?;
         node.up("shop", "staging", ALONE)?;
         node.up("blog", "production", ALONE)?;
-        let neighbour = node.lan().neighbour()?;
-        for pool in ["10.192.0.0/10", "fd53:6b65::/32"] {
-            let family = if pool.contains(':') { "-6" } else { "-4" };
-            let via = if pool.contains(':') { node.address6() } else { node.address4() };
-            neighbour.run(&["ip", family, "route", "add", pool, "via", via])?;
-        }
+        let neighbour = node.neighbour()?;
         let load = Load::start(&node, &neighbour)?;
         let scene = Self { node, neighbour, load };
         scene.progress(PATIENCE)?;

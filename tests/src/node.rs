@@ -150,6 +150,20 @@ impl Node {
         &self.lan
     }
 
+    /// A machine on its LAN that has been told the way to the pools: through this node.
+    ///
+    /// # Errors
+    /// No root.
+    pub fn neighbour(&self) -> Result<Machine> {
+        let neighbour = self.lan.neighbour()?;
+        let Self { address4, address6, .. } = self;
+        neighbour.shell(&format!(
+            "for pool in 10.208.0.0/12 10.224.0.0/16; do ip route add $pool via {address4}; done
+             for pool in fd53:6b65:7000::/48 fd53:6b65:7001::/64; do ip -6 route add $pool via {address6}; done"
+        ))?;
+        Ok(neighbour)
+    }
+
     /// The IPv4 address of its uplink `uplink0`.
     #[must_use]
     pub fn address4(&self) -> &str {

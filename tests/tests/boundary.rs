@@ -86,7 +86,7 @@ impl Scene {
             ("IPv6 VIP", parse(api.vip6()?)?),
         ];
         let (bridged, bridged_addresses) = bridged(node)?;
-        let neighbour = neighbour(node)?;
+        let neighbour = node.neighbour()?;
         let scene = Self {
             web: Actor::container("web", &node.replica("shop", "production", "web", 1)?)?,
             api: Actor::container("api", &api)?,
@@ -192,17 +192,6 @@ fn bridged(node: &Node) -> Result<(Actor, Vec<IpAddr>)> {
     // The bridge's own, the first of its network.
     addresses.extend([inspect("{{.NetworkSettings.Gateway}}")?.parse()?, "fd00:d0c::1".parse::<IpAddr>()?]);
     Ok((Actor { name: "bridged", netns }, addresses))
-}
-
-/// A machine on the LAN that has been told how to get to the pools: through the node.
-fn neighbour(node: &Node) -> Result<Machine> {
-    let neighbour = node.lan().neighbour()?;
-    let (via4, via6) = (node.address4(), node.address6());
-    neighbour.shell(&format!(
-        "for pool in 10.208.0.0/12 10.224.0.0/16; do ip route add $pool via {via4}; done
-         for pool in fd53:6b65:7000::/48 fd53:6b65:7001::/64; do ip -6 route add $pool via {via6}; done"
-    ))?;
-    Ok(neighbour)
 }
 
 #[test]

@@ -118,7 +118,7 @@ fn tell(node: &Node, tellers: &[(&'static str, Vec<String>)]) -> Result<Vec<Told
             })
         };
         let asked: Vec<_> = tellers.iter().map(ask).collect();
-        asked.into_iter().map(|asked| asked.join().expect("no teller panics")).collect()
+        asked.into_iter().map(|asked| asked.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
     })
 }
 

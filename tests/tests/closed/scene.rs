@@ -123,7 +123,7 @@ impl Scene {
         std::thread::scope(|scope| {
             let asking = self.askers.iter().map(|asker| (asker.name, scope.spawn(|| asker.asks(SETTLED))));
             for (name, asking) in asking.collect::<Vec<_>>() {
-                for (to, protocol, outcome) in asking.join().expect("no asker panics")? {
+                for (to, protocol, outcome) in asking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))? {
                     if matches!(outcome, Outcome::Answered(_)) {
                         leaks.push(format!("{name} → {to}, {protocol:?}: {outcome}"));
                     }

@@ -1,6 +1,7 @@
 //! It stays up: whatever happens to a node under load, nothing crosses a boundary, what may go on goes on, and soon all
 //! is as it was. One list of every fault and what it cost.
 
+mod closed;
 mod daemon;
 
 use anyhow::Result;
@@ -10,6 +11,6 @@ use tests::faults::{Scene, all};
 #[test]
 fn every_fault_is_mended_in_time_and_leaves_nothing() -> Result<()> {
     let mut scene = Scene::start(Node::builder())?;
-    all(&mut scene, &[daemon::FAULTS].concat())?;
+    all(&mut scene, &[daemon::FAULTS, closed::FAULTS].concat())?;
     scene.end()
 }

@@ -19,6 +19,9 @@ mod sysctl;
 mod veth;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
 
 pub use changes::Change;
 pub use error::NetlinkError;
@@ -44,6 +47,8 @@ pub const CONTAINER_IFNAME: &str = "eth0";
 #[derive(Clone)]
 pub struct Netlink {
     handle: rtnetlink::Handle,
+    /// Held while a table is listed: on one socket the kernel lists one at a time, and says EBUSY to another.
+    listing: Arc<Mutex<()>>,
 }
 
 impl std::fmt::Debug for Netlink {
@@ -60,6 +65,6 @@ impl Netlink {
     pub fn connect() -> Result<Self, NetlinkError> {
         let (connection, handle, _) = rtnetlink::new_connection().map_err(NetlinkError::Socket)?;
         tokio::spawn(connection);
-        Ok(Self { handle })
+        Ok(Self { handle, listing: Arc::default() })
     }
 }

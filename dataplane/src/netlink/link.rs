@@ -81,6 +81,7 @@ impl Link {
 impl Netlink {
     /// Every link.
     pub(super) async fn links(&self) -> Result<Vec<Link>, NetlinkError> {
+        let _turn = self.listing.lock().await;
         let messages = self.handle.link().get().execute().map_ok(|message| Link::from(&message));
         messages.try_collect().await.map_err(NetlinkError::request("list", "links"))
     }

@@ -170,6 +170,7 @@ impl Netlink {
 
     /// All routes of both families, all tables.
     pub(super) async fn all_routes(&self) -> Result<Vec<RouteMessage>, NetlinkError> {
+        let _turn = self.listing.lock().await;
         let mut found = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut request = RouteMessage::default();

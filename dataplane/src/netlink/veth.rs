@@ -159,6 +159,7 @@ impl Netlink {
     }
 
     async fn permanent_neighbours(&self) -> Result<Vec<(u32, IpAddr, [u8; 6])>, NetlinkError> {
+        let _turn = self.listing.lock().await;
         let neighbours: Vec<NeighbourMessage> = self
             .handle
             .neighbours()

@@ -24,6 +24,7 @@ use crate::netlink::{Netlink, NetlinkError};
 use crate::store::{Embedded, Store, StoreError, schema};
 
 mod directories;
+mod ownership;
 
 pub use directories::bpffs_mark;
 use directories::prepare_bpffs;
@@ -60,6 +61,26 @@ pub enum DaemonError {
         found: String,
         /// This node's name.
         name: String,
+    },
+    /// The state directory was copied from another machine, or the disk was moved.
+    #[error(
+        "the state in {} was written on another machine: if this one is to go on as that node, and that one no longer \
+        runs, remove {}; otherwise give this one its own --state-dir", state_dir.display(), file.display()
+    )]
+    OtherMachine {
+        /// Where.
+        state_dir: PathBuf,
+        /// The file that says so.
+        file: PathBuf,
+    },
+    /// Another daemon uses the same pins, with a state of its own.
+    #[error(
+        "the pins in {} are in use by another skepd: stop that one, or give this one its own --bpffs (and pools)",
+        bpffs.display()
+    )]
+    PinsInUse {
+        /// Where.
+        bpffs: PathBuf,
     },
     /// The store.
     #[error(transparent)]
@@ -112,8 +133,11 @@ async fn run_until_failure(config: Arc<Config>) -> Result<(), DaemonError> {
     descriptors::raise()?;
     check(&config).await?;
     directories::make(&config)?;
-    let listener = api::listen(&config.socket()).await?;
+    // First: a second daemon must not take the first one's socket and only then find out that it is one.
     let store: Arc<dyn Store> = Arc::new(Embedded::open(&config.store_file())?);
+    ownership::check_machine(&config)?;
+    let _pins_lock = ownership::lock_pins(&config)?;
+    let listener = api::listen(&config.socket()).await?;
     let node = register(store.as_ref(), &config).await?;
 
     let state = controller::State::load(store.as_ref()).await?;

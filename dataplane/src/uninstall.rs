@@ -143,7 +143,7 @@ fn remove_files(config: &Config, purge: bool) -> Vec<UninstallError> {
     let in_run_dir = |name: &str| matches!(name, SOCKET_NAME | BPFFS_FILE_NAME) || name.starts_with("dns");
     errors.extend(remove_named(&config.run_dir, in_run_dir));
     if purge {
-        let in_state_dir = |name: &str| name.starts_with("store.redb") || name == "sysctls.json";
+        let in_state_dir = |name: &str| name.starts_with("store.redb") || matches!(name, "sysctls.json" | "machine-id");
         errors.extend(remove_named(&config.state_dir, in_state_dir));
     }
     errors

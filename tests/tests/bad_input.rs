@@ -179,8 +179,13 @@ fn skepd_says_what_the_host_lacks_and_how_to_mend_it() -> Result<()> {
     let (other_state, other_run) = (other.join("state").display().to_string(), other.join("run").display().to_string());
     let apart: &[(&str, &str)] = &[("--state-dir", &other_state), ("--run-dir", &other_run)];
 
+    let pins = skepd(&node, &[("--run-dir", &other_run), ("--state-dir", &other_state)])?;
+    expect_error("a second daemon on the same pins", &pins, &["/sys/fs/bpf/skep", "--bpffs"])?;
     expect_error("a second daemon on the same state", &skepd(&node, &[("--run-dir", &other_run)])?, &[&state])?;
     node.stop_skepd()?;
+    let copied = state_of_another_machine(&node)?;
+    expect_error("another machine's state", &skepd(&node, &[])?, &[&state, &copied, "machine"])?;
+    node.run(&["rm", &copied])?;
     expect_error("another node's state", &skepd(&node, &[("--node-name", "another")])?, &[&state, "another"])?;
     let no_docker = [apart, &[("--docker", "unix:///nowhere/docker.sock")]].concat();
     expect_error("Docker down", &skepd(&node, &no_docker)?, &["/nowhere/docker.sock"])?;
@@ -194,6 +199,15 @@ fn skepd_says_what_the_host_lacks_and_how_to_mend_it() -> Result<()> {
     let no_cgroup = format!("umount --lazy --recursive /sys/fs/cgroup && exec {} {options}", line[0]);
     expect_error("no cgroup2", &node.output(&["unshare", "--mount", "sh", "-c", &no_cgroup])?, &["cgroup2", "mount"])?;
     nothing_pinned_elsewhere(&node)
+}
+
+/// Makes the state look like another machine's, as a copy of a disk does; gives the file that says which it is of.
+fn state_of_another_machine(node: &Node) -> Result<String> {
+    let file = node.state_directory().join("machine-id").display().to_string();
+    let known = node.run(&["cat", &file])?;
+    ensure!(known == node.run(&["cat", "/etc/machine-id"])?, "{file}: {known}");
+    node.machine().shell(&format!("echo 0123456789abcdef0123456789abcdef >{file}"))?;
+    Ok(file)
 }
 
 /// A failure of at least one line on standard error, each short, one of which names everything in `names`.

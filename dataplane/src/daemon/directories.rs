@@ -65,7 +65,7 @@ fn is_bpffs(path: &Path) -> bool {
     statfs(path).is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC)
 }
 
-fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DaemonError {
+pub(super) fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DaemonError {
     let path = path.to_owned();
     move |source| DaemonError::File { operation, path, source }
 }

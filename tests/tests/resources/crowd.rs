@@ -9,6 +9,8 @@ use tests::images::Image;
 /// How many there are, unless it is to take longer.
 const SHORT: u32 = 16;
 const LONG: u32 = 200;
+/// How long all of them may take to start, or to stop: longer than any command of the fixtures.
+const PATIENCE: Duration = Duration::from_secs(600);
 /// skepd must not need more than this, in kB, beside what each replica may cost it.
 const RESIDENT: u64 = 100_000;
 const RESIDENT_EACH: u64 = 100;
@@ -48,17 +50,20 @@ fn a_crowd_of_replicas_costs_little_each() -> Result<()> {
     let services: String = (0..4)
         .map(|n| format!("  s{n}: {{image: 'busybox:latest', command: [sleep, inf], deploy: {{replicas: {each}}}}}\n"))
         .collect();
-    let (_, up) = timed(|| node.up("crowd", "production", &format!("services:\n{services}")))?;
+    let file = node.compose_file("crowd", "production", &format!("services:\n{services}"))?;
+    let skepctl = |arguments: &[&str]| {
+        let mut skepctl = node.machine().spawn("skepctl", &node.skepctl_line(arguments)?)?;
+        ensure!(skepctl.wait(PATIENCE)?.success(), "{arguments:?}: {}", skepctl.log()?);
+        Ok(())
+    };
+    let (_, up) = timed(|| skepctl(&["-p", "crowd", "up", "-f", &file]))?;
     let (replicas, ps) = timed(|| node.replicas())?;
-    ensure!(
-        replicas.iter().filter(|replica| replica.state == "running").count() == each as usize * 4 + 1,
-        "{replicas:?}"
-    );
+    ensure!(replicas.len() == each as usize * 4 + 1, "{replicas:?}");
     let (after, files_after) = (resident(&node)?, files(&node)?);
     node.restart_skepd()?;
     let (_, look) = timed(|| node.replicas())?;
     let adopted = resident(&node)?;
-    let (_, down) = timed(|| node.down("crowd", "production"))?;
+    let (_, down) = timed(|| skepctl(&["-p", "crowd", "down"]))?;
     let per = |total: u64| total as f64 / f64::from(count);
     println!(
         "{count} replicas: up {:.1} s ({:.0} ms each), down {:.1} s, ps {} ms, adopted after a restart in {} ms; \

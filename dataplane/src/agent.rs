@@ -191,7 +191,8 @@ impl Agent {
                 (_, op) => clean &= self.apply(&op, &desired, &observed).await,
             }
         }
-        self.records.write(&desired, &observed, &steps, clean).await?;
+        // What cannot be written now (the disk is full) must not keep the node from being mended.
+        let written = self.records.write(&desired, &observed, &steps, clean).await;
         let (desired, observed) = (Arc::new(desired), Arc::new(observed));
         for (key, steps) in steps {
             let assignment = desired.replicas.get(&key).cloned();
@@ -200,7 +201,7 @@ impl Agent {
             }
         }
         self.records.seen(desired, observed);
-        Ok(())
+        written
     }
 
     /// Whether an op would meddle with a replica that is being worked on, whose parts come and go meanwhile.

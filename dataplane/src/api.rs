@@ -7,6 +7,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use axum::extract::connect_info::Connected;
+use axum::serve::IncomingStream;
 use tokio::net::{UnixListener, UnixStream};
 use tracing::info;
 
@@ -43,6 +45,16 @@ pub struct Api {
     pub node: NodeRecord,
     /// How this daemon runs.
     pub config: Arc<Config>,
+}
+
+/// Who is at the other end: the user id, as the kernel tells it.
+#[derive(Debug, Clone, Copy)]
+struct Peer(Option<u32>);
+
+impl Connected<IncomingStream<'_, UnixListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        Self(stream.io().peer_cred().ok().map(|peer| peer.uid()))
+    }
 }
 
 /// Why the API cannot be served.
@@ -95,6 +107,6 @@ pub async fn listen(path: &Path) -> Result<UnixListener, ApiError> {
 pub async fn serve(listener: UnixListener, api: Api) -> Result<(), ApiError> {
     let path = api.config.socket();
     info!(socket = %path.display(), "Ready.");
-    let served = axum::serve(listener, routes::router(api)).await;
+    let served = axum::serve(listener, routes::router(api).into_make_service_with_connect_info::<Peer>()).await;
     served.map_err(|source| ApiError::Socket { operation: "serve", path, source })
 }

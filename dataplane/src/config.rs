@@ -38,12 +38,42 @@ the four pools differ.
 Exit status: 0 done, 1 refused or failed (the reason and the way out are on standard error), 2 usage.";
 
 /// What `skepd` does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Run the daemon in the foreground (the default).
     Run,
     /// Say in one screen what this machine lacks, and how to mend it; changes nothing.
     Check,
+    /// Write the store, as it is at this moment, to an encrypted file; the daemon may run meanwhile. Data in volumes is not
+    /// in it.
+    Backup {
+        /// Where to.
+        file: PathBuf,
+        /// Its passphrase.
+        #[command(flatten)]
+        secret: Secret,
+    },
+    /// Make a backup the store of this node, which takes the place of the node it was taken of: the same names, VIPs and
+    /// ids come up when skepd is started.
+    Restore {
+        /// What `skepd backup` wrote.
+        file: PathBuf,
+        /// Its passphrase.
+        #[command(flatten)]
+        secret: Secret,
+        /// Also where there are environments already; their store is kept beside the new one.
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Put a sound store in the place of a damaged one, out of its last good copy and of what runs.
+    Repair {
+        /// Have replicas removed that can't be taken back.
+        #[arg(long)]
+        forget: bool,
+        /// Only tell what would be done.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Run the DNS forwarder alone. The daemon starts it by itself, as a process of its own.
     #[command(hide = true)]
     Dns,
@@ -56,6 +86,14 @@ pub enum Command {
         #[arg(long)]
         purge: bool,
     },
+}
+
+/// Where the passphrase of a backup is; without the option, in SKEP_PASSPHRASE, or it is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
+pub struct Secret {
+    /// A file whose first line is the passphrase.
+    #[arg(long, value_name = "FILE")]
+    pub passphrase_file: Option<PathBuf>,
 }
 
 /// What a map may hold: under a thousand saves nothing, over a million is more memory than anybody means.
@@ -360,40 +398,4 @@ fn absolute(flag: &'static str, path: PathBuf) -> Result<PathBuf, ConfigError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn resolve(args: &[&str]) -> Result<Config, ConfigError> {
-        let args = ["skepd", "--node-name", "Node_1"].iter().chain(args);
-        Args::try_parse_from(args).unwrap().options.resolve()
-    }
-
-    #[test]
-    fn defaults_are_complete() {
-        let config = resolve(&[]).unwrap();
-        assert_eq!(config.node_name, "node-1");
-        assert_eq!(config.dns(), Ipv4Addr::new(10, 224, 0, 53));
-        assert_eq!(config.socket(), Path::new("/run/skep/skepd.sock"));
-    }
-
-    #[test]
-    fn options_hold_before_and_after_the_subcommand() {
-        let args = Args::try_parse_from(["skepd", "check", "--run-dir", "/tmp/x"]).unwrap();
-        assert_eq!(args.command, Some(Command::Check));
-        assert_eq!(args.options.run_dir, Path::new("/tmp/x"));
-    }
-
-    #[test]
-    fn pools_that_overlap_are_refused() {
-        let error = resolve(&["--vip-pool4", "10.210.0.0/16"]).unwrap_err();
-        assert!(error.to_string().contains("overlap"), "{error}");
-        let error = resolve(&["--vip-pool4", "10.224.0.0/28"]).unwrap_err();
-        assert!(error.to_string().contains("/24"), "{error}");
-    }
-
-    #[test]
-    fn the_command_line_is_coherent() {
-        use clap::CommandFactory;
-        Args::command().debug_assert();
-    }
-}
+mod tests;

@@ -38,9 +38,14 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// Assigns what the store's intents ask for, for as long as it is polled. Dropping it is safe at any time.
 pub async fn run(store: &dyn Store, pools: &Pools, candidate: &str) -> Infallible {
+    let mut told = None;
     loop {
         if let Err(error) = lead(store, pools, candidate).await {
-            warn!(%error, "The controller stopped; it starts again at once.");
+            // A disk stays full for a while: that is worth one line, not one a second.
+            let kind = std::mem::discriminant(&error);
+            if told.replace((kind, Instant::now())).is_none_or(|(k, at)| k != kind || at.elapsed() > 2 * RETRY) {
+                warn!(%error, "The controller stopped; it starts again as soon as it can.");
+            }
             sleep(RETRY).await;
         }
     }

@@ -25,8 +25,10 @@ use crate::store::{Embedded, Store, StoreError, schema};
 
 mod directories;
 mod ownership;
+mod unknown;
 
 pub use directories::bpffs_mark;
+pub(crate) use directories::make as make_directories;
 use directories::prepare_bpffs;
 
 /// Why the daemon does not run (any more).
@@ -81,6 +83,17 @@ pub enum DaemonError {
     PinsInUse {
         /// Where.
         bpffs: PathBuf,
+    },
+    /// The store is older than what runs.
+    #[error(
+        "the store in {} knows nothing of what runs here ({}); nothing was touched: `skepd repair` with the same \
+        options takes it back, `skepd repair --forget` has it removed", state_dir.display(), replicas.join(", ")
+    )]
+    Unknown {
+        /// Where.
+        state_dir: PathBuf,
+        /// What runs.
+        replicas: Vec<String>,
     },
     /// The store.
     #[error(transparent)]
@@ -145,6 +158,7 @@ async fn run_until_failure(config: Arc<Config>) -> Result<(), DaemonError> {
 
     let netlink = Netlink::connect()?;
     let docker = Docker::connect(&config.docker).await?;
+    unknown::refuse(store.as_ref(), &docker, &config).await?;
     docker.import_pause().await?;
     let pins = Pins::new(&config.bpffs);
     let (programs, maps) = Programs::load_or_adopt(&pins, &config.map_sizes, &find_cgroup2_root()?)?;

@@ -18,7 +18,7 @@ pub use error::DockerError;
 pub use events::{ContainerEvent, EventKind};
 pub use image::PullProgress;
 pub use labels::Role;
-pub use observed::{ContainerState, Health, ObservedContainer};
+pub use observed::{ContainerState, Health, ObservedContainer, RecordedContainer};
 pub use spec::{SandboxSpec, WorkloadSpec, sandbox_name, volume_name, workload_name};
 
 /// The oldest engine that has what Skep needs.

@@ -13,6 +13,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::docker::EngineInfo;
 use crate::netlink::Uplink;
+pub use crate::space::Space;
 
 pub use installed::{Installed, InstalledError, Veth, unreadable};
 
@@ -104,6 +105,8 @@ pub struct HostFacts {
     pub iptables: Option<String>,
     /// `FORWARD` drops by default, as Docker sets it.
     pub forward_drops: bool,
+    /// What is left where the state directory is (will be).
+    pub state_space: Option<Space>,
     /// Directories that cannot be written, and why.
     pub unwritable: Vec<(PathBuf, String)>,
 }

@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod api;
+pub mod backup;
 pub mod bpf;
 pub mod capacity;
 pub mod clock;
@@ -19,5 +20,7 @@ pub mod model;
 pub mod monitor;
 pub mod netlink;
 pub mod object;
+pub mod repair;
+mod space;
 pub mod store;
 pub mod uninstall;

@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail};
 use clap::Parser as _;
 use dataplane::agent::in_one_line;
+use dataplane::backup::{self, Passphrase, Summary};
 use dataplane::config::{Args, Command, Config};
 use dataplane::host::Level;
-use dataplane::{daemon, forwarder, logging, uninstall};
+use dataplane::{daemon, forwarder, logging, repair, uninstall};
 
 fn main() -> ExitCode {
     match start() {
@@ -31,11 +32,37 @@ fn start() -> Result<ExitCode> {
         match args.command.unwrap_or(Command::Run) {
             Command::Run => daemon::run(config).await?,
             Command::Check => return Ok(check(&config).await),
+            Command::Backup { file, secret } => {
+                let passphrase = Passphrase::find(secret.passphrase_file.as_deref(), true)?;
+                tell(&backup::backup(&config, &file, &passphrase).await?);
+            }
+            Command::Restore { file, secret, replace } => {
+                let passphrase = Passphrase::find(secret.passphrase_file.as_deref(), false)?;
+                tell(&backup::restore(&config, &file, &passphrase, replace).await?);
+            }
+            Command::Repair { forget, dry_run } => {
+                let report = repair::repair(&config, forget, dry_run).await?;
+                report.iter().for_each(|line| println!("{line}"));
+                if report.is_empty() {
+                    println!("the store is sound, and knows everything that runs here");
+                }
+            }
             Command::Dns => forwarder::run(forwarder::Config::from(&config)).await?,
             Command::Uninstall { yes, purge } => return remove(config, yes, purge).await,
         }
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// What a backup holds, in a line.
+fn tell(summary: &Summary) {
+    let Summary { node, taken, revision, environments, kept } = summary;
+    println!(
+        "{environments} environment(s) of node {node} at revision {revision}, taken at {taken} (seconds since 1970)"
+    );
+    if let Some(kept) = kept {
+        println!("the store before is kept as {}", kept.display());
+    }
 }
 
 async fn check(config: &Config) -> ExitCode {

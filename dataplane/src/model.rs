@@ -6,6 +6,7 @@ pub mod allocation;
 pub mod assignment;
 pub mod check;
 pub mod name;
+pub mod record;
 pub mod spec;
 pub mod status;
 

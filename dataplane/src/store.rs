@@ -10,12 +10,14 @@ use futures_util::stream::BoxStream;
 pub mod embedded;
 mod error;
 pub mod schema;
+pub mod snapshot;
 
 #[cfg(test)]
 mod conformance;
 
-pub use embedded::Embedded;
+pub use embedded::{Copied, Embedded};
 pub use error::StoreError;
+pub use snapshot::{Snapshot, SnapshotError};
 
 /// Counts the committed transactions that changed something; 0 is the empty store.
 pub type Revision = u64;

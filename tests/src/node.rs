@@ -30,11 +30,18 @@ pub struct NodeBuilder {
     live_restore: bool,
     dockerd: PathBuf,
     skepd_arguments: Vec<String>,
+    small_state: bool,
 }
 
 impl Default for NodeBuilder {
     fn default() -> Self {
-        Self { lan: None, live_restore: true, dockerd: PathBuf::from("dockerd"), skepd_arguments: Vec::new() }
+        Self {
+            lan: None,
+            live_restore: true,
+            dockerd: PathBuf::from("dockerd"),
+            skepd_arguments: Vec::new(),
+            small_state: false,
+        }
     }
 }
 
@@ -67,6 +74,13 @@ impl NodeBuilder {
         self
     }
 
+    /// Puts the state directory on a file system of its own, of 16 MiB and 64 files, that can be filled and broken.
+    #[must_use]
+    pub fn small_state(mut self) -> Self {
+        self.small_state = true;
+        self
+    }
+
     /// Makes the node with dockerd ready and skepd not yet started.
     ///
     /// # Errors
@@ -90,6 +104,9 @@ impl NodeBuilder {
             machine,
             lan,
         };
+        if self.small_state {
+            node.mount_small_state()?;
+        }
         node.start_docker()?;
         Ok(node)
     }

@@ -40,6 +40,7 @@ fn workload(service: &str, sandbox: &str, script: &str) -> WorkloadSpec {
         node: "n1".to_owned(),
         deployment: 3,
         config: "w0".to_owned(),
+        record: "{}".to_owned(),
         sandbox: sandbox.to_owned(),
         image: IMAGE.to_owned(),
         command: Some(vec!["-c".to_owned(), script.to_owned()]),

@@ -1,5 +1,6 @@
 //! Does what a plan says: one match per kind of op.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ use super::status::Progress;
 use super::tables::Registration;
 use crate::bpf::{self, Generations, ServiceVips};
 use crate::docker::{SandboxSpec, WorkloadSpec};
+use crate::model::record::ReplicaRecord;
 use crate::model::{ReplicaAssignment, ReplicaKey, ReplicaState};
 use crate::netlink::{Netlink, Netns, veth_name};
 
@@ -40,6 +42,7 @@ struct Chain {
     key: ReplicaKey,
     node: Node,
     mtu: u32,
+    networks: BTreeMap<String, u8>,
     sandbox: Option<Sandbox>,
     workload: Option<String>,
 }
@@ -103,9 +106,11 @@ impl Hands {
         desired: &Desired,
         observed: &Observed,
     ) -> Result<(), (String, AgentError)> {
+        let networks = desired.environments.get(&key.service.environment);
         let mut chain = Chain {
             node: desired.node.clone(),
             mtu: observed.mtu,
+            networks: networks.map(|environment| environment.networks.clone()).unwrap_or_default(),
             sandbox: observed.sandboxes.get(&key).cloned(),
             workload: observed.workloads.get(&key).map(|workload| workload.id.clone()),
             key,
@@ -160,7 +165,7 @@ impl Hands {
                 for mount in &replica.spec.volumes {
                     docker.ensure_volume(&chain.key.service.environment, &mount.volume).await?;
                 }
-                let spec = workload_spec(replica, &chain.node, chain.sandbox_id()?.to_owned());
+                let spec = workload_spec(replica, chain)?;
                 chain.workload = Some(docker.create_workload(&spec).await?);
             }
             Step::StartWorkload => docker.start(chain.workload_id()?).await?,
@@ -273,14 +278,16 @@ fn sandbox_spec(replica: &ReplicaAssignment, node: &Node) -> SandboxSpec {
     }
 }
 
-fn workload_spec(replica: &ReplicaAssignment, node: &Node, sandbox: String) -> WorkloadSpec {
+fn workload_spec(replica: &ReplicaAssignment, chain: &Chain) -> Result<WorkloadSpec, AgentError> {
     let spec = replica.spec.clone();
-    WorkloadSpec {
+    let record = ReplicaRecord { assignment: replica.clone(), networks: chain.networks.clone() };
+    Ok(WorkloadSpec {
         key: replica.key.clone(),
-        node: node.name.clone(),
+        node: chain.node.name.clone(),
         deployment: replica.deployment,
         config: workload_digest(replica),
-        sandbox,
+        record: record.to_label(),
+        sandbox: chain.sandbox_id()?.to_owned(),
         image: spec.image,
         command: spec.command,
         entrypoint: spec.entrypoint,
@@ -290,5 +297,5 @@ fn workload_spec(replica: &ReplicaAssignment, node: &Node, sandbox: String) -> W
         labels: spec.labels,
         working_dir: spec.working_dir,
         user: spec.user,
-    }
+    })
 }

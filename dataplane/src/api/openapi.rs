@@ -15,6 +15,7 @@ use super::{monitor, routes, stream};
         routes::endpoints,
         routes::names,
         routes::check,
+        routes::snapshot,
         routes::version,
         stream::watch,
         monitor::monitor,

@@ -3,23 +3,23 @@
 use std::sync::Arc;
 
 use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::{ConnectInfo, Path, Query, State};
 use axum::http::StatusCode;
 use axum::routing::{get, put};
 use axum::{Json, Router};
 use dataplane_ebpf::abi::ABI_VERSION;
 
-use super::Api;
 use super::error::Refusal;
 use super::rows::{self, Filter, View};
 use super::types::{Accepted, CheckRow, EndpointRow, ErrorBody, NameRow, ReplicaRow, ServiceRow, Version};
 use super::validate::validate;
+use super::{Api, Peer};
 use crate::agent::{Desired, desired, in_one_line, predict};
 use crate::capacity;
 use crate::controller::{self, ControllerError, State as Assignments};
 use crate::host::{self, HostFacts};
 use crate::model::{EnvironmentKey, EnvironmentSpec};
-use crate::store::{Outcome, Txn, schema};
+use crate::store::{Outcome, Snapshot, Txn, schema};
 
 type Answer<T> = Result<Json<T>, Refusal>;
 pub(super) type Asked<T> = Result<Query<T>, QueryRejection>;
@@ -35,6 +35,7 @@ pub(super) fn router(api: Api) -> Router {
         .route("/v1/names", get(names))
         .route("/v1/monitor", get(super::monitor::monitor))
         .route("/v1/check", get(check))
+        .route("/v1/snapshot", get(snapshot))
         .route("/v1/version", get(version))
         .route("/v1/openapi.json", get(async || Json(super::openapi::document())))
         .fallback(async || {
@@ -155,6 +156,17 @@ pub(super) async fn check(State(api): State<Api>) -> Json<Vec<CheckRow>> {
     let (facts, installed) = tokio::join!(HostFacts::gather(&wanted), api.observer.installed());
     let installed = installed.map_or_else(|error| vec![host::unreadable(&error)], |installed| installed.check());
     Json(host::check(&facts, &wanted).into_iter().chain(installed).map(CheckRow::from).collect())
+}
+
+/// The whole store as of one revision, for `skepd backup`. For root alone: secrets are in it.
+#[utoipa::path(get, path = "/v1/snapshot",
+    responses((status = 200, content_type = "application/octet-stream"), (status = 403, body = ErrorBody)))]
+pub(super) async fn snapshot(State(api): State<Api>, ConnectInfo(peer): ConnectInfo<Peer>) -> Result<Vec<u8>, Refusal> {
+    if peer.0 != Some(0) {
+        let error = "the store holds secrets, and this is not root";
+        return Err(Refusal::new(StatusCode::FORBIDDEN, error, "sudo skepd backup FILE"));
+    }
+    Ok(Snapshot::from(api.store.range("").await?).encode())
 }
 
 /// Which skepd this is.

@@ -18,7 +18,7 @@ const BPFFS: &str = "/sys/fs/bpf";
 const BPF_FS_MAGIC: FsType = FsType(0xcafe_4a11);
 
 /// Makes state and run directory: the state for root alone, the run directory for whoever may use the socket in it.
-pub(super) fn make(config: &Config) -> Result<(), DaemonError> {
+pub(crate) fn make(config: &Config) -> Result<(), DaemonError> {
     for (path, mode) in [(&config.state_dir, 0o700), (&config.run_dir, 0o755)] {
         let made = fs::DirBuilder::new().recursive(true).mode(mode).create(path);
         made.map_err(failed("make", path))?;

@@ -8,7 +8,7 @@ use bollard::models::{
     RestartPolicyNameEnum,
 };
 
-use super::labels::Labels;
+use super::labels::{Labels, RECORD};
 use super::spec::volume_name;
 use super::{Role, SandboxSpec, WorkloadSpec, pause};
 use crate::model::ReplicaKey;
@@ -86,6 +86,7 @@ impl WorkloadSpec {
         };
         let mut labels: HashMap<String, String> = self.labels.clone().into_iter().collect();
         labels.extend(own.into_map());
+        labels.insert(RECORD.to_owned(), self.record.clone());
         ContainerCreateBody {
             image: Some(self.image.clone()),
             cmd: self.command.clone(),
@@ -195,6 +196,7 @@ mod tests {
             node: "n1".to_owned(),
             deployment: 1,
             config: "c".to_owned(),
+            record: "{}".to_owned(),
             sandbox: "s1".to_owned(),
             image: "redis".to_owned(),
             command: None,

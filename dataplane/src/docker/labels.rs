@@ -13,6 +13,7 @@ pub(super) const DEPLOYMENT: &str = "skep.deployment";
 pub(super) const ROLE: &str = "skep.role";
 pub(super) const NODE: &str = "skep.node";
 pub(super) const CONFIG: &str = "skep.config";
+pub(super) const RECORD: &str = "skep.record";
 pub(super) const VOLUME: &str = "skep.volume";
 
 /// Which half of a replica a container is.

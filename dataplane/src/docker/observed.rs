@@ -1,11 +1,14 @@
-use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, HealthStatusEnum};
+use std::collections::BTreeSet;
+
+use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary, HealthStatusEnum};
 use bollard::query_parameters::ListContainersOptions;
 use futures_util::{StreamExt, TryStreamExt};
 
 use super::error::is_absent;
-use super::labels::{Labels, of_node};
+use super::labels::{Labels, RECORD, of_node};
 use super::{Docker, DockerError, Role};
 use crate::model::ReplicaKey;
+use crate::model::record::ReplicaRecord;
 
 /// How many containers are asked about at a time.
 const INSPECTIONS: usize = 8;
@@ -81,10 +84,7 @@ impl Docker {
     /// # Errors
     /// [`DockerError::Unavailable`], [`DockerError::Request`].
     pub async fn list(&self, node: &str) -> Result<Vec<ObservedContainer>, DockerError> {
-        let options =
-            ListContainersOptions { all: true, filters: Some(of_node(node)), ..ListContainersOptions::default() };
-        let summaries = self.client.list_containers(Some(options)).await;
-        let summaries = summaries.map_err(self.failed("list", "containers"))?;
+        let summaries = self.summaries(node).await?;
         // A summary lacks pid, exit code and restarts.
         let details = summaries.into_iter().filter_map(|summary| summary.id);
         let details = details.map(|id| async move { self.inspect(&id).await });
@@ -107,6 +107,55 @@ impl Docker {
             Err(error) => Err(self.failed("inspect container", container)(error)),
         }
     }
+}
+
+/// A container as far as a store that lost it can be told of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordedContainer {
+    /// Whose.
+    pub key: ReplicaKey,
+    /// What it carries; [`None`] for a sandbox.
+    pub record: Option<ReplicaRecord>,
+}
+
+impl Docker {
+    /// The replicas of which this node has a container, by their labels.
+    ///
+    /// # Errors
+    /// [`DockerError::Unavailable`], [`DockerError::Request`].
+    pub async fn keys(&self, node: &str) -> Result<BTreeSet<ReplicaKey>, DockerError> {
+        let summaries = self.summaries(node).await?;
+        Ok(summaries.into_iter().filter_map(|summary| Some(Labels::parse(&summary.labels?)?.key)).collect())
+    }
+
+    /// Every container of this node with the record it carries.
+    ///
+    /// # Errors
+    /// [`DockerError::Unavailable`], [`DockerError::Request`].
+    pub async fn records(&self, node: &str) -> Result<Vec<RecordedContainer>, DockerError> {
+        let mut found = Vec::new();
+        for id in self.summaries(node).await?.into_iter().filter_map(|summary| summary.id) {
+            match self.client.inspect_container(&id, None).await {
+                Ok(response) => found.extend(recorded(response)),
+                Err(error) if is_absent(&error) => {}
+                Err(error) => return Err(self.failed("inspect container", &id)(error)),
+            }
+        }
+        Ok(found)
+    }
+
+    async fn summaries(&self, node: &str) -> Result<Vec<ContainerSummary>, DockerError> {
+        let options =
+            ListContainersOptions { all: true, filters: Some(of_node(node)), ..ListContainersOptions::default() };
+        self.client.list_containers(Some(options)).await.map_err(self.failed("list", "containers"))
+    }
+}
+
+fn recorded(response: ContainerInspectResponse) -> Option<RecordedContainer> {
+    let config = response.config?;
+    let labels = config.labels?;
+    let record = labels.get(RECORD).and_then(|label| ReplicaRecord::from_label(label, &config.env.unwrap_or_default()));
+    Some(RecordedContainer { key: Labels::parse(&labels)?.key, record })
 }
 
 fn observed(response: ContainerInspectResponse) -> Option<ObservedContainer> {

@@ -38,6 +38,8 @@ pub struct WorkloadSpec {
     pub deployment: u32,
     /// Digest of everything that, when changed, needs a new workload; kept as a label.
     pub config: String,
+    /// What `skepd repair` takes the replica back by, kept as a label.
+    pub record: String,
     /// Container id of the sandbox whose network namespace it shares.
     pub sandbox: String,
     /// Reference as written; must be there.

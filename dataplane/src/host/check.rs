@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use super::{Bpffs, Finding, HostFacts, Level, Wanted};
+use super::{Bpffs, Finding, HostFacts, Level, Space, Wanted};
 use crate::docker::EngineInfo;
 
 /// `sun_path` of unix(7), without the closing zero.
@@ -16,6 +16,10 @@ const KERNEL_MIN: (u32, u32) = (6, 1);
 
 /// Has tcx links, which are replaced atomically and go with their device.
 const KERNEL_TCX: (u32, u32) = (6, 6);
+
+/// Octets and files below which the state directory counts as nearly full.
+const SPACE_MIN: u64 = 8 << 20;
+const INODES_MIN: u64 = 16;
 
 fn ok(what: impl Into<String>) -> Finding {
     Finding { level: Level::Ok, what: what.into(), remedy: None }
@@ -208,8 +212,20 @@ pub(super) fn directories(facts: &HostFacts, wanted: &Wanted) -> Finding {
             format!("{} cannot be written: {reason}", path.display()),
             "sudo skepd, or --state-dir and --run-dir with directories that root may write",
         ),
+        None if facts.state_space.is_some_and(|space| is_nearly_full(&space)) => {
+            let space = facts.state_space.map(|space| space.to_string()).unwrap_or_default();
+            warn(
+                format!("{} is nearly full ({space}); changes will be refused", wanted.state_dir.display()),
+                "make room on that file system, or --state-dir on another",
+            )
+        }
         None => ok(format!("{} and {} can be written", wanted.state_dir.display(), wanted.run_dir.display())),
     }
+}
+
+/// The store is written anew from time to time, beside the old file and two copies.
+fn is_nearly_full(space: &Space) -> bool {
+    space.free < SPACE_MIN || (space.inodes > 0 && space.inodes_free < INODES_MIN)
 }
 
 pub(super) fn socket_path(wanted: &Wanted) -> Finding {

@@ -8,7 +8,7 @@ use nix::unistd::{AccessFlags, access, geteuid};
 use tokio::process::Command;
 
 use super::mounts::{self, Mount};
-use super::{Bpffs, HostFacts, Wanted};
+use super::{Bpffs, HostFacts, Space, Wanted};
 use crate::bpf::find_cgroup2_root;
 use crate::docker::{Docker, DockerError, EngineInfo};
 use crate::netlink::{Netlink, Uplink};
@@ -37,6 +37,7 @@ impl HostFacts {
             nft: version("nft").await,
             iptables: version("iptables").await,
             forward_drops: forward_drops().await,
+            state_space: wanted.state_dir.ancestors().find_map(|path| Space::of(path).ok()),
             unwritable: [&wanted.state_dir, &wanted.run_dir].into_iter().filter_map(|dir| unwritable(dir)).collect(),
         }
     }

@@ -1,36 +1,49 @@
 //! The store of a single node: one file under its state directory, one process at a time.
 
 use std::collections::HashSet;
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
+use super::snapshot::{Change, Snapshot};
 use super::{Entry, Leadership, LeaseId, Outcome, Range, Revision, Store, StoreError, Txn, WatchStream, Write};
 
+mod copies;
 mod file;
 mod history;
 mod leases;
+mod upkeep;
 
-use file::{Committed, File};
+pub use copies::Copied;
+use file::File;
 use history::History;
 use leases::Leases;
 
 /// A store in one file. Cloning it gives another handle to the same store.
+///
+/// All of it is in memory too: reading goes on whatever happens to the file system, and a file that is found damaged
+/// is written anew.
 #[derive(Clone)]
 pub struct Embedded {
     shared: Arc<Shared>,
-    _expiry: Arc<AbortOnDrop>,
+    _tasks: Arc<[AbortOnDrop; 2]>,
 }
 
 struct Shared {
-    file: File,
-    /// Held from before a commit until its events are in the history, so that these come in order.
-    commits: Mutex<()>,
+    path: PathBuf,
+    file: Mutex<File>,
+    image: RwLock<Snapshot>,
+    /// Held from before a commit until its events are in the history, so that these come in order. False: the last
+    /// commit failed, and whether it is in the file is not known yet.
+    commits: Mutex<bool>,
     history: History,
     leases: Arc<Leases>,
+    /// Tells the upkeep of each commit.
+    changed: Arc<Notify>,
 }
 
 struct AbortOnDrop(AbortHandle);
@@ -46,15 +59,65 @@ impl Embedded {
     ///
     /// # Errors
     /// [`StoreError::InUse`] when another process has it open, [`StoreError::Corrupt`] when it is no
-    /// store or a damaged one, [`StoreError::Io`] when it can't be opened or made.
+    /// store, a damaged one, or not the one that its copies are of, [`StoreError::Io`] and the like when it can't be
+    /// opened or made.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let file = File::open(path)?;
-        let history = History::starting_at(file.revision()?);
+        let (file, image) = open(path)?;
+        let history = History::starting_at(image.revision);
         // Whoever held a lease could not keep it alive while nobody served: its time starts anew.
-        let leases = Arc::new(Leases::new(file.leases()?));
-        let shared = Arc::new(Shared { file, commits: Mutex::new(()), history, leases: Arc::clone(&leases) });
+        let leases = Arc::new(Leases::new(image.leases.iter().map(|(id, ttl)| (*id, *ttl)).collect()));
+        let changed = Arc::new(Notify::new());
+        let shared = Arc::new(Shared {
+            path: path.to_owned(),
+            file: Mutex::new(file),
+            image: RwLock::new(image),
+            commits: Mutex::new(true),
+            history,
+            leases: Arc::clone(&leases),
+            changed: Arc::clone(&changed),
+        });
         let expiry = tokio::spawn(end_leases_in_time(leases, Arc::downgrade(&shared)));
-        Ok(Self { shared, _expiry: Arc::new(AbortOnDrop(expiry.abort_handle())) })
+        changed.notify_one();
+        let upkeep = tokio::spawn(upkeep::run(changed, Arc::downgrade(&shared)));
+        let tasks = [expiry, upkeep].map(|task| AbortOnDrop(task.abort_handle()));
+        Ok(Self { shared, _tasks: Arc::new(tasks) })
+    }
+
+    /// Reads a store that nobody has open, without changing what it holds.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; [`StoreError::Missing`] when there is none.
+    pub fn read(path: &Path) -> Result<Snapshot, StoreError> {
+        match open_existing(path)? {
+            Some((_, snapshot)) => Ok(snapshot),
+            None => Err(StoreError::Missing { path: path.to_owned() }),
+        }
+    }
+
+    /// Makes `snapshot` the store, whole or not at all; what was in its place is kept as the file that this gives.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] when another process has it open, [`StoreError::Io`] and the like when it can't be
+    /// written.
+    pub fn replace(path: &Path, snapshot: &Snapshot) -> Result<Option<PathBuf>, StoreError> {
+        // Opening it locks it; one that is too damaged to be opened is nobody's.
+        let _lock = match File::open(path) {
+            Err(error @ StoreError::InUse { .. }) => return Err(error),
+            other => other.ok(),
+        };
+        let kept = file::keep_aside(path)?;
+        if let Err(error) = File::create(path, snapshot) {
+            if let Some(kept) = kept {
+                let _absent = std::fs::remove_file(kept);
+            }
+            return Err(error);
+        }
+        Ok(kept)
+    }
+
+    /// Its copies, newest first.
+    pub fn copies(path: &Path) -> Vec<Copied> {
+        copies::all(path)
     }
 
     /// Runs what touches the disk where blocking is allowed.
@@ -63,6 +126,44 @@ impl Embedded {
         work: impl FnOnce(&Shared) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         blocking(&self.shared, work).await
+    }
+}
+
+fn open(path: &Path) -> Result<(File, Snapshot), StoreError> {
+    if let Some((file, snapshot)) = open_existing(path)? {
+        if upkeep::is_bloated(file.length()?, snapshot.size()) {
+            match File::create(path, &snapshot) {
+                Ok(smaller) => return Ok((smaller, snapshot)),
+                Err(error) => tracing::warn!(%error, "The store cannot be made smaller."),
+            }
+        }
+        return Ok((file, snapshot));
+    }
+    let snapshot = Snapshot::default();
+    let file = File::create(path, &snapshot)?;
+    copies::write(path, &snapshot)?;
+    Ok((file, snapshot))
+}
+
+/// [`None`]: there is none, and never was one.
+fn open_existing(path: &Path) -> Result<Option<(File, Snapshot)>, StoreError> {
+    let corrupt = |detail: String| StoreError::Corrupt { path: path.to_owned(), detail };
+    let copy = copies::newest(path);
+    let absent = match std::fs::metadata(path) {
+        Ok(meta) if meta.len() == 0 => Some("empty"),
+        Ok(_) => None,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Some("gone"),
+        Err(error) => return Err(file::failure("open", path, error)),
+    };
+    match (absent, &copy) {
+        (Some(_), None) if copies::all(path).is_empty() => return Ok(None),
+        (Some(how), _) => return Err(corrupt(format!("it is {how}, but its copy is there"))),
+        (None, _) => {}
+    }
+    let (file, snapshot) = File::open(path)?;
+    match copy.and_then(|copy| copies::contradiction(&snapshot, &copy)) {
+        Some(detail) => Err(corrupt(detail)),
+        None => Ok(Some((file, snapshot))),
     }
 }
 
@@ -93,34 +194,118 @@ async fn end_leases_in_time(leases: Arc<Leases>, shared: Weak<Shared>) {
 }
 
 impl Shared {
+    fn image(&self) -> RwLockReadGuard<'_, Snapshot> {
+        self.image.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn file(&self) -> MutexGuard<'_, File> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn commit(&self, txn: &Txn) -> Result<Outcome, StoreError> {
         refuse_double_writes(txn)?;
-        self.committing(|| self.file.commit(txn))
+        self.committing(|image| {
+            let wanted = txn.then.iter().filter_map(|write| match write {
+                Write::Put { lease, .. } => *lease,
+                Write::Delete(_) => None,
+            });
+            if let Some(lease) = wanted.into_iter().find(|lease| !image.leases.contains_key(lease)) {
+                return Err(StoreError::LeaseEnded { lease });
+            }
+            Ok(txn.compare.iter().all(|condition| image.holds(condition)).then(|| image.change(&txn.then)))
+        })
+    }
+
+    fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
+        let mut granted = LeaseId(0);
+        self.committing(|image| {
+            granted = LeaseId(image.last_lease + 1);
+            Ok(Some(Change { granted: Some((granted, ttl)), ..image.change(&[]) }))
+        })?;
+        Ok(granted)
     }
 
     fn end_lease(&self, lease: LeaseId) -> Result<(), StoreError> {
-        self.committing(|| self.file.end_lease(lease)).map(drop)
+        let end = |image: &Snapshot| {
+            let tied = image.entries.iter().filter(|(_, record)| record.lease == Some(lease));
+            let deletes: Vec<Write> = tied.map(|(key, _)| Write::Delete(key.clone())).collect();
+            let ended = image.leases.contains_key(&lease).then_some(lease);
+            Change { ended, ..image.change(&deletes) }
+        };
+        self.committing(|image| Ok(Some(end(image)))).map(drop)
     }
 
+    /// Makes the change that `decide` finds right, in the file and then in memory; [`None`] is a conflict.
     fn committing(
         &self,
-        commit: impl FnOnce() -> Result<Option<Committed>, StoreError>,
+        decide: impl FnOnce(&Snapshot) -> Result<Option<Change>, StoreError>,
     ) -> Result<Outcome, StoreError> {
-        let _order = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
-        match commit() {
-            Ok(Some(Committed { revision, events })) => {
-                self.history.push(revision, events);
-                Ok(Outcome::Committed(revision))
-            }
-            Ok(None) => Ok(Outcome::Conflict),
-            Err(error) => {
-                // It may have reached the disk all the same; then watchers must read everything again.
-                if let Ok(revision) = self.file.revision() {
-                    self.history.restart_unless_at(revision);
-                }
-                Err(error)
-            }
+        let mut known = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*known {
+            self.reload()?;
+            *known = true;
         }
+        let Some(change) = decide(&self.image())? else { return Ok(Outcome::Conflict) };
+        let revision = change.revision;
+        if change.is_empty() {
+            return Ok(Outcome::Committed(revision));
+        }
+        let mut written = self.file().apply(&change);
+        if let Err(StoreError::Corrupt { detail, .. }) = &written {
+            self.mend(detail)?;
+            written = self.file().apply(&change);
+        }
+        if let Err(error) = written {
+            // It may have reached the disk all the same; then watchers must read everything again.
+            *known = self.reload().is_ok();
+            return Err(error);
+        }
+        let events = self.image.write().unwrap_or_else(PoisonError::into_inner).apply(change);
+        self.history.push(revision, events);
+        self.changed.notify_one();
+        Ok(Outcome::Committed(revision))
+    }
+
+    /// Reads the file again after a failure.
+    fn reload(&self) -> Result<(), StoreError> {
+        let found = self.file().load()?;
+        let mut image = self.image.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(detail) = copies::contradiction(&found, &image) {
+            drop(image);
+            return self.mend(&detail);
+        }
+        let revision = found.revision;
+        *image = found;
+        drop(image);
+        self.history.restart_unless_at(revision);
+        Ok(())
+    }
+
+    /// Writes a damaged file anew, out of memory.
+    fn mend(&self, detail: &str) -> Result<(), StoreError> {
+        let kept = file::keep_aside(&self.path)?;
+        let new = File::create(&self.path, &self.image())?;
+        *self.file() = new;
+        let kept = kept.unwrap_or_default();
+        tracing::error!(
+            path = %self.path.display(), damage = detail, kept = %kept.display(),
+            "The store's file was damaged; wrote it anew out of memory. Check the disk."
+        );
+        Ok(())
+    }
+
+    /// Writes the file anew, as small as it can be.
+    fn compact(&self) -> Result<(), StoreError> {
+        let known = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*known {
+            return Ok(());
+        }
+        let before = self.file().length()?;
+        let new = File::create(&self.path, &self.image())?;
+        *self.file() = new;
+        let after = self.file().length()?;
+        tracing::info!(before, after, "Compacted the store.");
+        Ok(())
     }
 }
 
@@ -135,13 +320,12 @@ fn refuse_double_writes(txn: &Txn) -> Result<(), StoreError> {
 #[async_trait]
 impl Store for Embedded {
     async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
-        let key = key.to_owned();
-        self.blocking(move |shared| shared.file.get(&key)).await
+        Ok(self.shared.image().get(key))
     }
 
     async fn range(&self, prefix: &str) -> Result<Range, StoreError> {
-        let prefix = prefix.to_owned();
-        self.blocking(move |shared| shared.file.range(&prefix)).await
+        let image = self.shared.image();
+        Ok(Range { revision: image.revision, entries: image.range(prefix) })
     }
 
     async fn txn(&self, txn: Txn) -> Result<Outcome, StoreError> {
@@ -153,7 +337,7 @@ impl Store for Embedded {
     }
 
     async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
-        let lease = self.blocking(move |shared| shared.file.grant(ttl)).await?;
+        let lease = self.blocking(move |shared| shared.grant(ttl)).await?;
         self.shared.leases.start(lease, ttl);
         Ok(lease)
     }

@@ -17,10 +17,10 @@ pub enum StoreError {
         /// The store's file.
         path: PathBuf,
     },
-    /// The file holds something else, or damaged content.
+    /// The file holds something else, damaged content, or less than its copies.
     #[error(
-        "the store {} is damaged ({detail}): put back a backup of it, or move it away to start empty",
-        path.display()
+        "the store {} is damaged ({detail}); nothing was touched, and what runs goes on: \
+        `skepd repair` with the same options puts its last good copy back", path.display()
     )]
     Corrupt {
         /// The store's file.
@@ -28,9 +28,29 @@ pub enum StoreError {
         /// What was found.
         detail: String,
     },
-    /// No space, or over quota.
-    #[error("no space left for the store {}: the change was refused, free some space on that file system", path.display())]
+    /// There is none.
+    #[error("there is no store at {}: give the --state-dir of a skepd that has run", path.display())]
+    Missing {
+        /// Where it would be.
+        path: PathBuf,
+    },
+    /// No space or no inode left, or over quota.
+    #[error("the store {} cannot be written ({source}; {usage}): make room on that file system", path.display())]
     Full {
+        /// The store's file.
+        path: PathBuf,
+        /// How full its file system is.
+        usage: String,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The file system was mounted read-only, or made so by the kernel after an error of the disk.
+    #[error(
+        "the store {} cannot be written ({source}): see dmesg for the reason, then mount that file system anew",
+        path.display()
+    )]
+    ReadOnly {
         /// The store's file.
         path: PathBuf,
         /// What the kernel said.
@@ -40,7 +60,7 @@ pub enum StoreError {
     /// Any other failure of the file.
     #[error("cannot {operation} the store {}: {source}; is its directory there, and is this root?", path.display())]
     Io {
-        /// `open`, `read`, `write`.
+        /// `open`, `read`, `write`, `copy`, `keep`.
         operation: &'static str,
         /// The store's file.
         path: PathBuf,

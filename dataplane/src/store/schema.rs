@@ -222,6 +222,14 @@ impl Subject {
     }
 }
 
+/// The replica that a key is about: an assignment's or a status'.
+pub fn replica_of(key: &str) -> Option<ReplicaKey> {
+    match Subject::of(key)? {
+        Subject::Replica(_, replica) | Subject::Status(_, replica) => Some(replica),
+        _ => None,
+    }
+}
+
 fn environment_key(project: &str, environment: &str) -> EnvironmentKey {
     EnvironmentKey { project: project.into(), environment: environment.into() }
 }

@@ -33,6 +33,28 @@ impl Node {
         self.machine.directory().join("skep-state")
     }
 
+    /// Makes and mounts the file system of [`crate::NodeBuilder::small_state`]; it goes with the machine's mount
+    /// namespace.
+    pub(super) fn mount_small_state(&self) -> Result<()> {
+        let image = self.machine.directory().join("skep-state.img");
+        self.machine.shell(&format!(
+            "truncate -s 16M {image} && mkfs.ext4 -q -m 0 -N 64 -O ^has_journal {image} && mkdir -p {state}",
+            image = image.display(),
+            state = self.state_directory().display(),
+        ))?;
+        self.mount_state_again()
+    }
+
+    /// Mounts that file system, after the kernel or a test took it away.
+    ///
+    /// # Errors
+    /// It is mounted already, or there is none.
+    pub fn mount_state_again(&self) -> Result<()> {
+        let (image, state) = (self.machine.directory().join("skep-state.img"), self.state_directory());
+        self.machine.shell(&format!("mount -o loop,errors=remount-ro {} {}", image.display(), state.display()))?;
+        Ok(())
+    }
+
     /// Its API socket.
     #[must_use]
     pub fn socket(&self) -> PathBuf {

@@ -3,6 +3,7 @@
 
 mod closed;
 mod daemon;
+mod disk;
 
 use anyhow::Result;
 use tests::Node;
@@ -10,7 +11,7 @@ use tests::faults::{Scene, all};
 
 #[test]
 fn every_fault_is_mended_in_time_and_leaves_nothing() -> Result<()> {
-    let mut scene = Scene::start(Node::builder())?;
-    all(&mut scene, &[daemon::FAULTS, closed::FAULTS].concat())?;
+    let mut scene = Scene::start(Node::builder().small_state())?;
+    all(&mut scene, &[daemon::FAULTS, closed::FAULTS, disk::FAULTS].concat())?;
     scene.end()
 }

@@ -39,6 +39,7 @@ fn good() -> HostFacts {
         nft: Some("nftables v1.0.6".to_owned()),
         iptables: Some("iptables v1.8.9 (nf_tables)".to_owned()),
         forward_drops: true,
+        state_space: Some(Space { free: 1 << 30, size: 1 << 34, inodes_free: 0, inodes: 0 }),
         unwritable: Vec::new(),
     }
 }
@@ -59,7 +60,7 @@ fn a_good_machine_gets_one_screen_of_good_news() {
 
 #[test]
 fn every_fault_is_found_with_its_remedy() {
-    let cases: [(Level, &str, &str, HostFacts); 17] = [
+    let cases: [(Level, &str, &str, HostFacts); 19] = [
         (Level::Error, "user 1000", "sudo skepd", HostFacts { uid: 1000, ..good() }),
         (
             Level::Error,
@@ -116,6 +117,24 @@ fn every_fault_is_found_with_its_remedy() {
             "/var/lib/skep cannot be written",
             "--state-dir",
             HostFacts { unwritable: vec![("/var/lib/skep".into(), "Read-only file system".to_owned())], ..good() },
+        ),
+        (
+            Level::Warn,
+            "/var/lib/skep is nearly full (1.0 of",
+            "--state-dir",
+            HostFacts {
+                state_space: Some(Space { free: 1 << 20, size: 1 << 34, inodes_free: 0, inodes: 0 }),
+                ..good()
+            },
+        ),
+        (
+            Level::Warn,
+            "3 of 64 inodes",
+            "make room",
+            HostFacts {
+                state_space: Some(Space { free: 1 << 30, size: 1 << 34, inodes_free: 3, inodes: 64 }),
+                ..good()
+            },
         ),
     ];
     for (level, what, remedy, facts) in cases {

@@ -1,16 +1,19 @@
 //! The file itself: redb's tables, and its errors in our words. redb's types stay in here.
 
+use std::cell::Cell;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::time::Duration;
 
-use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
-use crate::store::{Compare, Entry, Event, LeaseId, Range, Revision, StoreError, Txn, Write};
+use crate::space::Space;
+use crate::store::snapshot::{Change, Record, Snapshot};
+use crate::store::{LeaseId, StoreError, Write};
 
 /// Key → (revision of its last put, lease or 0, value).
 const ENTRIES: TableDefinition<'_, &str, (u64, u64, &[u8])> = TableDefinition::new("entries");
@@ -21,171 +24,129 @@ const COUNTERS: TableDefinition<'_, &str, u64> = TableDefinition::new("counters"
 const REVISION: &str = "revision";
 const LAST_LEASE: &str = "lease";
 
-/// The store is small; most of it is read once at start.
+/// What is read is read from memory; this is for the pages that a commit touches.
 const CACHE_BYTES: usize = 16 << 20;
-
-type Value = (u64, u64, &'static [u8]);
-
-/// A transaction that is on disk.
-pub(super) struct Committed {
-    /// The store's revision now.
-    pub(super) revision: Revision,
-    /// What it changed; empty if nothing.
-    pub(super) events: Vec<Event>,
-}
 
 pub(super) struct File {
     path: PathBuf,
-    /// [`None`] after an I/O error: redb wants a database that met one closed, and opened again.
-    database: RwLock<Option<Database>>,
+    /// [`None`] after an error: redb wants a database that met one closed, and opened again.
+    database: Mutex<Option<Database>>,
 }
 
 impl File {
-    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
-        let file = Self { path: path.to_owned(), database: RwLock::new(None) };
-        if file.read(|txn| Ok(txn.list_tables()?.next().is_none()))? {
-            file.write(|txn| {
-                txn.open_table(ENTRIES)?;
-                txn.open_table(LEASES)?;
-                txn.open_table(COUNTERS)?;
-                Ok(Some(()))
-            })?;
-        }
+    /// Opens the file, which must be there, and reads all of it.
+    pub(super) fn open(path: &Path) -> Result<(Self, Snapshot), StoreError> {
+        let file = Self { path: path.to_owned(), database: Mutex::new(None) };
         file.verify()?;
-        Ok(file)
+        let snapshot = file.load()?;
+        Ok((file, snapshot))
     }
 
-    /// Reads everything once, so that damage shows now and not in the middle of the work.
-    fn verify(&self) -> Result<(), StoreError> {
-        let mut slot = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        let Some(database) = slot.as_mut() else { return Ok(()) };
-        let result = catch_unwind(AssertUnwindSafe(|| database.check_integrity()));
-        drop(slot);
-        match result {
-            Ok(Ok(true)) => Ok(()),
-            Ok(Ok(false)) => {
-                tracing::warn!(path = %self.path.display(), "Repaired the store; the very last change may be lost.");
-                Ok(())
-            }
-            Ok(Err(error)) => Err(self.explain("read", error.into())),
-            Err(panic) => Err(self.damaged(&*panic)),
+    /// Makes a file of `snapshot` beside `path` and puts it in that place, whole or not at all.
+    pub(super) fn create(path: &Path, snapshot: &Snapshot) -> Result<Self, StoreError> {
+        let new = beside(path, "new");
+        let failed = |source: io::Error| failure("write", path, source);
+        match std::fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
         }
-    }
-
-    pub(super) fn revision(&self) -> Result<Revision, StoreError> {
-        self.read(|txn| counter(&txn.open_table(COUNTERS)?, REVISION))
-    }
-
-    pub(super) fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
-        self.read(|txn| Ok(txn.open_table(ENTRIES)?.get(key)?.map(|value| entry(key, value.value()))))
-    }
-
-    pub(super) fn range(&self, prefix: &str) -> Result<Range, StoreError> {
-        self.read(|txn| {
-            let mut entries = Vec::new();
-            for item in txn.open_table(ENTRIES)?.range(prefix..)? {
-                let (key, value) = item?;
-                if !key.value().starts_with(prefix) {
-                    break;
-                }
-                entries.push(entry(key.value(), value.value()));
-            }
-            Ok(Range { revision: counter(&txn.open_table(COUNTERS)?, REVISION)?, entries })
-        })
-    }
-
-    /// [`None`]: a condition did not hold.
-    pub(super) fn commit(&self, txn: &Txn) -> Result<Option<Committed>, StoreError> {
-        if let Some(lease) = self.missing_lease(txn)? {
-            return Err(StoreError::LeaseEnded { lease });
-        }
-        self.write(|file| {
-            let entries = file.open_table(ENTRIES)?;
-            for condition in &txn.compare {
-                if !holds(&entries, condition)? {
-                    return Ok(None);
-                }
-            }
-            apply(file, entries, &txn.then).map(Some)
-        })
-    }
-
-    /// Removes a lease and its keys.
-    pub(super) fn end_lease(&self, lease: LeaseId) -> Result<Option<Committed>, StoreError> {
-        self.write(|file| {
-            file.open_table(LEASES)?.remove(lease.0)?;
-            let entries = file.open_table(ENTRIES)?;
-            let mut deletes = Vec::new();
-            for item in entries.iter()? {
-                let (key, value) = item?;
-                if value.value().1 == lease.0 {
-                    deletes.push(Write::Delete(key.value().to_owned()));
-                }
-            }
-            apply(file, entries, &deletes).map(Some)
-        })
-    }
-
-    pub(super) fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
-        let lease = self.write(|file| {
-            let mut counters = file.open_table(COUNTERS)?;
-            let lease = counter(&counters, LAST_LEASE)? + 1;
-            counters.insert(LAST_LEASE, lease)?;
-            let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-            file.open_table(LEASES)?.insert(lease, millis)?;
-            Ok(Some(LeaseId(lease)))
-        })?;
-        Ok(lease.unwrap_or(LeaseId(0)))
-    }
-
-    pub(super) fn leases(&self) -> Result<Vec<(LeaseId, Duration)>, StoreError> {
-        self.read(|txn| {
-            let table = txn.open_table(LEASES)?;
-            let leases = table.iter()?.map(|item| {
-                let (id, ttl) = item?;
-                Ok((LeaseId(id.value()), Duration::from_millis(ttl.value())))
-            });
-            leases.collect()
-        })
-    }
-
-    fn missing_lease(&self, txn: &Txn) -> Result<Option<LeaseId>, StoreError> {
-        let wanted = txn.then.iter().filter_map(|write| match write {
-            Write::Put { lease, .. } => *lease,
-            Write::Delete(_) => None,
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).map_err(failed)?;
+        let file = Self { path: new.clone(), database: Mutex::new(None) };
+        let filled = file.fill(snapshot).and_then(|()| {
+            std::fs::rename(&new, path).map_err(failed)?;
+            sync_directory(path).map_err(failed)
         });
-        let wanted: Vec<LeaseId> = wanted.collect();
-        if wanted.is_empty() {
-            return Ok(None);
+        if let Err(error) = filled {
+            let _absent = std::fs::remove_file(&new);
+            return Err(renamed(error, path));
         }
-        self.read(|file| {
-            let leases = file.open_table(LEASES)?;
-            for lease in wanted {
-                if leases.get(lease.0)?.is_none() {
-                    return Ok(Some(lease));
-                }
+        Ok(Self { path: path.to_owned(), database: Mutex::new(file.lock().take()) })
+    }
+
+    /// Octets that the file takes.
+    pub(super) fn length(&self) -> Result<u64, StoreError> {
+        std::fs::metadata(&self.path).map(|meta| meta.len()).map_err(|source| failure("read", &self.path, source))
+    }
+
+    /// Checks every page, so that damage shows now and not in the middle of the work.
+    fn verify(&self) -> Result<(), StoreError> {
+        if !self.with_mut("read", |database| Ok(database.check_integrity()?))? {
+            tracing::warn!(path = %self.path.display(), "Repaired the store; the very last change may be lost.");
+        }
+        Ok(())
+    }
+
+    /// Everything in it.
+    pub(super) fn load(&self) -> Result<Snapshot, StoreError> {
+        self.with("read", |database| {
+            let txn = database.begin_read()?;
+            let counters = txn.open_table(COUNTERS)?;
+            let counter = |name| Ok::<_, redb::Error>(counters.get(name)?.map_or(0, |value| value.value()));
+            let (revision, last_lease) = (counter(REVISION)?, counter(LAST_LEASE)?);
+            let mut snapshot = Snapshot { revision, last_lease, ..Snapshot::default() };
+            for item in txn.open_table(LEASES)?.iter()? {
+                let (id, ttl) = item?;
+                snapshot.leases.insert(LeaseId(id.value()), Duration::from_millis(ttl.value()));
             }
-            Ok(None)
+            for item in txn.open_table(ENTRIES)?.iter()? {
+                let (key, record) = item?;
+                let (revision, lease, value) = record.value();
+                let lease = (lease != 0).then_some(LeaseId(lease));
+                let record = Record { revision, lease, value: value.to_vec() };
+                snapshot.entries.insert(key.value().to_owned(), record);
+            }
+            Ok(snapshot)
         })
     }
 
-    fn read<T>(&self, work: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>) -> Result<T, StoreError> {
-        self.with("read", |database| work(&database.begin_read()?))
-    }
-
-    /// Commits what `work` did (durably: redb syncs the file), or nothing if it returns [`None`] or an error.
-    fn write<T>(
-        &self,
-        work: impl FnOnce(&WriteTransaction) -> Result<Option<T>, redb::Error>,
-    ) -> Result<Option<T>, StoreError> {
+    /// Makes a change; durable when this returns (redb syncs the file).
+    pub(super) fn apply(&self, change: &Change) -> Result<(), StoreError> {
         self.with("write", |database| {
             let txn = database.begin_write()?;
-            let done = work(&txn)?;
-            match done {
-                Some(_) => txn.commit()?,
-                None => txn.abort()?,
+            {
+                let mut counters = txn.open_table(COUNTERS)?;
+                let mut leases = txn.open_table(LEASES)?;
+                let mut entries = txn.open_table(ENTRIES)?;
+                counters.insert(REVISION, change.revision)?;
+                if let Some((lease, ttl)) = change.granted {
+                    counters.insert(LAST_LEASE, lease.0)?;
+                    leases.insert(lease.0, millis(ttl))?;
+                }
+                if let Some(lease) = change.ended {
+                    leases.remove(lease.0)?;
+                }
+                for write in &change.writes {
+                    match write {
+                        Write::Put { key, value, lease } => {
+                            let lease = lease.map_or(0, |lease| lease.0);
+                            entries.insert(key.as_str(), (change.revision, lease, value.as_slice()))?;
+                        }
+                        Write::Delete(key) => drop(entries.remove(key.as_str())?),
+                    }
+                }
             }
-            Ok(done)
+            Ok(txn.commit()?)
+        })
+    }
+
+    /// Writes a whole snapshot into an empty file.
+    fn fill(&self, snapshot: &Snapshot) -> Result<(), StoreError> {
+        self.with("write", |database| {
+            let txn = database.begin_write()?;
+            {
+                let mut counters = txn.open_table(COUNTERS)?;
+                counters.insert(REVISION, snapshot.revision)?;
+                counters.insert(LAST_LEASE, snapshot.last_lease)?;
+                let mut leases = txn.open_table(LEASES)?;
+                for (lease, ttl) in &snapshot.leases {
+                    leases.insert(lease.0, millis(*ttl))?;
+                }
+                let mut entries = txn.open_table(ENTRIES)?;
+                for (key, Record { revision, lease, value }) in &snapshot.entries {
+                    entries.insert(key.as_str(), (*revision, lease.map_or(0, |lease| lease.0), value.as_slice()))?;
+                }
+            }
+            Ok(txn.commit()?)
         })
     }
 
@@ -194,65 +155,50 @@ impl File {
         operation: &'static str,
         work: impl FnOnce(&Database) -> Result<T, redb::Error>,
     ) -> Result<T, StoreError> {
-        self.ensure_open()?;
-        let guard = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(database) = guard.as_ref() else {
-            let source = io::Error::other("an earlier error closed it; try again");
-            return Err(StoreError::Io { operation, path: self.path.clone(), source });
+        self.with_mut(operation, |database| work(database))
+    }
+
+    fn with_mut<T>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce(&mut Database) -> Result<T, redb::Error>,
+    ) -> Result<T, StoreError> {
+        let mut slot = self.lock();
+        let mut database = match slot.take() {
+            Some(database) => database,
+            None => quiet(|| open_database(&self.path)).map_err(|e| self.explain("open", e))?,
         };
-        // redb panics on some kinds of damage instead of reporting it.
-        let result = catch_unwind(AssertUnwindSafe(|| work(database)));
-        drop(guard);
-        match result {
-            Ok(Ok(done)) => Ok(done),
-            Ok(Err(error)) => {
-                if matches!(error, redb::Error::Io(_) | redb::Error::PreviousIo) {
-                    self.close();
+        match quiet(|| work(&mut database)) {
+            Ok(done) => {
+                *slot = Some(database);
+                Ok(done)
+            }
+            Err(error) => {
+                let closed: Result<(), Failure> = quiet(|| {
+                    drop(database);
+                    Ok(())
+                });
+                if let Err(Failure::Panic(detail)) = closed {
+                    tracing::warn!(path = %self.path.display(), detail, "The store was damaged when it was closed.");
                 }
                 Err(self.explain(operation, error))
             }
-            Err(panic) => {
-                self.close();
-                Err(self.damaged(&*panic))
-            }
         }
     }
 
-    fn ensure_open(&self) -> Result<(), StoreError> {
-        let mut slot = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        if slot.is_some() {
-            return Ok(());
-        }
-        match catch_unwind(|| open_database(&self.path)) {
-            Ok(Ok(database)) => *slot = Some(database),
-            Ok(Err(error)) => return Err(self.explain("open", error)),
-            Err(panic) => return Err(self.damaged(&*panic)),
-        }
-        Ok(())
+    fn lock(&self) -> MutexGuard<'_, Option<Database>> {
+        self.database.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn close(&self) {
-        let database = self.database.write().unwrap_or_else(PoisonError::into_inner).take();
-        if catch_unwind(AssertUnwindSafe(|| drop(database))).is_err() {
-            tracing::warn!(path = %self.path.display(), "The store was damaged when it was closed.");
-        }
-    }
-
-    fn damaged(&self, panic: &(dyn std::any::Any + Send)) -> StoreError {
-        StoreError::Corrupt { path: self.path.clone(), detail: panic_message(panic) }
-    }
-
-    fn explain(&self, operation: &'static str, error: redb::Error) -> StoreError {
+    fn explain(&self, operation: &'static str, failed: Failure) -> StoreError {
         let path = self.path.clone();
+        let error = match failed {
+            Failure::Panic(detail) => return StoreError::Corrupt { path, detail },
+            Failure::Redb(error) => error,
+        };
         match error {
             redb::Error::DatabaseAlreadyOpen => StoreError::InUse { path },
-            redb::Error::Io(source) => match source.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::Full { path, source },
-                io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
-                    StoreError::Corrupt { path, detail: source.to_string() }
-                }
-                _ => StoreError::Io { operation, path, source },
-            },
+            redb::Error::Io(source) => failure(operation, &path, source),
             redb::Error::PreviousIo => StoreError::Io { operation, path, source: io::Error::other(error) },
             damage => StoreError::Corrupt { path, detail: damage.to_string() },
         }
@@ -261,66 +207,111 @@ impl File {
 
 impl Drop for File {
     fn drop(&mut self) {
-        self.close();
+        let database = self.lock().take();
+        let _damaged: Result<(), Failure> = quiet(|| {
+            drop(database);
+            Ok(())
+        });
     }
 }
 
-/// Variables of services are in it, so nobody else may read it.
+/// What the kernel says of a file, in our words.
+pub(super) fn failure(operation: &'static str, path: &Path, source: io::Error) -> StoreError {
+    let path = path.to_owned();
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            let space = Space::of(path.parent().unwrap_or(&path));
+            let usage = space.map_or_else(|error| format!("how full it is, nobody tells: {error}"), |s| s.to_string());
+            StoreError::Full { usage, path, source }
+        }
+        io::ErrorKind::ReadOnlyFilesystem => StoreError::ReadOnly { path, source },
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
+            StoreError::Corrupt { path, detail: source.to_string() }
+        }
+        _ => StoreError::Io { operation, path, source },
+    }
+}
+
+/// `store.redb` and `copy`: `store.redb.copy`.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".");
+    name.push(suffix);
+    path.with_file_name(name)
+}
+
+/// Keeps what is at `path` under another name beside it, which this gives; [`None`] if nothing is there, or if so many
+/// have been kept already that one more would tell nobody anything.
+pub(super) fn keep_aside(path: &Path) -> Result<Option<PathBuf>, StoreError> {
+    let aside = (1..=9).map(|n| beside(path, &format!("kept.{n}"))).find(|aside| !aside.exists());
+    let Some(aside) = aside else { return Ok(None) };
+    // A second name, so that the first one is never missing.
+    match std::fs::hard_link(path, &aside) {
+        Ok(()) => Ok(Some(aside)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failure("keep", path, error)),
+    }
+}
+
+/// Makes the names in a file's directory durable.
+pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
+    std::fs::File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+}
+
+/// People know the store's file, not the one that was to take its place.
+fn renamed(error: StoreError, place: &Path) -> StoreError {
+    let path = place.to_owned();
+    match error {
+        StoreError::Full { usage, source, .. } => StoreError::Full { usage, path, source },
+        StoreError::ReadOnly { source, .. } => StoreError::ReadOnly { path, source },
+        StoreError::Io { operation, source, .. } => StoreError::Io { operation, path, source },
+        other => other,
+    }
+}
+
+fn millis(ttl: Duration) -> u64 {
+    u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Never makes one: where a mount is missing, there is no store, rather than an empty one.
 fn open_database(path: &Path) -> Result<Database, redb::Error> {
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES);
     Ok(builder.create_file(file)?)
 }
 
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    text.unwrap_or("its pages contradict each other").replace('\n', " ")
+enum Failure {
+    Redb(redb::Error),
+    Panic(String),
 }
 
-fn entry(key: &str, (revision, lease, value): (u64, u64, &[u8])) -> Entry {
-    Entry { key: key.to_owned(), value: value.to_vec(), revision, lease: (lease != 0).then_some(LeaseId(lease)) }
+thread_local! {
+    /// Whether a panic of this thread is caught and told in other words.
+    static CAUGHT: Cell<bool> = const { Cell::new(false) };
 }
 
-fn counter(counters: &impl ReadableTable<&'static str, u64>, name: &str) -> Result<u64, redb::Error> {
-    Ok(counters.get(name)?.map_or(0, |value| value.value()))
-}
-
-fn holds(entries: &impl ReadableTable<&'static str, Value>, condition: &Compare) -> Result<bool, redb::Error> {
-    Ok(match condition {
-        Compare::Absent(key) => entries.get(key.as_str())?.is_none(),
-        Compare::Revision(key, revision) => entries.get(key.as_str())?.is_some_and(|e| e.value().0 == *revision),
-        Compare::Value(key, value) => entries.get(key.as_str())?.is_some_and(|e| e.value().2 == value),
-    })
-}
-
-fn apply(
-    file: &WriteTransaction,
-    mut entries: Table<'_, &'static str, Value>,
-    writes: &[Write],
-) -> Result<Committed, redb::Error> {
-    let mut counters = file.open_table(COUNTERS)?;
-    let revision = counter(&counters, REVISION)?;
-    let next = revision + 1;
-    let mut events = Vec::with_capacity(writes.len());
-    for write in writes {
-        match write {
-            Write::Put { key, value, lease } => {
-                let lease_id = lease.map_or(0, |lease| lease.0);
-                entries.insert(key.as_str(), (next, lease_id, value.as_slice()))?;
-                let (key, value, lease) = (key.clone(), value.clone(), *lease);
-                events.push(Event::Put(Entry { key, value, revision: next, lease }));
+/// redb panics on some kinds of damage instead of reporting it: an error like any other, without a word on standard
+/// error.
+fn quiet<T>(work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, Failure> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let others = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !CAUGHT.get() {
+                others(panic);
             }
-            Write::Delete(key) => {
-                if entries.remove(key.as_str())?.is_some() {
-                    events.push(Event::Delete { key: key.clone(), revision: next });
-                }
-            }
+        }));
+    });
+    let before = CAUGHT.replace(true);
+    let result = catch_unwind(AssertUnwindSafe(work));
+    CAUGHT.set(before);
+    match result {
+        Ok(result) => result.map_err(Failure::Redb),
+        Err(panic) => {
+            let text =
+                panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+            Err(Failure::Panic(text.unwrap_or("its pages contradict each other").replace('\n', " ")))
         }
     }
-    if events.is_empty() {
-        return Ok(Committed { revision, events });
-    }
-    counters.insert(REVISION, next)?;
-    Ok(Committed { revision: next, events })
 }

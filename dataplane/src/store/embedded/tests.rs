@@ -69,33 +69,130 @@ async fn a_file_that_is_no_store_is_refused_by_name() {
     }
 }
 
-#[tokio::test]
+/// Fills a store over several commits, and gives its content.
+async fn filled(path: &Path) -> Range {
+    let store = Embedded::open(path).unwrap();
+    for i in 0..120_u32 {
+        store.txn(put(&format!("/k/{i:04}"), vec![b'v'; 300])).await.unwrap();
+    }
+    let content = store.range("").await.unwrap();
+    copied(path, content.revision).await;
+    content
+}
+
+/// Waits for the copy of a revision.
+async fn copied(path: &Path, revision: Revision) {
+    let newest = || copies::newest(path).is_some_and(|copy| copy.revision == revision);
+    tokio::time::timeout(Duration::from_secs(20), async {
+        while !newest() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .expect("a copy of the last change");
+}
+
+/// However the file is damaged, it is whole or refused, with the remedy named, and the copy puts it back.
+#[tokio::test(flavor = "multi_thread")]
 async fn damage_anywhere_is_found_or_harmless_and_never_a_panic() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.redb");
-    let store = Embedded::open(&path).unwrap();
-    for i in 0..200_u32 {
-        store.txn(put(&format!("/k/{i:04}"), vec![b'v'; 300])).await.unwrap();
-    }
-    let whole = store.range("").await.unwrap();
-    drop(store);
+    let whole = filled(&path).await;
     let sound = std::fs::read(&path).unwrap();
-    let mut found = 0;
-    for at in (0..sound.len()).step_by(sound.len() / 150) {
+    let flips = (0..sound.len()).step_by(sound.len() / 150).chain(0..400).map(|at| {
         let mut damaged = sound.clone();
-        for byte in damaged.iter_mut().skip(at).take(64) {
-            *byte ^= 0x5a;
-        }
+        let length = if at < 400 { 1 } else { 64 };
+        damaged.iter_mut().skip(at).take(length).for_each(|byte| *byte ^= 0x5a);
+        (format!("{length} octets altered at {at}"), damaged)
+    });
+    let cuts =
+        (0..sound.len()).step_by(sound.len() / 60).map(|end| (format!("cut off at {end}"), sound[..end].to_vec()));
+    let mut refused = 0;
+    for (what, damaged) in flips.chain(cuts) {
         std::fs::write(&path, &damaged).unwrap();
-        match Embedded::open(&path) {
-            Ok(store) => drop(store.range("").await),
-            Err(StoreError::Corrupt { .. }) => found += 1,
-            Err(other) => panic!("at {at}: {other:?}"),
+        match Embedded::read(&path) {
+            Ok(found) => assert_eq!(found.range(""), whole.entries, "{what}"),
+            Err(error @ StoreError::Corrupt { .. }) => {
+                refused += 1;
+                assert!(error.to_string().contains("skepd repair"), "{what}: {error}");
+            }
+            Err(other) => panic!("{what}: {other:?}"),
         }
     }
-    assert!(found > 0);
-    std::fs::write(&path, &sound).unwrap();
+    assert!(refused > 100, "{refused}");
+    let copy = copies::newest(&path).unwrap();
+    let kept = Embedded::replace(&path, &copy).unwrap().unwrap();
+    assert!(kept.exists());
     assert_eq!(Embedded::open(&path).unwrap().range("").await.unwrap(), whole);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_not_the_one_of_its_copies_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.redb");
+    drop(Embedded::open(&path).unwrap());
+    let empty = std::fs::read(&path).unwrap();
+    filled(&path).await;
+    for (what, content) in [("older", Some(&empty)), ("empty", Some(&Vec::new())), ("gone", None)] {
+        match content {
+            Some(content) => std::fs::write(&path, content).unwrap(),
+            None => std::fs::remove_file(&path).unwrap(),
+        }
+        let error = Embedded::open(&path).err().unwrap();
+        assert!(matches!(error, StoreError::Corrupt { .. }), "{what}: {error:?}");
+    }
+    assert_eq!(Embedded::copies(&path).len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_under_a_running_store_costs_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.redb");
+    filled(&path).await;
+    let store = Embedded::open(&path).unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0x5a; 65_536], 0).unwrap();
+    // What the next commit finds depends on what redb still knows by itself; the one after a restart finds the damage.
+    for i in 0..50_u32 {
+        store.txn(put(&format!("/after/{i}"), vec![1])).await.unwrap();
+    }
+    let content = store.range("").await.unwrap();
+    assert_eq!(content.entries.len(), 170);
+    copied(&path, content.revision).await;
+    drop(store);
+    match Embedded::read(&path) {
+        Ok(found) => assert_eq!(found.range(""), content.entries),
+        Err(StoreError::Corrupt { .. }) => assert_eq!(copies::newest(&path).unwrap().range(""), content.entries),
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_file_stays_small_however_often_it_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.redb");
+    let store = Embedded::open(&path).unwrap();
+    let length = || std::fs::metadata(&path).unwrap().len();
+    let mut largest = 0;
+    for round in 0..20_u32 {
+        // Large values, written and removed: what makes a file grow.
+        for i in 0..5_u32 {
+            store.txn(put(&format!("/large/{i}"), vec![0; 400_000])).await.unwrap();
+        }
+        for i in 0..100_u32 {
+            store.txn(put(&format!("/small/{i}"), round.to_le_bytes().to_vec())).await.unwrap();
+        }
+        largest = largest.max(length());
+        let deletes = (0..5_u32).map(|i| Write::Delete(format!("/large/{i}"))).collect();
+        store.txn(Txn { compare: Vec::new(), then: deletes }).await.unwrap();
+    }
+    let content = store.range("").await.unwrap();
+    copied(&path, content.revision).await;
+    assert!(largest > length(), "it was compacted: {largest} to {}", length());
+    assert!(length() <= 4 << 20, "{}", length());
+    drop(store);
+    let store = Embedded::open(&path).unwrap();
+    assert_eq!(store.range("").await.unwrap(), content);
 }
 
 /// In a mount namespace of its own with a tiny file system: the real error, not an imitation.
@@ -131,7 +228,7 @@ async fn fill_up(path: &Path, ballast: &Path) {
         }
     };
     assert!(matches!(error, StoreError::Full { .. }), "{error:?}");
-    assert!(error.to_string().contains("store.redb"));
+    assert!(error.to_string().contains("store.redb") && error.to_string().contains("MiB"), "{error}");
     assert!(last > 0);
     for _ in 0..3 {
         assert_eq!(store.get("/first").await.unwrap().unwrap().value, [1]);
@@ -141,6 +238,7 @@ async fn fill_up(path: &Path, ballast: &Path) {
     let store = Embedded::open(path).unwrap();
     assert_eq!(store.range("/k/").await.unwrap().entries.len(), last);
 
+    assert!(store.txn(put("/big", vec![0; 2_000_000])).await.is_err());
     std::fs::remove_file(ballast).unwrap();
     let txn = Txn { compare: vec![Compare::Value("/first".into(), vec![1])], ..put("/after", vec![2]) };
     assert!(matches!(store.txn(txn).await.unwrap(), Outcome::Committed(_)));

@@ -42,6 +42,7 @@ mod container;
 pub mod faults;
 pub mod images;
 mod lan;
+mod leftovers;
 pub mod load;
 mod machine;
 pub mod netns;
@@ -54,6 +55,7 @@ mod wait;
 
 pub use container::{Container, Replica};
 pub use lan::Lan;
+pub use leftovers::left_by;
 pub use machine::Machine;
 pub use node::{Node, NodeBuilder};
 pub use process::Process;

@@ -13,26 +13,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use nix::{errno::Errno, sys::signal::kill, unistd::Pid};
-use tests::{Lan, Machine, Node, wait_for};
-
-/// What a machine left on this computer: processes, mounts, cgroups, files, links.
-fn left_by(name: &str) -> Result<String> {
-    let mut found = String::new();
-    for (what, script) in [
-        ("cgroup", format!("find /sys/fs/cgroup -maxdepth 4 -type d -name '*{name}*'")),
-        ("file", format!("ls -d /var/tmp/{name}")),
-        ("mount", format!("grep {name} /proc/self/mountinfo")),
-        ("process", format!("pgrep --list-full --full {name}")),
-        ("link", "ip -br link show type veth | grep -e uplink0 -e port1".to_owned()),
-    ] {
-        // The name is not on the shell's own command line, where pgrep would find it.
-        let output = Command::new("sh").args(["-c", &script.replace(name, "$NAME")]).env("NAME", name).output()?;
-        for line in String::from_utf8_lossy(&output.stdout).lines() {
-            found += &format!("{what}: {line}\n");
-        }
-    }
-    Ok(found)
-}
+use tests::{Lan, Machine, Node, left_by, wait_for};
 
 fn is_gone(pid: Pid) -> bool {
     kill(pid, None) == Err(Errno::ESRCH)

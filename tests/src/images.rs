@@ -1,23 +1,32 @@
-//! Container images without a registry: made on this computer, from Debian or Ubuntu packages.
+//! Container images: made on this computer from Debian or Ubuntu packages, or pulled from a registry.
 //!
-//! An image is one layer and a configuration. Layers are kept as `target/images/<layer>.tar` and made
+//! One that is made is one layer and a configuration. Layers are kept as `target/images/<layer>.tar` and made
 //! again when their recipe changes; PostgreSQL, Redis and the tools share one.
 
+mod archive;
 mod debian;
+mod packages;
+mod pull;
 mod recipe;
+mod registry;
 mod small;
 
 use std::{
     fs::{self, File},
-    os::unix::fs::symlink,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
 
-use anyhow::{Context as _, Result, ensure};
-use serde_json::json;
+use anyhow::{Context as _, Result};
 
-use crate::{command, paths};
+use self::archive::Archive;
+pub(crate) use self::pull::pull;
+pub use self::{
+    pull::{Limits, Pulled},
+    registry::Registry,
+};
+use crate::{command, machine::Machine, paths};
 
 /// An image that tests use, and its tag.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -35,6 +44,8 @@ pub enum Image {
     Musl,
     /// `go:latest`: `probe lookup NAME` and `probe get URL` with Go's own resolver, nothing else.
     Go,
+    /// `registry:latest`: a registry of images on port 5000 of loopback, for a container on the engine's own network.
+    Registry,
 }
 
 /// What an image consists of.
@@ -44,6 +55,7 @@ enum Layer {
     Debian,
     Go,
     Musl,
+    Registry,
 }
 
 impl Image {
@@ -57,6 +69,7 @@ impl Image {
             Self::Redis => "redis:latest",
             Self::Musl => "musl:latest",
             Self::Go => "go:latest",
+            Self::Registry => "registry:latest",
         }
     }
 
@@ -66,6 +79,7 @@ impl Image {
             Self::Tools | Self::Postgres | Self::Redis => Layer::Debian,
             Self::Musl => Layer::Musl,
             Self::Go => Layer::Go,
+            Self::Registry => Layer::Registry,
         }
     }
 }
@@ -77,6 +91,7 @@ impl Layer {
             Self::Debian => "debian",
             Self::Go => "go",
             Self::Musl => "musl",
+            Self::Registry => "registry",
         }
     }
 
@@ -87,6 +102,7 @@ impl Layer {
             Self::Debian => debian::recipe(),
             Self::Go => small::GO_SOURCE.to_owned(),
             Self::Musl => [small::MUSL_SOURCE, small::SERVE_SOURCE].concat(),
+            Self::Registry => small::registry_recipe(),
         }
     }
 
@@ -96,6 +112,7 @@ impl Layer {
             Self::Debian => debian::make(root),
             Self::Go => small::go(root),
             Self::Musl => small::musl(root),
+            Self::Registry => small::registry(root),
         }
     }
 }
@@ -118,34 +135,32 @@ pub fn ensure(images: &[Image]) -> Result<()> {
     Ok(())
 }
 
-/// Makes images if need be and loads them into the engine at `docker` (`unix:///…`).
+/// Makes images if need be and loads them into the machine's engine at `docker` (`unix:///…`).
 ///
 /// # Errors
 /// An image cannot be made, or the engine refuses it.
-pub fn load(docker: &str, images: &[Image]) -> Result<()> {
-    let directory = tempfile::tempdir_in(cache()?)?;
-    let mut manifest = Vec::new();
+pub(crate) fn load(machine: &Machine, docker: &str, images: &[Image]) -> Result<()> {
+    let mut archive = Archive::new(machine)?;
     for image in images {
         let layer = made(image.layer()).with_context(|| format!("cannot make the image {}", image.tag()))?;
-        let name = format!("{}.tar", image.layer().name());
-        // As often as there are images of that layer.
-        let _there = symlink(&layer.archive, directory.path().join(&name));
-        let config = format!("{}.json", image.tag().replace(':', "-"));
-        fs::write(directory.path().join(&config), recipe::config(*image, &layer.sha256).to_string())?;
-        manifest.push(json!({ "Config": config, "RepoTags": [image.tag()], "Layers": [name] }));
+        archive.add(image.tag(), recipe::config(*image, &layer.sha256).to_string().as_bytes(), &[layer.archive])?;
     }
-    fs::write(directory.path().join("manifest.json"), json!(manifest).to_string())?;
-    let mut tar = Command::new("tar")
-        .args(["--create", "--dereference", "--directory"])
-        .arg(directory.path())
-        .arg(".")
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot start tar")?;
-    let archive = tar.stdout.take().context("tar has no output")?;
-    command::run(Command::new("docker").args(["--host", docker, "load", "--quiet"]).stdin(archive))?;
-    ensure!(tar.wait()?.success(), "tar failed");
-    Ok(())
+    archive.load(docker)
+}
+
+/// The packages that an image's server comes from, as `<name> <version>`; made first if it is not there yet.
+///
+/// # Errors
+/// It cannot be made.
+pub fn packages(image: Image) -> Result<Vec<String>> {
+    let server = |name: &str| match image {
+        // postgresql-15, not postgresql, which has a version of its own, nor postgresql-client-15.
+        Image::Postgres => name.strip_prefix("postgresql-").is_some_and(|it| it.chars().all(|it| it.is_ascii_digit())),
+        Image::Redis => name == "redis-server",
+        Image::Registry => name == "docker-registry",
+        Image::Busybox | Image::Go | Image::Musl | Image::Tools => false,
+    };
+    packages::list(&made(image.layer())?.archive, server)
 }
 
 /// The layer, made now if it is not there or its recipe is another by now.
@@ -160,17 +175,21 @@ fn made(layer: Layer) -> Result<Made> {
         return Ok(Made { archive, sha256: fs::read_to_string(digest_file)? });
     }
     eprintln!("Making the image layer {} (once) …", layer.name());
-    let root = tempfile::tempdir_in(&cache)?;
-    fs::set_permissions(root.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
-    layer.make(root.path())?;
+    let root = archive.with_extension("root");
+    // Of one who was interrupted.
+    let _absent = fs::remove_dir_all(&root);
+    fs::create_dir(&root)?;
+    fs::set_permissions(&root, fs::Permissions::from_mode(0o755))?;
+    layer.make(&root)?;
     command::run(
         Command::new("tar")
             .args(["--create", "--numeric-owner", "--file"])
             .arg(&archive)
             .arg("--directory")
-            .arg(root.path())
+            .arg(&root)
             .arg("."),
     )?;
+    fs::remove_dir_all(&root)?;
     let sum = command::run(Command::new("sha256sum").arg(&archive))?;
     let sha256 = sum.split_whitespace().next().context("sha256sum gave nothing")?.to_owned();
     fs::write(digest_file, &sha256)?;

@@ -13,7 +13,8 @@
 //! | [`bpffs`], [`cgroup`] | a BPF file system and a cgroup of a test's own, for programs without a daemon |
 //! | [`load`], [`probe`], [`raw`] | traffic: what goes on while something is killed; who answers; forged frames |
 //! | [`faults`] | a node under load that something happens to, and what it was before and is after |
-//! | [`images`] | container images made on this machine: busybox, tools, PostgreSQL, Redis, musl, Go |
+//! | [`images`] | container images made on this machine: busybox, tools, PostgreSQL, Redis, musl, Go; or pulled |
+//! | [`Valve`] | a connection that falls silent; `Node::start_registry` is something to connect to |
 //!
 //! ```no_run
 //! # fn main() -> anyhow::Result<()> {
@@ -51,6 +52,7 @@ pub mod paths;
 pub mod probe;
 mod process;
 pub mod raw;
+mod valve;
 mod wait;
 
 pub use container::{Container, Replica};
@@ -59,4 +61,5 @@ pub use leftovers::left_by;
 pub use machine::Machine;
 pub use node::{Node, NodeBuilder};
 pub use process::Process;
+pub use valve::Valve;
 pub use wait::wait_for;

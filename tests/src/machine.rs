@@ -113,6 +113,14 @@ impl Machine {
         command
     }
 
+    /// A command that will run outside, with the network and the files of the caller, and ends with the machine.
+    #[must_use]
+    pub fn companion<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--pid", "--target", &self.pid.to_string(), "--"]).args(arguments).stdin(Stdio::null());
+        command
+    }
+
     /// Runs a command inside and gives its output, right-trimmed; it must succeed.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! A machine that runs Docker and Skep.
 
 mod docker;
+mod registry;
 mod skepd;
 
 use std::{
@@ -16,7 +17,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     container::{Container, Replica},
-    images::Image,
+    images::{Image, Limits, Pulled, Registry},
     lan::Lan,
     machine::Machine,
     process::{Process, tail},
@@ -214,7 +215,22 @@ impl Node {
     /// # Errors
     /// An image cannot be built (no network, a package is missing) or not be loaded.
     pub fn load(&self, images: &[Image]) -> Result<()> {
-        crate::images::load(&self.docker_url(), images)
+        crate::images::load(&self.machine, &self.docker_url(), images)
+    }
+
+    /// Pulls an image (`postgres:17-alpine`) through the caller's network and makes it known to the node's Docker;
+    /// it is cached under `target/`. `progress` gets the bytes so far.
+    ///
+    /// # Errors
+    /// The registry does not answer, does not have it, or falls silent.
+    pub fn pull(
+        &self,
+        registry: &Registry,
+        image: &str,
+        limits: Limits,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Pulled> {
+        crate::images::pull(&self.machine, &self.docker_url(), (registry, image), limits, progress)
     }
 
     /// `skepctl up --wait` with a compose file given as text.

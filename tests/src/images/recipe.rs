@@ -39,6 +39,11 @@ fn runtime(image: Image) -> Value {
             "Volumes": { "/data": {} },
             "WorkingDir": "/data",
         }),
+        Image::Registry => json!({
+            "Env": [PATH],
+            "Entrypoint": ["docker-registry", "serve", "/etc/docker/registry/config.yml"],
+            "Volumes": { "/var/lib/docker-registry": {} },
+        }),
         Image::Go => json!({ "Env": [PATH], "Entrypoint": ["/bin/probe"], "Cmd": ["wait"] }),
     }
 }

@@ -4,6 +4,7 @@ use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
 
 use anyhow::{Context as _, Result};
 
+use super::packages;
 use crate::command;
 
 /// busybox comes from the host's package.
@@ -12,6 +13,11 @@ pub(super) const BUSYBOX_RECIPE: &str = "busybox-static";
 pub(super) const MUSL_SOURCE: &str = include_str!("small/resolve.c");
 /// Answers load and probes from inside a replica.
 pub(super) const SERVE_SOURCE: &str = include_str!("small/serve.c");
+/// Debian's own would ask for passwords.
+const REGISTRY_CONFIG: &str = "version: 0.1
+storage: {filesystem: {rootdirectory: /var/lib/docker-registry}}
+http: {addr: '127.0.0.1:5000'}
+";
 /// Resolves and fetches.
 pub(super) const GO_SOURCE: &str = include_str!("small/probe.go");
 
@@ -60,5 +66,18 @@ pub(super) fn go(root: &Path) -> Result<()> {
     command::run(&mut go).context("go: install golang-go (`cargo xtask setup`)")?;
     fs::remove_dir_all(root.join("cache"))?;
     fs::remove_file(source)?;
+    Ok(())
+}
+
+/// Everything the registry's layer is made of, but for the package's version.
+pub(super) fn registry_recipe() -> String {
+    [&packages::recipe(), REGISTRY_CONFIG].join("\n")
+}
+
+/// Docker's registry, from its package: not installed here, where it would start as a service at once.
+pub(super) fn registry(root: &Path) -> Result<()> {
+    packages::unpack(root, &["docker-registry"])?;
+    command::run(Command::new("ldconfig").arg("-r").arg(root))?;
+    fs::write(root.join("etc/docker/registry/config.yml"), REGISTRY_CONFIG)?;
     Ok(())
 }

@@ -26,6 +26,7 @@ const PACKAGES: &[&str] = &[
     "nftables",
     "procps",
     "python3",
+    "skopeo",
     "socat",
     "tcpdump",
     "util-linux",

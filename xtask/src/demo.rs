@@ -1,5 +1,6 @@
 //! `cargo xtask demo`: two projects on one machine, live on one screen, and nothing left behind.
 
+mod images;
 mod names;
 mod reach;
 mod screen;
@@ -8,10 +9,12 @@ mod survival;
 
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
+use images::{Provided, Source};
 use nix::sys::signal::{SigSet, Signal};
 use screen::Screen;
 use serde::Serialize;
 use stage::Stage;
+use tests::images::Registry;
 
 use crate::setup;
 use crate::shell::{as_root_again, cargo, pass};
@@ -22,6 +25,10 @@ pub(crate) struct Arguments {
     /// Unattended: run once, end, and exit non-zero when anything differs from what is expected.
     #[arg(long)]
     check: bool,
+    /// Where PostgreSQL and Redis are pulled from, `HOST[:PORT][/PREFIX]`; `none` builds them from packages,
+    /// as a registry that does not answer does.
+    #[arg(long, value_name = "REGISTRY", default_value = Registry::DOCKER_HUB)]
+    registry: Source,
     /// How to print the result.
     #[arg(short, long, value_enum, default_value = "table")]
     output: Output,
@@ -41,6 +48,7 @@ enum Output {
 /// Everything the demo found out.
 #[derive(Debug, Default, Serialize)]
 struct Report {
+    images: Vec<Provided>,
     names: Vec<names::Answer>,
     reach: Vec<reach::Cell>,
     dns: Vec<names::Latency>,
@@ -52,7 +60,8 @@ struct Report {
 
 impl Report {
     fn differences(&self) -> usize {
-        self.names.iter().filter(|answer| !answer.as_expected()).count()
+        self.images.iter().filter(|image| !image.as_expected()).count()
+            + self.names.iter().filter(|answer| !answer.as_expected()).count()
             + self.reach.iter().filter(|cell| !cell.as_expected()).count()
             + self.survival.iter().filter(|load| !load.as_expected()).count()
             + self.left_behind.len()
@@ -77,8 +86,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 
 /// Everything between setting the stage and taking it down.
 fn play(arguments: &Arguments, screen: &mut Screen) -> Result<Report> {
-    let stage = Stage::set(screen)?;
+    let stage = Stage::set(&arguments.registry, screen)?;
     let report = Report {
+        images: stage.images.clone(),
         names: names::ask(&stage, screen)?,
         reach: reach::probe(&stage, screen)?,
         dns: names::latency(&stage, screen)?,

@@ -43,6 +43,13 @@ impl Screen {
         }
     }
 
+    /// Says how far it has come, where that does not fill page after page.
+    pub(super) fn progress(&mut self, status: &str) {
+        if self.live && self.status != status {
+            self.status(status);
+        }
+    }
+
     /// `ok` or `DIFFERS`, coloured on a terminal.
     pub(super) fn verdict(&self, as_expected: bool) -> &'static str {
         match (as_expected, self.live) {

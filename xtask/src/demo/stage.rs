@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use std::process::{self, Command};
 
 use anyhow::{Context as _, Result};
-use tests::images::Image;
 use tests::load::Place;
 use tests::netns::Namespace;
 use tests::{Container, Machine, Node, command};
 
+use super::images::{self, Provided, Source};
 use super::screen::Screen;
 
 /// The environments: project, environment.
@@ -21,6 +21,7 @@ pub(super) const DNS: &str = "10.224.0.53:53";
 /// Their services, with the port each listens on.
 pub(super) const SERVICES: [(&str, u16); 3] = [("web", 8080), ("postgres", 5432), ("redis", 6379)];
 
+/// The placeholders are not Compose's own: `skepctl` is to see names.
 const COMPOSE: &str = "
 services:
   web:
@@ -32,11 +33,11 @@ services:
     deploy: {replicas: 2}
     x-skep: {type: web}
   postgres:
-    image: postgres:latest
+    image: '{postgres}'
     environment: {POSTGRES_PASSWORD: demo}
     volumes: ['data:/var/lib/postgresql/data']
   redis:
-    image: redis:latest
+    image: '{redis}'
 volumes:
   data:
 ";
@@ -46,26 +47,29 @@ pub(super) struct Stage {
     pub(super) node: Node,
     /// A machine on the same LAN that runs neither Docker nor Skep.
     pub(super) neighbour: Machine,
+    /// What the databases run from.
+    pub(super) images: Vec<Provided>,
 }
 
 impl Stage {
     /// Brings everything up, with progress.
-    pub(super) fn set(screen: &mut Screen) -> Result<Self> {
+    pub(super) fn set(source: &Source, screen: &mut Screen) -> Result<Self> {
         screen.status("a dockerd and a skepd of its own, in namespaces of their own …");
         let node = Node::start()?;
         let neighbour = node.lan().neighbour()?;
-        screen.status("images: PostgreSQL, Redis, a web service …");
-        node.load(&[Image::Tools, Image::Postgres, Image::Redis])?;
+        let mut images = images::provide(&node, source, screen)?;
+        let compose = images.iter().fold(COMPOSE.to_owned(), |text, it| text.replace(&it.placeholder(), &it.image));
         screen.section("environments");
         for (project, environment) in ENVIRONMENTS {
             screen.status(&format!("skepctl up -f compose.yaml -p {project} -e {environment} …"));
-            node.up(project, environment, COMPOSE)?;
+            node.up(project, environment, &compose)?;
             let replicas = node.replicas()?;
             let mine = replicas.iter().filter(|it| it.project == project && it.environment == environment);
             let names: Vec<_> = mine.map(|it| format!("{}.{}", it.service, it.replica)).collect();
             screen.line(format!("{project}/{environment}: {}", names.join("  ")));
         }
-        let stage = Self { node, neighbour };
+        images::inspect(&node, &mut images, screen)?;
+        let stage = Self { node, neighbour, images };
         stage.docker_network(screen)?;
         Ok(stage)
     }

@@ -1,7 +1,7 @@
 //! Skep beside a bare veth pair, Docker's user-defined bridge and Docker's resolver, on one machine in one run.
 //!
 //! Subjects take turns (A B C A B C …), client and server share one core, and what counts is the ratio: then figures repeat
-//! on other machines. `cargo xtask bench` runs it; `--rounds N` and `--seconds S` say how long.
+//! on other machines. `cargo xtask bench` runs it; `--rounds N` and `--seconds S` say how long, `--only CASE/SUBJECT` what.
 
 #[path = "network/report.rs"]
 mod report;
@@ -59,22 +59,31 @@ const CASES: [Case; 4] = [
     },
 ];
 
-/// How long to measure.
+/// How long to measure, and what.
 struct Effort {
     rounds: u32,
     length: Duration,
+    /// Part of `case/subject`; all of them have the empty one.
+    only: String,
+}
+
+impl Effort {
+    fn wants(&self, case: &str, subject: &str) -> bool {
+        format!("{case}/{subject}").contains(&self.only)
+    }
 }
 
 fn effort() -> Result<Effort> {
-    let mut effort = Effort { rounds: 7, length: Duration::from_millis(700) };
+    let mut effort = Effort { rounds: 7, length: Duration::from_millis(700), only: String::new() };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match (argument.as_str(), arguments.next()) {
             ("--rounds", Some(value)) => effort.rounds = value.parse()?,
             ("--seconds", Some(value)) => effort.length = Duration::from_secs_f64(value.parse()?),
+            ("--only", Some(value)) => effort.only = value,
             // cargo adds this one by itself, without a value.
             ("--bench", None) => {}
-            (other, _) => anyhow::bail!("unknown argument {other}: --rounds N and --seconds S are known"),
+            (other, _) => anyhow::bail!("unknown argument {other}: --rounds N, --seconds S and --only CASE/SUBJECT are known"),
         }
     }
     Ok(effort)
@@ -89,11 +98,11 @@ fn main() -> Result<()> {
         eprintln!("round {round} of {}", effort.rounds);
         for case in CASES {
             for subject in &stage.subjects {
-                samples.push(path(case, subject, "same-node", subject.name, effort.length)?);
+                samples.extend(path(case, subject, "same-node", subject.name, &effort)?);
             }
         }
         for resolver in &stage.resolvers {
-            samples.extend(names(resolver, "dns", resolver.name, effort.length)?);
+            samples.extend(names(resolver, "dns", resolver.name, &effort)?);
         }
     }
     scale::measure(&mut stage, &effort, &mut samples)?;
@@ -106,9 +115,18 @@ fn main() -> Result<()> {
 }
 
 /// One figure of one path. A failed exchange fails the benchmark: nothing is measured on a broken path.
-fn path(case: Case, subject: &Subject, group: &'static str, name: &'static str, length: Duration) -> Result<Sample> {
+fn path(
+    case: Case,
+    subject: &Subject,
+    group: &'static str,
+    name: &'static str,
+    effort: &Effort,
+) -> Result<Option<Sample>> {
+    if !effort.wants(case.name, name) {
+        return Ok(None);
+    }
     let _server = Server::start(subject.server.clone(), PORT, case.service)?;
-    let tally = (case.run)(subject, length, (subject.target, PORT).into())?;
+    let tally = (case.run)(subject, effort.length, (subject.target, PORT).into())?;
     ensure!(
         tally.failures == 0,
         "{} of {name}: {} failures, the first: {:?}",
@@ -116,16 +134,19 @@ fn path(case: Case, subject: &Subject, group: &'static str, name: &'static str, 
         tally.failures,
         tally.first_failure
     );
-    Ok(Sample { group, case: case.name, subject: name, metric: case.metric, value: tally.rate() })
+    Ok(Some(Sample { group, case: case.name, subject: name, metric: case.metric, value: tally.rate() }))
 }
 
 /// Latency of one question at a time, and of a hundred.
-fn names(resolver: &Resolver, group: &'static str, name: &'static str, length: Duration) -> Result<Vec<Sample>> {
+fn names(resolver: &Resolver, group: &'static str, name: &'static str, effort: &Effort) -> Result<Vec<Sample>> {
     let mut samples = Vec::new();
     for (case, outstanding) in [("one-at-a-time", 1), ("100-outstanding", 100)] {
+        if !effort.wants(case, name) {
+            continue;
+        }
         let (server, question) = (resolver.server, resolver.question);
         let make = move || Dns::new(server, question, outstanding, None);
-        let tally = run_for(resolver.client.clone(), length, make)?;
+        let tally = run_for(resolver.client.clone(), effort.length, make)?;
         ensure!(tally.failures == 0, "{name}: {} failures, the first: {:?}", tally.failures, tally.first_failure);
         let metric = Metric { name: "latency", unit: "µs" };
         samples.push(Sample { group, case, subject: name, metric, value: tally.mean() / 1e3 });

@@ -17,6 +17,9 @@ pub(crate) struct Arguments {
     /// How long a turn is.
     #[arg(long, default_value_t = 0.7)]
     seconds: f64,
+    /// Only what has this in its CASE/SUBJECT, for instance `connect-close/skep`, to profile it.
+    #[arg(long, default_value = "")]
+    only: String,
     /// Do not ask before something is installed.
     #[arg(long)]
     yes: bool,
@@ -31,5 +34,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let bench = built.first().context("Cargo built no benchmark")?;
     let mut command = as_root(&bench.executable.to_string_lossy());
     command.args(["--rounds", &arguments.rounds.to_string(), "--seconds", &arguments.seconds.to_string()]);
+    command.args(["--only", &arguments.only]);
     pass(command.current_dir(&bench.directory))
 }

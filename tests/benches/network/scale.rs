@@ -49,9 +49,9 @@ fn figures(
     samples: &mut Vec<Sample>,
 ) -> Result<()> {
     for case in CASES {
-        samples.push(path(case, subject, "size", name, effort.length)?);
+        samples.extend(path(case, subject, "size", name, effort)?);
     }
-    samples.extend(names(resolver, "size", name, effort.length)?);
+    samples.extend(names(resolver, "size", name, effort)?);
     Ok(())
 }
 

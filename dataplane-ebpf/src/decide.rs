@@ -8,6 +8,7 @@ mod boundary;
 mod flows;
 mod from_container;
 pub mod grant;
+pub mod mark;
 pub mod socket;
 mod to_container;
 

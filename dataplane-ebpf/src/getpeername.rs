@@ -6,10 +6,10 @@ use crate::socket::{self, V4, V6};
 
 #[cgroup_sock_addr(getpeername4)]
 fn getpeername4(ctx: SockAddrContext) -> i32 {
-    socket::restore::<V4>(&ctx)
+    socket::getpeername::<V4>(&ctx)
 }
 
 #[cgroup_sock_addr(getpeername6)]
 fn getpeername6(ctx: SockAddrContext) -> i32 {
-    socket::restore::<V6>(&ctx)
+    socket::getpeername::<V6>(&ctx)
 }

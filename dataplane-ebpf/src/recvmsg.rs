@@ -6,10 +6,10 @@ use crate::socket::{self, V4, V6};
 
 #[cgroup_sock_addr(recvmsg4)]
 fn recvmsg4(ctx: SockAddrContext) -> i32 {
-    socket::restore::<V4>(&ctx)
+    socket::recvmsg::<V4>(&ctx)
 }
 
 #[cgroup_sock_addr(recvmsg6)]
 fn recvmsg6(ctx: SockAddrContext) -> i32 {
-    socket::restore::<V6>(&ctx)
+    socket::recvmsg::<V6>(&ctx)
 }

@@ -6,13 +6,17 @@
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{BPF_SK_STORAGE_GET_F_CREATE, bpf_sock_addr},
-    helpers::{bpf_get_netns_cookie, bpf_get_prandom_u32, bpf_set_retval, bpf_sk_storage_get},
+    helpers::{bpf_get_netns_cookie, bpf_get_prandom_u32, bpf_set_retval, bpf_setsockopt, bpf_sk_storage_get},
     programs::SockAddrContext,
 };
 use core::ptr;
 use dataplane_ebpf::{
     abi::{Addr, FlowKey, Reason, SOCKET_ENTRIES, SocketEntry, SocketState},
-    decide::socket::{self, Attempt, Choice, Decision, Memory, Outcome},
+    decide::{
+        mark,
+        socket::{self, Attempt, Choice, Decision, Memory, Outcome, TCP},
+    },
+    tables::Tables as _,
 };
 
 use crate::{kernel::Kernel, maps::SOCKETS, record};
@@ -92,7 +96,16 @@ impl Family for V6 {
 pub(crate) fn connect<F: Family>(ctx: &SockAddrContext) -> i32 {
     let attempt = attempt::<F>(ctx);
     let decision = socket::connect(&Kernel, &attempt, |_, _| None);
-    carry_out::<F>(ctx, &attempt, &decision)
+    // Here and not in `carry_out`: `sendmsg` hooks may not set a mark, the verifier would not have them.
+    let marked = match decision.outcome {
+        Outcome::ToBackend => remember_by_mark(ctx, &attempt),
+        Outcome::Pass => {
+            unmark(ctx, &attempt);
+            false
+        }
+        Outcome::Refuse | Outcome::Deny => false,
+    };
+    carry_out::<F>(ctx, &attempt, &decision, marked)
 }
 
 /// `sendmsg` without a connection: the choice of the time before, as long as the set is the same.
@@ -102,7 +115,7 @@ pub(crate) fn sendmsg<F: Family>(ctx: &SockAddrContext) -> i32 {
     let decision = socket::connect(&Kernel, &attempt, |service, generation| {
         socket::backend_of(&remembered(ctx)?, &attempt.addr, attempt.port, service, generation)
     });
-    carry_out::<F>(ctx, &attempt, &decision)
+    carry_out::<F>(ctx, &attempt, &decision, false)
 }
 
 /// Whether the call goes where the socket is connected to. The kernel runs no `sendmsg` hook for those, except for
@@ -121,9 +134,21 @@ pub(crate) fn is_to_own_peer(ctx: &SockAddrContext) -> bool {
     }
 }
 
-/// `recvmsg` and `getpeername`: the VIP that the program used, where it was translated.
+/// `getpeername`: the VIP that the program used, where it was translated.
 #[inline(always)]
-pub(crate) fn restore<F: Family>(ctx: &SockAddrContext) -> i32 {
+pub(crate) fn getpeername<F: Family>(ctx: &SockAddrContext) -> i32 {
+    match marked(ctx, F::addr(ctx.sock_addr).is_v4()) {
+        Some(vip) => {
+            F::set_addr(ctx.sock_addr, &vip);
+            PROCEED
+        }
+        None => recvmsg::<F>(ctx),
+    }
+}
+
+/// `recvmsg`: the same for a datagram.
+#[inline(always)]
+pub(crate) fn recvmsg<F: Family>(ctx: &SockAddrContext) -> i32 {
     if let Some(memory) = remembered(ctx)
         && let Some(vip) = socket::vip_of(&memory, &F::addr(ctx.sock_addr), port(ctx))
     {
@@ -134,15 +159,22 @@ pub(crate) fn restore<F: Family>(ctx: &SockAddrContext) -> i32 {
 
 #[inline(always)]
 fn attempt<F: Family>(ctx: &SockAddrContext) -> Attempt {
-    // SAFETY: the kernel's context lives as long as the program runs; `protocol` is one of its words.
-    let (cookie, protocol, random) = unsafe {
-        (
-            bpf_get_netns_cookie(ctx.as_ptr()),
-            ptr::read_volatile(&raw const (*ctx.sock_addr).protocol) as u8,
-            bpf_get_prandom_u32(),
-        )
-    };
-    Attempt { cookie, protocol, addr: F::addr(ctx.sock_addr), port: port(ctx), random }
+    // SAFETY: no arguments, no effects.
+    let random = unsafe { bpf_get_prandom_u32() };
+    Attempt { cookie: cookie(ctx), protocol: protocol(ctx), addr: F::addr(ctx.sock_addr), port: port(ctx), random }
+}
+
+/// Of the socket's network namespace.
+#[inline(always)]
+fn cookie(ctx: &SockAddrContext) -> u64 {
+    // SAFETY: the helper only reads the context.
+    unsafe { bpf_get_netns_cookie(ctx.as_ptr()) }
+}
+
+#[inline(always)]
+fn protocol(ctx: &SockAddrContext) -> u8 {
+    // SAFETY: the kernel's context lives as long as the program runs; volatile, so that the access keeps its size.
+    unsafe { ptr::read_volatile(&raw const (*ctx.sock_addr).protocol) as u8 }
 }
 
 /// The port, network order.
@@ -152,8 +184,9 @@ fn port(ctx: &SockAddrContext) -> u16 {
     unsafe { ptr::read_volatile(&raw const (*ctx.sock_addr).user_port) as u16 }
 }
 
+/// `marked`: the choice is written down already.
 #[inline(always)]
-fn carry_out<F: Family>(ctx: &SockAddrContext, attempt: &Attempt, decision: &Decision) -> i32 {
+fn carry_out<F: Family>(ctx: &SockAddrContext, attempt: &Attempt, decision: &Decision, marked: bool) -> i32 {
     match decision.outcome {
         Outcome::Pass => {
             // The program now speaks to this address by itself: what comes from there is not the VIP's any more.
@@ -164,7 +197,7 @@ fn carry_out<F: Family>(ctx: &SockAddrContext, attempt: &Attempt, decision: &Dec
         }
         Outcome::ToBackend => {
             if decision.choice.fresh {
-                if !remember(ctx, attempt, &decision.choice) {
+                if !marked && !remember(ctx, attempt, &decision.choice) {
                     return end(decision, attempt, Reason::SocketMemory, ENOMEM);
                 }
                 record::connected(decision.identity, &tuple(decision, attempt, decision.choice.backend));
@@ -233,6 +266,51 @@ fn storage(ctx: &SockAddrContext, flags: u32) -> Option<Storage> {
 #[inline(always)]
 fn remembered(ctx: &SockAddrContext) -> Option<Storage> {
     storage(ctx, 0)
+}
+
+/// The socket's mark.
+#[inline(always)]
+fn mark(ctx: &SockAddrContext) -> u32 {
+    // SAFETY: the kernel's context and its socket live as long as the program runs; volatile, so that the access keeps
+    // its size.
+    unsafe { ptr::read_volatile(&raw const (*(*ctx.sock_addr).__bindgen_anon_1.sk).mark) }
+}
+
+/// Whether the socket now has that mark.
+#[inline(always)]
+fn set_mark(ctx: &SockAddrContext, mut mark: u32) -> bool {
+    const SOL_SOCKET: i32 = 1;
+    const SO_MARK: i32 = 36;
+    // SAFETY: the helper reads the four octets that it is given, and nothing else of ours; connect hooks may call it.
+    unsafe { bpf_setsockopt(ctx.as_ptr(), SOL_SOCKET, SO_MARK, (&raw mut mark).cast(), size_of::<u32>() as i32) == 0 }
+}
+
+/// The VIP of that family that a stream socket's mark says, if the mark is one of ours.
+#[inline(always)]
+fn marked(ctx: &SockAddrContext, v4: bool) -> Option<Addr> {
+    let mark = mark(ctx);
+    if mark == 0 || protocol(ctx) != TCP { None } else { mark::vip_of(&Kernel, cookie(ctx), mark, v4) }
+}
+
+/// Writes a choice down in the mark of a stream socket; not where the program has a mark of its own there.
+#[inline(always)]
+fn remember_by_mark(ctx: &SockAddrContext, attempt: &Attempt) -> bool {
+    if attempt.protocol != TCP || mark(ctx) != 0 && marked(ctx, attempt.addr.is_v4()).is_none() {
+        return false;
+    }
+    let Some(node) = Kernel.node() else { return false };
+    match mark::mark_of(node, &attempt.addr) {
+        Some(mark) => set_mark(ctx, mark),
+        None => false,
+    }
+}
+
+/// Takes the mark off a stream socket that now goes to an address of the program's own choice.
+#[inline(always)]
+fn unmark(ctx: &SockAddrContext, attempt: &Attempt) {
+    if marked(ctx, attempt.addr.is_v4()).is_some() {
+        set_mark(ctx, 0);
+    }
 }
 
 /// Writes down a choice: over the same VIP and port, else over the oldest.

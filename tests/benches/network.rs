@@ -83,7 +83,9 @@ fn effort() -> Result<Effort> {
             ("--only", Some(value)) => effort.only = value,
             // cargo adds this one by itself, without a value.
             ("--bench", None) => {}
-            (other, _) => anyhow::bail!("unknown argument {other}: --rounds N, --seconds S and --only CASE/SUBJECT are known"),
+            (other, _) => {
+                anyhow::bail!("unknown argument {other}: --rounds N, --seconds S and --only CASE/SUBJECT are known")
+            }
         }
     }
     Ok(effort)

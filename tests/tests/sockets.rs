@@ -7,6 +7,8 @@ mod calls;
 mod datagrams;
 #[path = "sockets/refusals.rs"]
 mod refusals;
+#[path = "sockets/streams.rs"]
+mod streams;
 #[path = "sockets/world.rs"]
 mod world;
 

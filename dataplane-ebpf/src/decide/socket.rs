@@ -12,7 +12,7 @@ use crate::decide::grant::grant;
 use crate::tables::Tables;
 
 /// `IPPROTO_TCP`.
-const TCP: u8 = 6;
+pub const TCP: u8 = 6;
 /// `IPPROTO_UDP`.
 const UDP: u8 = 17;
 

@@ -11,8 +11,12 @@ use crate::world::{CALLER, Family, NETWORKS, PORT, World};
 
 /// The error of every kind of call, by every family, to the address that `to` gives; and the reason counted for it.
 fn fails(world: &World, to: impl Fn(Family) -> IpAddr, errno: i32, reason: Reason) -> Result<()> {
+    these_fail(world, &HOWS, to, errno, reason)
+}
+
+fn these_fail(world: &World, hows: &[How], to: impl Fn(Family) -> IpAddr, errno: i32, reason: Reason) -> Result<()> {
     for family in FAMILIES {
-        for how in HOWS {
+        for &how in hows {
             let count = || -> Result<u64> {
                 let lines = bpf::drops(&world.maps)?;
                 Ok(lines.iter().filter(|line| line.reason() == Some(reason)).map(|line| line.packets).sum())
@@ -100,7 +104,7 @@ fn an_entry_that_is_never_whole_and_a_node_without_configuration_close() -> Resu
 }
 
 #[test]
-fn a_socket_without_memory_left_is_told_so() -> Result<()> {
+fn a_datagram_socket_without_memory_left_is_told_so() -> Result<()> {
     let mut world = World::new()?;
     world.start_servers(&[1])?;
     world.serve(1, NETWORKS, &[1])?;
@@ -108,5 +112,9 @@ fn a_socket_without_memory_left_is_told_so() -> Result<()> {
     if world.caller.run("sysctl -w net.core.optmem_max=64").is_err() {
         return Ok(());
     }
-    fails(&world, |family| family.vip(1), libc::ENOMEM, Reason::SocketMemory)
+    these_fail(&world, &[How::ConnectedUdp, How::Udp], |family| family.vip(1), libc::ENOMEM, Reason::SocketMemory)?;
+    for family in FAMILIES {
+        world.call(How::Tcp, family, family.vip(1)).context("a stream socket has its mark, and needs no more")?;
+    }
+    Ok(())
 }

@@ -82,9 +82,7 @@ fn sandbox(
         // A sandbox started again has another network namespace, and its workload would keep the old one: the pair
         // is made anew.
         Some(SandboxState::Dead) | None => {
-            if observed.workloads.contains_key(key) {
-                steps.extend([Step::StopWorkload, Step::RemoveWorkload]);
-            }
+            steps.extend(observed.workloads.get(key).into_iter().flat_map(end));
             if observed.veths.contains_key(&replica.address4) {
                 steps.push(Step::Unplumb(veth_name(replica.address4)));
             }
@@ -141,15 +139,20 @@ fn workload(
         // Exited or restarting: its restart policy is Docker's business, with or without skepd.
         Some(_) => return,
         None => {
-            if workload.is_some() {
-                steps.extend([Step::StopWorkload, Step::RemoveWorkload]);
-            }
+            steps.extend(workload.into_iter().flat_map(end));
             steps.push(Step::CreateWorkload(Arc::clone(replica)));
         }
     }
     if waits_for(replica, desired, observed).is_none() {
         steps.push(Step::StartWorkload);
     }
+}
+
+/// Stops a workload and removes it. One that does not run is not stopped again: a daemon before this one may have done
+/// it, and each has to get further than the last.
+fn end(workload: &Workload) -> impl Iterator<Item = Step> {
+    let runs = !matches!(workload.state, WorkloadState::Created | WorkloadState::Exited { .. });
+    runs.then_some(Step::StopWorkload).into_iter().chain([Step::RemoveWorkload])
 }
 
 /// Whether a workload is the one that is assigned.
@@ -187,10 +190,7 @@ fn is_ready(workload: Option<&Workload>, condition: DependsOn) -> bool {
 /// Takes a replica away. Backends and names were taken out before; its entries go last, so that it can still
 /// answer while it stops.
 pub(super) fn tear_down(key: &ReplicaKey, desired: &Desired, observed: &Observed, ops: &mut Vec<Op>) {
-    let mut steps = Vec::new();
-    if observed.workloads.contains_key(key) {
-        steps.extend([Step::StopWorkload, Step::RemoveWorkload]);
-    }
+    let mut steps: Vec<_> = observed.workloads.get(key).into_iter().flat_map(end).collect();
     let Belongings { devices, netns, endpoints } = belongings(key, desired, observed);
     let veths = observed.veths.values().filter(|veth| devices.contains(&veth.ifindex));
     steps.extend(veths.map(|veth| Step::Unplumb(veth.name.clone())));

@@ -272,6 +272,20 @@ fn entries_of_nobody_are_removed_and_others_are_left_alone() {
     assert_eq!(lines(&plan(&desired, &observed)), expected);
 }
 
+#[test]
+fn daemons_that_do_one_op_each_come_to_an_end() {
+    for (from, to) in [(nothing(), shop(&[("api", 1, &[])])), (shop(&[("api", 1, &[])]), nothing())] {
+        let mut observed = settled(&from);
+        let mut done = Vec::new();
+        while let Some(op) = plan(&to, &observed).into_iter().next() {
+            predict(&to, &mut observed, &op);
+            done.push(op.to_string());
+            assert!(done.len() < 50, "{done:#?}");
+        }
+        assert!(done.len() > 10, "{done:#?}");
+    }
+}
+
 proptest! {
     /// Whatever was done before a crash: the plan comes to an end, and then all is as it should be.
     #[test]

@@ -35,7 +35,7 @@ pub use observed::Observed;
 pub use op::Op;
 pub use plan::plan;
 
-use apply::Hands;
+use apply::{Failpoint, Hands};
 use desired::Node;
 use op::{Step, Subject};
 use records::{Failure, Records};
@@ -94,8 +94,13 @@ impl Agent {
         let generations = Generations::adopt(&observer.maps, Instant::now())?;
         let node = Node { name: record.name.clone(), id: record.id, config: Arc::clone(&observer.config) };
         let (sender, progress) = mpsc::unbounded_channel();
-        let hands =
-            Hands { eyes: observer, generations: Mutex::new(generations), progress: sender, pulls: Default::default() };
+        let hands = Hands {
+            failpoint: Failpoint::new(observer.config.abort_at),
+            eyes: observer,
+            generations: Mutex::new(generations),
+            progress: sender,
+            pulls: Default::default(),
+        };
         Ok(Self {
             records: Records::new(Arc::clone(&store), node.clone()),
             store,

@@ -6,6 +6,10 @@ use std::path::{Path, PathBuf};
 use clap::{Parser, Subcommand, ValueEnum};
 use ipnet::{Ipv4Net, Ipv6Net};
 
+mod abort;
+
+pub use abort::AbortAt;
+
 use crate::bpf::MapSizes;
 use crate::host;
 use crate::model::{Pools, name};
@@ -153,6 +157,9 @@ pub struct Options {
     /// How to log; `auto` is text on a terminal and JSON elsewhere.
     #[arg(long, global = true, env = "SKEP_LOG_FORMAT", value_name = "FORMAT", default_value = "auto")]
     pub log_format: LogFormat,
+    /// For tests: ends the daemon at its n-th step since its start, `before:N` or `after:N`.
+    #[arg(long, global = true, hide = true, value_name = "WHEN")]
+    pub abort_at: Option<AbortAt>,
 }
 
 /// How log lines look.
@@ -203,6 +210,8 @@ pub struct Config {
     pub log: String,
     /// Whether to log JSON.
     pub log_json: bool,
+    /// Where the daemon ends by itself; never but in tests.
+    pub abort_at: Option<AbortAt>,
 }
 
 /// An option that cannot be.
@@ -290,6 +299,7 @@ impl Options {
                 LogFormat::Text => false,
                 LogFormat::Json => true,
             },
+            abort_at: self.abort_at,
         };
         config.check_pools()?;
         Ok(config)

@@ -20,6 +20,7 @@ use crate::node::{Node, NodeBuilder};
 use crate::wait::wait_for;
 
 use load::Load;
+pub use load::Tally;
 pub use picture::Picture;
 
 const SHOP: &str = "
@@ -126,6 +127,12 @@ impl Scene {
         Picture::take(&self.node)
     }
 
+    /// What the load has seen since the start.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.load.tally()
+    }
+
     /// Takes the picture, makes the fault happen, and waits until the picture is the same again and every part of the
     /// load is at work.
     ///
@@ -171,7 +178,10 @@ impl Scene {
     }
 
     /// The picture, when two in a row are the same: what came before is over.
-    fn settled(&self) -> Result<Picture> {
+    ///
+    /// # Errors
+    /// Something goes on changing for half a minute.
+    pub fn settled(&self) -> Result<Picture> {
         let mut last = self.picture()?;
         let mut changing = Vec::new();
         let settled = wait_for("a picture that stays the same", Duration::from_secs(30), || {
@@ -181,6 +191,18 @@ impl Scene {
             Ok(changing.is_empty().then(|| last.clone()))
         });
         settled.with_context(|| changing.join("\n"))
+    }
+
+    /// Waits until what may be there for some seconds is gone, too.
+    ///
+    /// # Errors
+    /// Something of it stays.
+    pub fn nothing_lingers(&self) -> Result<()> {
+        wait_for("no backend set that nobody refers to", Duration::from_secs(20), || {
+            let picture = self.picture()?;
+            ensure!(picture.lingering().is_empty(), "{:#?}", picture.lingering());
+            Ok(Some(()))
+        })
     }
 
     /// Waits until each part of the load has made more exchanges.

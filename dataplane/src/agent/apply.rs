@@ -22,8 +22,10 @@ use crate::model::record::ReplicaRecord;
 use crate::model::{ReplicaAssignment, ReplicaKey, ReplicaState};
 use crate::netlink::{Netlink, Netns, veth_name};
 
+mod failpoint;
 mod pull;
 
+pub(super) use failpoint::Failpoint;
 pub(super) use pull::Pulls;
 
 /// Between the stop signal and SIGKILL.
@@ -35,6 +37,7 @@ pub(super) struct Hands {
     pub(super) generations: Mutex<Generations>,
     pub(super) progress: mpsc::UnboundedSender<(ReplicaKey, Progress)>,
     pub(super) pulls: Pulls,
+    pub(super) failpoint: Failpoint,
 }
 
 /// What the steps of one replica know of each other.
@@ -54,6 +57,7 @@ impl Hands {
     /// [`AgentError`].
     pub(super) async fn apply(&self, op: &Op, desired: &Desired, observed: &Observed) -> Result<(), AgentError> {
         let maps = &self.eyes.maps;
+        let number = self.failpoint.before(op);
         match op {
             Op::ConfigureNode(config) => maps.set_node(config)?,
             Op::SetEgress(rules) => {
@@ -92,6 +96,7 @@ impl Hands {
             // Done by `replica`, with the others of the same replica.
             Op::Replica(..) => {}
         }
+        self.failpoint.after(number, op);
         Ok(())
     }
 
@@ -125,10 +130,12 @@ impl Hands {
             };
             let _gone = self.progress.send((chain.key.clone(), Progress { state, message: None }));
             let begun = Instant::now();
+            let number = self.failpoint.before(&op);
             match self.step(step, &mut chain).await {
                 Ok(()) => info!(ms = begun.elapsed().as_millis(), "{op}"),
                 Err(error) => return Err((op.to_string(), error)),
             }
+            self.failpoint.after(number, &op);
         }
         Ok(())
     }

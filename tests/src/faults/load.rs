@@ -32,11 +32,13 @@ const PROOF: u64 = 20;
 
 /// What has been asked so far.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Tally {
-    pub(super) requests: u64,
-    pub(super) failures: u64,
+pub struct Tally {
+    /// Requests, well or ill.
+    pub requests: u64,
+    /// How many of them failed.
+    pub failures: u64,
     /// Answers to those who must not ask.
-    pub(super) isolation: u64,
+    pub isolation: u64,
 }
 
 /// Those who ask.

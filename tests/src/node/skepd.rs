@@ -13,7 +13,11 @@ use nix::{sys::signal::Signal, unistd::Pid};
 use serde_json::Value;
 
 use super::{Node, lock};
-use crate::{paths, process::tail, wait::wait_for};
+use crate::{
+    paths,
+    process::{Process, tail},
+    wait::wait_for,
+};
 
 /// skepd takes this long to start or stop on a busy computer; the kernel verifies programs meanwhile.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -89,21 +93,39 @@ impl Node {
     /// # Errors
     /// It ends (the message has its log), or does not accept within a minute.
     pub fn start_skepd(&self) -> Result<()> {
-        for directory in [self.state_directory(), self.run_directory()] {
-            fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
-        }
-        let mut skepd = self.machine.spawn("skepd", &self.skepd_command_line()?)?;
+        self.spawn_skepd(&[])?;
         let socket = self.socket();
         // After a SIGKILL the old socket is still there, but refuses.
-        wait_for("skepd's API", DEADLINE, || {
+        let accepts = wait_for("skepd's API", DEADLINE, || {
             // One that has ended will never accept: its log says why, at once.
-            Ok(match skepd.must_be_running() {
+            Ok(match lock(&self.skepd).as_mut().map_or(Ok(()), Process::must_be_running) {
                 Ok(()) => UnixStream::connect(&socket).ok().map(|_| Ok(())),
                 Err(ended) => Some(Err(ended)),
             })
-        })??;
-        *lock(&self.skepd) = Some(skepd);
+        });
+        accepts.flatten().inspect_err(|_| drop(lock(&self.skepd).take()))
+    }
+
+    /// Starts skepd with further options and does not wait for anything.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn spawn_skepd(&self, options: &[&str]) -> Result<()> {
+        for directory in [self.state_directory(), self.run_directory()] {
+            fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
+        }
+        let line = self.skepd_command_line()?;
+        let line: Vec<&str> = line.iter().map(String::as_str).chain(options.iter().copied()).collect();
+        *lock(&self.skepd) = Some(self.machine.spawn("skepd", &line)?);
         Ok(())
+    }
+
+    /// The exit status of a skepd that has ended by itself.
+    ///
+    /// # Errors
+    /// It was never started, or was stopped.
+    pub fn skepd_ended(&self) -> Result<Option<ExitStatus>> {
+        lock(&self.skepd).as_mut().context("skepd is not running")?.ended()
     }
 
     /// SIGKILL to skepd; it is gone when this returns.

@@ -10,6 +10,8 @@ use crate::store::{Event, Revision, StoreError, WatchStream};
 
 /// Events kept. A watcher further behind reads everything again, which is cheaper at that point.
 const EVENTS_KEPT: usize = 65_536;
+/// Octets of their keys and values: some values are whole Compose files. The newest commit is kept whatever its size.
+const OCTETS_KEPT: usize = 4 << 20;
 
 pub(super) struct History {
     ring: Arc<Mutex<Ring>>,
@@ -20,15 +22,21 @@ pub(super) struct History {
 struct Ring {
     commits: VecDeque<(Revision, Vec<Event>)>,
     events: usize,
+    octets: usize,
     /// The oldest revision after which nothing is missing.
     kept: Revision,
     newest: Revision,
 }
 
+impl Ring {
+    fn starting_at(revision: Revision) -> Self {
+        Self { commits: VecDeque::new(), events: 0, octets: 0, kept: revision, newest: revision }
+    }
+}
+
 impl History {
     pub(super) fn starting_at(revision: Revision) -> Self {
-        let ring = Ring { commits: VecDeque::new(), events: 0, kept: revision, newest: revision };
-        Self { ring: Arc::new(Mutex::new(ring)), changed: watch::Sender::new(()) }
+        Self { ring: Arc::new(Mutex::new(Ring::starting_at(revision))), changed: watch::Sender::new(()) }
     }
 
     /// Adds a commit. One without events changed nothing and has no revision of its own.
@@ -38,12 +46,15 @@ impl History {
         }
         let mut ring = lock(&self.ring);
         ring.events += events.len();
+        ring.octets += octets(&events);
         ring.newest = revision;
         ring.commits.push_back((revision, events));
-        while ring.events > EVENTS_KEPT
+        while ring.commits.len() > 1
+            && (ring.events > EVENTS_KEPT || ring.octets > OCTETS_KEPT)
             && let Some((oldest, events)) = ring.commits.pop_front()
         {
             ring.events -= events.len();
+            ring.octets -= octets(&events);
             ring.kept = oldest;
         }
         drop(ring);
@@ -54,7 +65,7 @@ impl History {
     pub(super) fn restart_unless_at(&self, revision: Revision) {
         let mut ring = lock(&self.ring);
         if ring.newest != revision {
-            *ring = Ring { commits: VecDeque::new(), events: 0, kept: revision, newest: revision };
+            *ring = Ring::starting_at(revision);
             drop(ring);
             self.changed.send_replace(());
         }
@@ -108,6 +119,14 @@ impl Watcher {
     }
 }
 
+fn octets(events: &[Event]) -> usize {
+    let of = |event: &Event| match event {
+        Event::Put(entry) => entry.key.len() + entry.value.len(),
+        Event::Delete { key, .. } => key.len(),
+    };
+    events.iter().map(of).sum()
+}
+
 fn lock(ring: &Mutex<Ring>) -> MutexGuard<'_, Ring> {
     ring.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -115,6 +134,7 @@ fn lock(ring: &Mutex<Ring>) -> MutexGuard<'_, Ring> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Entry;
 
     fn event(revision: Revision) -> Vec<Event> {
         vec![Event::Delete { key: format!("/k/{revision}"), revision }]
@@ -131,6 +151,26 @@ mod tests {
         assert!(behind.next().await.is_none());
         let mut close = history.watch("/".into(), 5);
         assert_eq!(close.next().await.unwrap().unwrap(), event(6));
+    }
+
+    #[tokio::test]
+    async fn large_values_are_kept_by_their_size_and_the_newest_at_any() {
+        let large = |revision, octets| {
+            let value = vec![0; octets];
+            vec![Event::Put(Entry { key: "/k".into(), value, revision, lease: None })]
+        };
+        let history = History::starting_at(0);
+        for revision in 1..=9 {
+            history.push(revision, large(revision, OCTETS_KEPT / 4));
+        }
+        assert!(lock(&history.ring).octets <= OCTETS_KEPT);
+        let mut behind = history.watch("/".into(), 0);
+        assert!(matches!(behind.next().await, Some(Err(StoreError::Compacted { after: 0, kept: 6 }))));
+        let mut close = history.watch("/".into(), 9);
+        history.push(10, large(10, 2 * OCTETS_KEPT));
+        assert_eq!(close.next().await.unwrap().unwrap(), large(10, 2 * OCTETS_KEPT));
+        history.push(11, event(11));
+        assert_eq!(lock(&history.ring).commits.len(), 1);
     }
 
     #[tokio::test]

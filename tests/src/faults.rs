@@ -6,6 +6,7 @@
 
 mod load;
 mod picture;
+mod soak;
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -22,6 +23,7 @@ use crate::wait::wait_for;
 use load::Load;
 pub use load::Tally;
 pub use picture::Picture;
+pub use soak::{Soak, soak};
 
 const SHOP: &str = "
 services:

@@ -21,7 +21,8 @@ pub(crate) struct Arguments {
     /// Only tests whose name contains this.
     #[arg(long)]
     filter: Option<String>,
-    /// As many repetitions as a release needs, not as many as a change does (`SKEP_LONG=1`).
+    /// As many repetitions as a release needs, not as many as a change does (`SKEP_LONG=1`); random faults go on for
+    /// two hours then, or for `SKEP_SOAK_SECONDS`.
     #[arg(long)]
     long: bool,
     /// With `vm`: only Debian's newest kernel of this series (`6.1`); may be given several times.

@@ -7,11 +7,22 @@ mod disk;
 
 use anyhow::Result;
 use tests::Node;
-use tests::faults::{Scene, all};
+use tests::faults::{Fault, Scene, Soak, all, soak};
 
 #[test]
 fn every_fault_is_mended_in_time_and_leaves_nothing() -> Result<()> {
     let mut scene = Scene::start(Node::builder().small_state())?;
-    all(&mut scene, &[daemon::FAULTS, closed::FAULTS, disk::FAULTS].concat())?;
+    all(&mut scene, &faults())?;
     scene.end()
+}
+
+#[test]
+fn random_faults_leave_nothing_behind() -> Result<()> {
+    let mut scene = Scene::start(Node::builder().small_state())?;
+    soak(&mut scene, &faults(), Soak::from_environment()?)?;
+    scene.end()
+}
+
+fn faults() -> Vec<Fault> {
+    [daemon::FAULTS, closed::FAULTS, disk::FAULTS].concat()
 }

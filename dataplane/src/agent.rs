@@ -14,8 +14,11 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tracing::{debug, info, warn};
 
 mod apply;
+mod containers;
 pub mod desired;
 mod error;
+mod foreign;
+mod insides;
 mod node;
 mod observe;
 pub mod observed;
@@ -29,6 +32,7 @@ mod wake;
 
 pub use desired::Desired;
 pub use error::{AgentError, in_one_line};
+pub use foreign::{Foreign, Reports};
 pub use node::Ground;
 pub use observe::Observer;
 pub use observed::Observed;
@@ -46,11 +50,11 @@ use crate::bpf::Generations;
 use crate::model::{NodeRecord, ReplicaKey};
 use crate::store::Store;
 
-/// Everything is looked at again that often, event or not.
-const RESYNC: Duration = Duration::from_secs(30);
-/// Between the news that the node's own routes, addresses or rules changed and the repair: a program that fights us
-/// for them must not keep this one busy.
-const GROUND_PAUSE: Duration = Duration::from_millis(200);
+/// The kernel is looked at again that often, event or not: whatever nobody told of is put right within five seconds.
+const LOOK: Duration = Duration::from_secs(3);
+/// Between the news that routes, addresses or rules changed and the repair: a program that fights us for them must not
+/// keep this one busy.
+const PAUSE: Duration = Duration::from_millis(200);
 /// Replicas worked on beside each other: each waits for Docker most of the time.
 const PARALLEL: usize = 8;
 
@@ -58,7 +62,6 @@ const PARALLEL: usize = 8;
 pub struct Agent {
     store: Arc<dyn Store>,
     hands: Arc<Hands>,
-    node: Node,
     ground: Ground,
     bells: Arc<Bells>,
     records: Records,
@@ -69,6 +72,8 @@ pub struct Agent {
     slots: Arc<Semaphore>,
     looked: Option<oneshot::Sender<()>>,
     settled: bool,
+    /// The last complaint about the ground, which is not repeated.
+    grumbled: String,
 }
 
 /// How the steps of a replica ended; a failure with the step's line.
@@ -78,6 +83,7 @@ type Done = Result<(), (String, AgentError)>;
 struct Due {
     resync: Instant,
     ground: Option<Instant>,
+    inside: Option<Instant>,
 }
 
 impl Agent {
@@ -102,10 +108,9 @@ impl Agent {
             pulls: Default::default(),
         };
         Ok(Self {
-            records: Records::new(Arc::clone(&store), node.clone()),
+            records: Records::new(Arc::clone(&store), node),
             store,
             hands: Arc::new(hands),
-            node,
             ground,
             bells: Arc::default(),
             progress,
@@ -114,6 +119,7 @@ impl Agent {
             slots: Arc::new(Semaphore::new(PARALLEL)),
             looked: None,
             settled: false,
+            grumbled: String::new(),
         })
     }
 
@@ -130,10 +136,9 @@ impl Agent {
     /// [`AgentError::Store`] when the store cannot be read at all at the start.
     pub async fn run(mut self) -> Result<Infallible, AgentError> {
         let after = self.store.range("/assignments/").await?.revision;
-        let docker = self.hands.eyes.docker.clone();
-        let _sources = wake::watch(Arc::clone(&self.store), after, docker, self.node.name.clone(), &self.bells);
+        let _sources = wake::watch(Arc::clone(&self.store), after, &self.hands.eyes, &self.bells);
         let bells = Arc::clone(&self.bells);
-        let mut due = Due { resync: Instant::now() + RESYNC, ground: None };
+        let mut due = Due { resync: Instant::now() + LOOK, ground: None, inside: None };
         let mut look = true;
         loop {
             if look {
@@ -146,11 +151,15 @@ impl Agent {
             }
             let prune = self.hands.generations.lock().await.next_due();
             let retry = self.records.next_retry();
-            let next = [due.ground, retry, prune].into_iter().flatten().fold(due.resync, Instant::min);
+            let next = [due.ground, due.inside, retry, prune].into_iter().flatten().fold(due.resync, Instant::min);
             look = tokio::select! {
                 () = bells.look.notified() => true,
                 () = bells.ground.notified() => {
-                    due.ground.get_or_insert(Instant::now() + GROUND_PAUSE);
+                    due.ground.get_or_insert(Instant::now() + PAUSE);
+                    false
+                }
+                () = bells.inside.notified() => {
+                    due.inside.get_or_insert(Instant::now() + PAUSE);
                     false
                 }
                 Some((key, progress)) = self.progress.recv() => {
@@ -170,9 +179,10 @@ impl Agent {
                         self.ensure_ground().await;
                     }
                     if resync {
-                        due.resync = Instant::now() + RESYNC;
+                        due.resync = Instant::now() + LOOK;
                     }
-                    resync || retry.is_some_and(|at| at <= now)
+                    let inside = due.inside.take_if(|at| *at <= now).is_some();
+                    resync || inside || retry.is_some_and(|at| at <= now)
                 }
             };
         }
@@ -181,8 +191,10 @@ impl Agent {
     /// Looks at everything, plans, does what concerns the node, and sets replicas to work.
     async fn look(&mut self) -> Result<(), AgentError> {
         let desired = self.records.desired().await?;
-        let observed = self.hands.eyes.observe(&desired).await?;
+        let mut observed = self.hands.eyes.observe(&desired).await?;
+        observed.tables.loose = self.hands.generations.lock().await.loose(&self.hands.eyes.maps)?;
         let ops = plan(&desired, &observed);
+        self.report(&ops, &observed);
         if !self.settled {
             self.settled = true;
             info!(replicas = observed.workloads.len(), changes = ops.len(), "Adopted what was there.");
@@ -221,6 +233,20 @@ impl Agent {
             | Op::RemoveStray(_)
             | Op::RemoveStrayVeth(_) => self.records.any_busy(),
             _ => false,
+        }
+    }
+
+    /// Tells of entries in the maps that nobody but skepd should have written, and that skepd did not write.
+    fn report(&self, ops: &[Op], observed: &Observed) {
+        let Observer { own, .. } = self.hands.eyes.as_ref();
+        if let Some((desired, before)) = self.records.last() {
+            for foreign in foreign::find(ops, observed, (desired, before), own) {
+                warn!(map = foreign.map, key = foreign.key, "A foreign entry; removing it.");
+                self.hands.eyes.reports().tell(foreign);
+            }
+        }
+        if !self.records.any_busy() {
+            own.prune(observed);
         }
     }
 
@@ -285,9 +311,12 @@ impl Agent {
         }
     }
 
-    async fn ensure_ground(&self) {
-        for error in self.ground.ensure().await.err().into_iter().flatten() {
-            warn!(error = in_one_line(&error), "The node is not as it should be; trying again.");
+    async fn ensure_ground(&mut self) {
+        let errors = self.ground.ensure().await.err().unwrap_or_default();
+        let grumble = errors.iter().map(|error| in_one_line(error)).collect::<Vec<_>>().join("; ");
+        if !grumble.is_empty() && grumble != self.grumbled {
+            warn!(error = grumble, "The node is not as it should be; trying again.");
         }
+        self.grumbled = grumble;
     }
 }

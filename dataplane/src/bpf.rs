@@ -11,6 +11,7 @@ mod clsact;
 mod counters;
 mod error;
 mod events;
+mod keep;
 mod links;
 mod maps;
 mod pins;

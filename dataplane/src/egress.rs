@@ -9,11 +9,17 @@
 
 mod command;
 mod iptables;
+mod legacy;
 mod nft;
+mod watch;
 
 use std::net::Ipv4Addr;
 
 use ipnet::{Ipv4Net, Ipv6Net};
+use tokio::sync::Mutex;
+use watch::Watch;
+
+pub(crate) use watch::changes;
 
 /// What the rules depend on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +74,38 @@ pub async fn ensure(rules: &EgressRules) -> Result<bool, EgressError> {
     let table = nft::ensure(rules).await?;
     let chains = iptables::ensure(rules).await?;
     Ok(table || chains)
+}
+
+/// The rules of one daemon over time: their programs are run only when something is not as they left it.
+#[derive(Debug)]
+pub struct Firewall {
+    /// `None` where the kernel does not tell: then the programs are asked each time.
+    watch: Mutex<Option<Watch>>,
+}
+
+impl Default for Firewall {
+    fn default() -> Self {
+        Self { watch: Mutex::new(Watch::new().ok()) }
+    }
+}
+
+impl Firewall {
+    /// [`ensure`], if there is reason to.
+    ///
+    /// # Errors
+    /// [`EgressError`].
+    pub async fn ensure(&self, rules: &EgressRules) -> Result<bool, EgressError> {
+        let mut guard = self.watch.lock().await;
+        let Some(watch) = guard.as_mut() else { return ensure(rules).await };
+        if watch.is_as_left(rules) {
+            return Ok(false);
+        }
+        let before = watch.look(rules).ok();
+        let changed = ensure(rules).await?;
+        let after = watch.look(rules).ok();
+        watch.found(rules, changed, before, after);
+        Ok(changed)
+    }
 }
 
 /// Removes every rule of the daemon `node`; none is success.

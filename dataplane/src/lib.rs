@@ -19,6 +19,7 @@ pub mod manifest;
 pub mod model;
 pub mod monitor;
 pub mod netlink;
+mod nlmsg;
 pub mod object;
 pub mod repair;
 mod space;

@@ -9,11 +9,14 @@
 
 mod changes;
 mod container;
+mod elsewhere;
 mod error;
 mod host_side;
+mod inside;
 mod link;
 mod lookup;
 mod netns;
+mod picture;
 mod routes;
 mod sysctl;
 mod veth;
@@ -24,9 +27,12 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 pub use changes::Change;
+pub use elsewhere::{Elsewhere, elsewhere};
 pub use error::NetlinkError;
 pub use host_side::Uplink;
+pub use inside::{Inside, Part};
 pub use netns::Netns;
+pub use picture::HostSide;
 pub use sysctl::Changed;
 pub use veth::{ObservedVeth, VETH_PREFIX, VethSpec, container_mac, host_mac, veth_name};
 

@@ -70,6 +70,7 @@ impl Hands {
                 }
             }
             Op::AttachSockets => self.eyes.programs.attach_sockets()?,
+            Op::RestorePin(pin) => self.eyes.programs.restore_pin(pin)?,
             Op::Unpin(ifindex) => self.eyes.programs.detach(*ifindex, "")?,
             Op::PutName(_, key, name) => maps.names.put(key, *name)?,
             Op::DropName(_, key) => drop(maps.names.delete(key)?),
@@ -90,6 +91,8 @@ impl Hands {
             Op::DropDevice(ifindex) => self.forget_device(*ifindex)?,
             Op::DropNetns(cookie) => drop(maps.netns.delete(cookie)?),
             Op::DropEndpoint(addr) => drop(maps.endpoints.delete(addr)?),
+            Op::DropGrant(key) => drop(maps.grants.delete(key)?),
+            Op::DropBackend(key) => drop(maps.backends.delete(key)?),
             Op::DropCounters(identity) => self.forget_counters(*identity)?,
             Op::RemoveStray(id) => self.eyes.docker.remove(id).await?,
             Op::RemoveStrayVeth(name) => self.eyes.netlink.delete_link(name).await?,
@@ -131,7 +134,10 @@ impl Hands {
             let _gone = self.progress.send((chain.key.clone(), Progress { state, message: None }));
             let begun = Instant::now();
             let number = self.failpoint.before(&op);
-            match self.step(step, &mut chain).await {
+            let known = chain.containers();
+            let done = self.step(step, &mut chain).await;
+            self.eyes.look_again(known.into_iter().chain(chain.containers()).flatten(), &chain.key);
+            match done {
                 Ok(()) => info!(ms = begun.elapsed().as_millis(), "{op}"),
                 Err(error) => return Err((op.to_string(), error)),
             }
@@ -201,6 +207,7 @@ impl Hands {
         let maps = &self.eyes.maps;
         maps.devices.put(&registration.device.0, registration.device.1)?;
         maps.netns.put(&registration.netns.0, registration.netns.1)?;
+        self.eyes.own.note(registration.device.0, registration.netns.0);
         for (address, endpoint) in registration.endpoints {
             maps.endpoints.put(&address, endpoint)?;
         }
@@ -253,6 +260,11 @@ impl Hands {
 }
 
 impl Chain {
+    /// Ids of its containers, as far as they exist.
+    fn containers(&self) -> [Option<String>; 2] {
+        [self.sandbox.as_ref().map(|sandbox| sandbox.id.clone()), self.workload.clone()]
+    }
+
     fn sandbox_id(&self) -> Result<&str, AgentError> {
         self.sandbox.as_ref().map(|sandbox| sandbox.id.as_str()).ok_or(AgentError::Gone { what: "sandbox" })
     }

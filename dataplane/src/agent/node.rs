@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use super::error::AgentError;
 use crate::config::{Config, marks};
-use crate::egress::{self, EgressRules};
+use crate::egress::{self, EgressRules, Firewall};
 use crate::netlink::{Changed, Netlink, Uplink};
 
 /// The ground that the replicas stand on.
@@ -16,12 +16,13 @@ use crate::netlink::{Changed, Netlink, Uplink};
 pub struct Ground {
     config: Arc<Config>,
     netlink: Netlink,
+    firewall: Arc<Firewall>,
 }
 
 impl Ground {
     /// Of the node that `config` describes.
     pub fn new(config: Arc<Config>, netlink: Netlink) -> Self {
-        Self { config, netlink }
+        Self { config, netlink, firewall: Arc::default() }
     }
 
     /// Makes it so; what is right already is left alone. Goes on after an error.
@@ -29,14 +30,16 @@ impl Ground {
     /// # Errors
     /// Every [`AgentError`].
     pub async fn ensure(&self) -> Result<(), Vec<AgentError>> {
+        let host = self.netlink.host_side(self.config.container_pool4).await;
+        let closed = host.as_ref().map(|host| host.closed.clone()).unwrap_or_default();
         let mut errors = Vec::new();
-        let uplinks = self.netlink.uplinks().await;
         // The pools are closed before anything is forwarded at all.
-        errors.extend(self.netlink.ensure_unreachable(&self.pools()).await.err().map(AgentError::from));
+        let open: Vec<_> = self.pools().into_iter().filter(|pool| !closed.contains(&pool.trunc())).collect();
+        errors.extend(self.netlink.ensure_unreachable(&open).await.err().map(AgentError::from));
         errors.extend(self.netlink.ensure_loopback_address(self.config.dns()).await.err().map(AgentError::from));
         // Not knowing the uplinks is no reason to take the way out from everybody: the rules stay as they are.
-        match uplinks {
-            Ok(uplinks) => errors.extend(self.ensure_egress(&uplinks).await),
+        match host {
+            Ok(host) => errors.extend(self.ensure_egress(&host.uplinks).await),
             Err(error) => errors.push(error.into()),
         }
         if errors.is_empty() { Ok(()) } else { Err(errors) }
@@ -44,7 +47,7 @@ impl Ground {
 
     async fn ensure_egress(&self, uplinks: &[Uplink]) -> Vec<AgentError> {
         let mut errors = Vec::new();
-        match egress::ensure(&self.rules(uplinks)).await {
+        match self.firewall.ensure(&self.rules(uplinks)).await {
             Ok(true) => info!(uplinks = ?names(uplinks), "Set the firewall rules."),
             Ok(false) => {}
             Err(error) => errors.push(error.into()),

@@ -1,22 +1,25 @@
 //! Looks at Docker, the kernel and the pins.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use dataplane_ebpf::abi::{BackendKey, Backends};
 use tokio::sync::Mutex;
 
+use super::containers::Containers;
 use super::desired::Desired;
 use super::error::AgentError;
+use super::foreign::{Own, Reports};
+use super::insides::{Insides, Place};
 use super::observed::{Observed, Sandbox, SandboxState, Workload, WorkloadState};
 use super::plan::is_as_assigned;
-use super::tables::{BackendAddress, BackendSet, TableSet};
 use crate::bpf::{Attached, Maps, Programs};
 use crate::config::Config;
-use crate::docker::{ContainerState, Docker, ObservedContainer, Role};
+use crate::docker::{ContainerState, Docker, ObservedContainer, Role, sandbox_name, workload_name};
 use crate::host::{Installed, InstalledError};
-use crate::netlink::{Netlink, Netns};
+use crate::model::{ReplicaAssignment, ReplicaKey};
+use crate::netlink::{HostSide, Inside, Netlink, Netns};
+
+mod maps;
 
 /// MTU of a container's veth while the node has no uplink.
 const MTU_DEFAULT: u32 = 1500;
@@ -28,6 +31,10 @@ pub struct Observer {
     pub(super) netlink: Netlink,
     pub(super) maps: Arc<Maps>,
     pub(super) programs: Arc<Programs>,
+    pub(super) containers: Containers,
+    pub(super) insides: Insides,
+    pub(super) own: Own,
+    reports: Reports,
     namespaces: Mutex<BTreeMap<Incarnation, Namespace>>,
 }
 
@@ -49,7 +56,29 @@ impl Observer {
         maps: Arc<Maps>,
         programs: Arc<Programs>,
     ) -> Self {
-        Self { config, docker, netlink, maps, programs, namespaces: Mutex::default() }
+        Self {
+            config,
+            docker,
+            netlink,
+            maps,
+            programs,
+            containers: Containers::default(),
+            insides: Insides::default(),
+            own: Own::default(),
+            reports: Reports::default(),
+            namespaces: Mutex::default(),
+        }
+    }
+
+    /// Foreign entries that were found in the maps.
+    pub fn reports(&self) -> &Reports {
+        &self.reports
+    }
+
+    /// The agent has done something to these containers, and perhaps in the replica's namespace.
+    pub(super) fn look_again(&self, containers: impl Iterator<Item = String>, key: &ReplicaKey) {
+        containers.for_each(|id| self.containers.touch(&id));
+        self.insides.touch_replica(key);
     }
 
     /// Everything, as it is now.
@@ -60,11 +89,12 @@ impl Observer {
         let mut observed = Observed::default();
         self.containers(&mut observed).await?;
         self.images(desired, &mut observed).await?;
-        let veths = self.netlink.veths(self.config.container_pool4).await?;
+        let HostSide { veths, uplinks, .. } = self.netlink.host_side(self.config.container_pool4).await?;
         observed.veths = veths.into_iter().map(|veth| (veth.address4, veth)).collect();
-        let uplinks = self.netlink.uplinks().await?;
         observed.mtu = uplinks.iter().map(|uplink| uplink.mtu).min().unwrap_or(MTU_DEFAULT);
         observed.uplinks = uplinks.iter().map(|uplink| uplink.ifindex).collect();
+        observed.insides = self.insides(desired, &observed).await;
+        observed.missing_pins = self.programs.missing_pins()?;
         for (ifindex, state) in self.programs.attached()? {
             match state {
                 Attached::Current => drop(observed.attached.insert(ifindex)),
@@ -73,7 +103,7 @@ impl Observer {
             }
         }
         observed.sockets_attached = self.programs.missing_sockets()?.is_empty();
-        observed.tables = read_tables(&self.maps)?;
+        observed.tables = maps::read(&self.maps)?;
         Ok(observed)
     }
 
@@ -86,7 +116,9 @@ impl Observer {
     }
 
     async fn containers(&self, observed: &mut Observed) -> Result<(), AgentError> {
-        let containers = self.docker.list(&self.config.node_name).await?;
+        let mut containers = self.containers.look(&self.docker, &self.config.node_name).await?;
+        // Names are unique: of two halves of the same kind, one was renamed by hand.
+        containers.sort_by_key(|container| container.name != own_name(container));
         let mut living = BTreeSet::new();
         let mut sandbox_inodes = BTreeMap::new();
         for container in containers.iter().filter(|container| container.role == Role::Sandbox) {
@@ -97,7 +129,6 @@ impl Observer {
                 state: sandbox_state(container, namespace),
                 digest: container.config.clone(),
             };
-            // Names are unique, so a second one was renamed by hand.
             if observed.sandboxes.contains_key(&container.key) {
                 observed.strays.insert(container.id.clone());
             } else {
@@ -123,6 +154,20 @@ impl Observer {
         }
         self.namespaces.lock().await.retain(|incarnation, _| living.contains(incarnation));
         Ok(())
+    }
+
+    /// The containers' sides, of the replicas that are plumbed.
+    async fn insides(&self, desired: &Desired, observed: &Observed) -> BTreeMap<ReplicaKey, Inside> {
+        let namespaces = self.namespaces.lock().await;
+        let place = |replica: &Arc<ReplicaAssignment>| {
+            let veth = observed.veths.get(&replica.address4)?;
+            let SandboxState::Running { pid, cookie } = observed.sandboxes.get(&replica.key)?.state else { return None };
+            let namespace = namespaces.values().find(|namespace| namespace.cookie == cookie)?;
+            Some(Place { key: replica.key.clone(), pid, inode: namespace.inode, number: veth.peer_netns })
+        };
+        let places = desired.replicas.values().filter_map(place).collect();
+        drop(namespaces);
+        self.insides.look(places).await
     }
 
     /// The network namespace that a container lives in; `None` when it has no process (any more).
@@ -158,6 +203,14 @@ impl Observer {
     }
 }
 
+/// The name that the agent gave it.
+fn own_name(container: &ObservedContainer) -> String {
+    match container.role {
+        Role::Sandbox => sandbox_name(&container.node, &container.key),
+        Role::Workload => workload_name(&container.node, &container.key),
+    }
+}
+
 fn sandbox_state(container: &ObservedContainer, namespace: Option<Namespace>) -> SandboxState {
     match (container.state, container.pid, namespace) {
         (ContainerState::Created, ..) => SandboxState::Created,
@@ -177,36 +230,4 @@ fn workload_state(container: &ObservedContainer) -> WorkloadState {
         ContainerState::Paused => WorkloadState::Paused,
         ContainerState::Exited | ContainerState::Dead => WorkloadState::Exited { status },
     }
-}
-
-/// What the pinned maps hold.
-fn read_tables(maps: &Maps) -> Result<TableSet, AgentError> {
-    let backends: BTreeMap<BackendKey, _> = maps.backends.entries()?.into_iter().collect();
-    let mut services = BTreeMap::new();
-    for (key, service) in maps.services.entries()? {
-        let set = Backends::from_word(service.backends);
-        let slots = (0..u32::from(set.count)).filter_map(|slot| {
-            backends.get(&BackendKey { service: service.service, generation: set.generation, slot })
-        });
-        let backends = slots.map(|backend| BackendAddress {
-            address4: Ipv4Addr::from(backend.address4.to_ne_bytes()),
-            address6: Ipv6Addr::from(backend.address6.octets()),
-            node: backend.node,
-        });
-        let set = BackendSet { service: service.service, networks: service.networks, backends: backends.collect() };
-        services.insert(key, set);
-    }
-    let counters = maps.counters.entries()?.into_iter().map(|(identity, _)| identity);
-    let drops = maps.drops.entries()?.into_iter().map(|(key, _)| key.identity);
-    Ok(TableSet {
-        node: maps.node()?,
-        devices: maps.devices.entries()?.into_iter().collect(),
-        netns: maps.netns.entries()?.into_iter().collect(),
-        endpoints: maps.endpoints.entries()?.into_iter().collect(),
-        services,
-        names: maps.names.entries()?.into_iter().collect(),
-        ptrs: maps.ptrs.entries()?.into_iter().collect(),
-        egress: maps.egress_rules()?.into_iter().collect(),
-        counted: counters.chain(drops).collect(),
-    })
 }

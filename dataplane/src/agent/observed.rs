@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 
 use super::tables::TableSet;
 use crate::docker::Health;
 use crate::model::ReplicaKey;
-use crate::netlink::ObservedVeth;
+use crate::netlink::{Inside, ObservedVeth};
 
 /// Everything that [`super::plan()`] compares with what should be.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -21,6 +22,10 @@ pub struct Observed {
     pub images: BTreeSet<String>,
     /// Host ends of veth pairs, by the container's address.
     pub veths: BTreeMap<Ipv4Addr, ObservedVeth>,
+    /// What the containers' sides of the pairs are like, as far as that is known.
+    pub insides: BTreeMap<ReplicaKey, Inside>,
+    /// Pins that somebody removed, of what is held open.
+    pub missing_pins: BTreeSet<PathBuf>,
     /// Devices that carry both programs of this build.
     pub attached: BTreeSet<u32>,
     /// Devices that are gone, but not their link pins.

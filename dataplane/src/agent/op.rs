@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use dataplane_ebpf::abi::{
-    self, Addr, EgressKey, EgressRule, Identity, Name, NameKey, NodeConfig, Ptr, PtrKey, action,
+    self, Addr, BackendKey, EgressKey, EgressRule, GrantKey, Identity, Name, NameKey, NodeConfig, Ptr, PtrKey, action,
 };
 
 use super::tables::{BackendSet, text_name};
@@ -23,6 +24,8 @@ pub enum Op {
     Register(Arc<ReplicaAssignment>),
     /// The socket programs, at the cgroup.
     AttachSockets,
+    /// A pin that somebody removed, of what is held open.
+    RestorePin(PathBuf),
     /// Link pins of a device that is gone.
     Unpin(u32),
     /// NAMES.
@@ -50,6 +53,10 @@ pub enum Op {
     DropNetns(u64),
     /// An entry that belongs to nobody.
     DropEndpoint(Addr),
+    /// An entry of GRANTS: nobody gives any.
+    DropGrant(GrantKey),
+    /// An entry of BACKENDS that is in no set.
+    DropBackend(BackendKey),
     /// COUNTERS and DROPS of a service that is gone.
     DropCounters(Identity),
     /// A container with our labels that belongs to no replica.
@@ -137,6 +144,7 @@ impl fmt::Display for Op {
             }
             Self::Register(replica) => Step::Register(Arc::clone(replica)).describe(&replica.key, f),
             Self::AttachSockets => write!(f, "attach the socket programs"),
+            Self::RestorePin(pin) => write!(f, "pin {} again", pin.display()),
             Self::Unpin(ifindex) => write!(f, "unpin the programs of device {ifindex}: it is gone"),
             Self::PutName(place, key, name) => {
                 let vip4 = Addr::from_v4_word(name.vip4);
@@ -160,6 +168,10 @@ impl fmt::Display for Op {
             Self::DropDevice(ifindex) => write!(f, "forget device {ifindex}: no replica's"),
             Self::DropNetns(cookie) => write!(f, "forget network namespace {cookie}: no replica's"),
             Self::DropEndpoint(addr) => write!(f, "forget endpoint {addr}: no replica's"),
+            Self::DropGrant(key) => write!(f, "remove {}", grant(key)),
+            Self::DropBackend(BackendKey { service, generation, slot }) => {
+                write!(f, "forget backend {slot} of set {generation} of service {service}: in no set")
+            }
             Self::DropCounters(Identity { env, service }) => {
                 write!(f, "forget the counters of service {service} in environment {env}: it is gone")
             }
@@ -204,8 +216,15 @@ impl Step {
     }
 }
 
+/// A GRANTS key.
+pub(super) fn grant(key: &GrantKey) -> String {
+    let identity = |Identity { env, service }: Identity| format!("service {service} of environment {env}");
+    let (source, destination) = (identity(key.source), identity(key.destination));
+    format!("the grant from {source} to {destination}, protocol {}, port {}", key.protocol, u16::from_be(key.port))
+}
+
 /// An EGRESS key as people write prefixes.
-fn prefix(key: &EgressKey) -> String {
+pub(super) fn prefix(key: &EgressKey) -> String {
     match key.addr.is_v4() {
         true => format!("{}/{}", key.addr, key.prefix_len.saturating_sub(96)),
         false => format!("{}/{}", key.addr, key.prefix_len),

@@ -24,6 +24,7 @@ pub(super) use replica::{is_as_assigned, veth_spec, waits_for};
 pub fn plan(desired: &Desired, observed: &Observed) -> Vec<Op> {
     let mut ops = Vec::new();
     let published = tables::publish(desired, observed);
+    ops.extend(observed.missing_pins.iter().cloned().map(Op::RestorePin));
     maps::node(desired, observed, &mut ops);
     maps::registered(desired, observed, &mut ops);
     maps::published(desired, observed, &published, &mut ops);

@@ -38,6 +38,7 @@ pub fn predict(desired: &Desired, observed: &mut Observed, op: &Op) {
         Op::SetEgress(rules) => tables.egress.clone_from(rules),
         Op::Register(replica) => register(desired, observed, replica),
         Op::AttachSockets => observed.sockets_attached = true,
+        Op::RestorePin(pin) => drop(observed.missing_pins.remove(pin)),
         Op::Unpin(ifindex) => drop(observed.gone.remove(ifindex)),
         Op::PutName(_, key, name) => drop(tables.names.insert(**key, *name)),
         Op::DropName(_, key) => drop(tables.names.remove(key.as_ref())),
@@ -47,9 +48,14 @@ pub fn predict(desired: &Desired, observed: &mut Observed, op: &Op) {
             tables.services.extend(keys.iter().map(|key| (*key, set.clone())));
         }
         Op::DropService(_, key) => drop(tables.services.remove(key)),
-        Op::DropDevice(ifindex) => drop(tables.devices.remove(ifindex)),
+        Op::DropDevice(ifindex) => {
+            tables.devices.remove(ifindex);
+            tables.budgets.remove(ifindex);
+        }
         Op::DropNetns(cookie) => drop(tables.netns.remove(cookie)),
         Op::DropEndpoint(addr) => drop(tables.endpoints.remove(addr)),
+        Op::DropGrant(key) => drop(tables.grants.remove(key)),
+        Op::DropBackend(key) => drop(tables.loose.remove(key)),
         Op::DropCounters(identity) => drop(tables.counted.remove(identity)),
         Op::RemoveStray(id) => drop(observed.strays.remove(id)),
         Op::RemoveStrayVeth(name) => observed.veths.retain(|_, veth| veth.name != *name),
@@ -84,11 +90,15 @@ fn predict_step(desired: &Desired, observed: &mut Observed, key: &ReplicaKey, st
                 mtu: spec.mtu,
                 up: false,
                 big: true,
+                tuned: true,
+                peer_netns: None,
                 carrier: false,
                 routes: Vec::new(),
                 neighbours: Vec::new(),
             };
             observed.veths.insert(spec.address4, veth);
+            // Whatever was wrong in there is right now.
+            observed.insides.remove(key);
         }
         Step::Register(replica) => register(desired, observed, replica),
         Step::Attach(replica) => {

@@ -140,6 +140,11 @@ impl Records {
         idle.map(|(_, failure)| failure.retry).chain(self.retry).min()
     }
 
+    /// What was wanted and what was seen the last time all was looked at.
+    pub(super) fn last(&self) -> Option<(&Desired, &Observed)> {
+        self.last.as_ref().map(|(desired, observed)| (desired.as_ref(), observed.as_ref()))
+    }
+
     pub(super) fn seen(&mut self, desired: Arc<Desired>, observed: Arc<Observed>) {
         self.failures.retain(|key, _| desired.replicas.contains_key(key) || self.written.contains_key(key));
         self.last = Some((desired, observed));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use dataplane_ebpf::abi::{
-    self, Addr, Device, EgressKey, EgressRule, Endpoint, Identity, NAME_MAX, Name, NameKey, Netns, NodeConfig, Pool,
+    self, Addr, BackendKey, Device, EgressKey, EgressRule, Endpoint, GrantKey, Identity, NAME_MAX, Name, NameKey, Netns, NodeConfig, Pool,
     Ptr, PtrKey, Sealed, UPLINKS_MAX, action, flags,
 };
 
@@ -35,6 +35,12 @@ pub struct TableSet {
     pub ptrs: BTreeMap<PtrKey, Ptr>,
     /// EGRESS.
     pub egress: BTreeMap<EgressKey, EgressRule>,
+    /// Keys of GRANTS.
+    pub grants: BTreeSet<GrantKey>,
+    /// Keys of BUDGETS: the programs write it.
+    pub budgets: BTreeSet<u32>,
+    /// Keys of BACKENDS that are in no set, neither a current one nor one that has just been.
+    pub loose: BTreeSet<BackendKey>,
     /// Identities that COUNTERS and DROPS know.
     pub counted: BTreeSet<Identity>,
 }
@@ -48,6 +54,8 @@ pub struct BackendSet {
     pub networks: u64,
     /// Addresses of its backends, those of this node first.
     pub backends: Vec<BackendAddress>,
+    /// Nobody else has written to it: seals, flags and counts are as skepd leaves them.
+    pub intact: bool,
 }
 
 /// Where a backend is.
@@ -126,7 +134,12 @@ pub(super) fn publish(desired: &Desired, observed: &Observed) -> TableSet {
             put_ptr(&mut tables, service, address);
         }
         let set =
-            BackendSet { service: service.id, networks: service.networks, backends: backends(key, desired, observed) };
+            BackendSet {
+                service: service.id,
+                networks: service.networks,
+                backends: backends(key, desired, observed),
+                intact: true,
+            };
         for address in addresses {
             tables.services.insert(abi::ServiceKey { env: service.env, vip: address.into() }, set.clone());
         }

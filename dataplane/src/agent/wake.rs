@@ -10,12 +10,17 @@ use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use super::error::in_one_line;
-use crate::docker::{Docker, EventKind};
-use crate::netlink::{Change, Netlink, VETH_PREFIX};
+use super::observe::Observer;
+use crate::docker::EventKind;
+use crate::egress;
+use crate::netlink::{self, Change, Elsewhere, Netlink, VETH_PREFIX};
 use crate::store::{Revision, Store};
 
 /// Pause before a source that broke off is asked again.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// Pause before a source is asked again that others stand in for: the next look comes within seconds anyway.
+const UNTOLD_RETRY: Duration = Duration::from_secs(30);
 
 /// Whom to wake.
 #[derive(Debug, Default)]
@@ -24,20 +29,23 @@ pub(super) struct Bells {
     pub(super) look: Notify,
     /// The node's own routes, rules or addresses are perhaps not as they should be.
     pub(super) ground: Notify,
+    /// A container's side of its pair is perhaps not as it should be.
+    pub(super) inside: Notify,
 }
 
 /// Starts watching; ends when the set is dropped.
 pub(super) fn watch(
     store: Arc<dyn Store>,
     after: Revision,
-    docker: Docker,
-    node: String,
+    observer: &Arc<Observer>,
     bells: &Arc<Bells>,
 ) -> JoinSet<()> {
     let mut sources = JoinSet::new();
     sources.spawn(watch_store(store, after, Arc::clone(bells)));
-    sources.spawn(watch_docker(docker, node, Arc::clone(bells)));
+    sources.spawn(watch_docker(Arc::clone(observer), Arc::clone(bells)));
     sources.spawn(watch_kernel(Arc::clone(bells)));
+    sources.spawn(watch_containers(Arc::clone(observer), Arc::clone(bells)));
+    sources.spawn(watch_firewall(Arc::clone(bells)));
     sources
 }
 
@@ -67,11 +75,12 @@ async fn watch_store(store: Arc<dyn Store>, mut after: Revision, bells: Arc<Bell
     }
 }
 
-async fn watch_docker(docker: Docker, node: String, bells: Arc<Bells>) {
+async fn watch_docker(observer: Arc<Observer>, bells: Arc<Bells>) {
     let mut told = false;
     loop {
-        let mut events = docker.events(&node);
+        let mut events = observer.docker.events(&observer.config.node_name);
         // Whatever happened before this subscription is found by the look that follows it.
+        observer.containers.forget();
         bells.look.notify_one();
         while let Some(event) = events.next().await {
             match event {
@@ -80,6 +89,7 @@ async fn watch_docker(docker: Docker, node: String, bells: Arc<Bells>) {
                 Ok(event) => {
                     told = false;
                     debug!(replica = %event.key, kind = ?event.kind, "Docker tells.");
+                    observer.containers.touch(&event.id);
                     bells.look.notify_one();
                 }
                 Err(error) => {
@@ -107,6 +117,43 @@ async fn watch_kernel(bells: Arc<Bells>) {
         }
         tokio::time::sleep(RETRY).await;
         bells.look.notify_one();
+    }
+}
+
+/// How things are inside the containers' namespaces. Where the kernel does not tell, they are looked into each time.
+async fn watch_containers(observer: Arc<Observer>, bells: Arc<Bells>) {
+    loop {
+        match netlink::elsewhere() {
+            Ok(mut changes) => {
+                observer.insides.forget(true);
+                bells.inside.notify_one();
+                while let Some(change) = changes.next().await {
+                    match change {
+                        Elsewhere::Namespace(number) => observer.insides.touch(number),
+                        Elsewhere::Overrun => observer.insides.forget(true),
+                    }
+                    bells.inside.notify_one();
+                }
+            }
+            Err(error) => debug!(error = in_one_line(&error), "The kernel does not tell of changes in containers."),
+        }
+        observer.insides.forget(false);
+        tokio::time::sleep(UNTOLD_RETRY).await;
+    }
+}
+
+async fn watch_firewall(bells: Arc<Bells>) {
+    loop {
+        match egress::changes() {
+            Ok(mut changes) => {
+                while let Some(()) = changes.next().await {
+                    bells.ground.notify_one();
+                }
+            }
+            Err(error) => debug!(%error, "The kernel does not tell of changes of the firewall."),
+        }
+        bells.ground.notify_one();
+        tokio::time::sleep(UNTOLD_RETRY).await;
     }
 }
 

@@ -11,7 +11,7 @@ use dataplane_ebpf::abi::ABI_VERSION;
 
 use super::error::Refusal;
 use super::rows::{self, Filter, View};
-use super::types::{Accepted, CheckRow, EndpointRow, ErrorBody, NameRow, ReplicaRow, ServiceRow, Version};
+use super::types::{Accepted, CheckRow, EndpointRow, ErrorBody, Level, NameRow, ReplicaRow, ServiceRow, Version};
 use super::validate::validate;
 use super::{Api, Peer};
 use crate::agent::{Desired, desired, in_one_line, predict};
@@ -149,13 +149,19 @@ pub(super) async fn names(State(api): State<Api>, filter: Asked<Filter>) -> Answ
     Ok(Json(View::read(api.store.as_ref()).await?.names(&filter?.0)))
 }
 
-/// What this machine lacks.
+/// What this machine lacks, and what somebody meddled with.
 #[utoipa::path(get, path = "/v1/check", responses((status = 200, body = Vec<CheckRow>)))]
 pub(super) async fn check(State(api): State<Api>) -> Json<Vec<CheckRow>> {
     let wanted = host::Wanted::from(api.config.as_ref());
     let (facts, installed) = tokio::join!(HostFacts::gather(&wanted), api.observer.installed());
     let installed = installed.map_or_else(|error| vec![host::unreadable(&error)], |installed| installed.check());
-    Json(host::check(&facts, &wanted).into_iter().chain(installed).map(CheckRow::from).collect())
+    let findings = host::check(&facts, &wanted).into_iter().chain(installed).map(CheckRow::from);
+    let foreign = api.observer.reports().recent().into_iter().map(|(age, foreign)| CheckRow {
+        level: Level::Warn,
+        what: format!("a foreign entry was removed {} s ago: {foreign}", age.as_secs()),
+        remedy: format!("find out who writes below {}: only skepd should", api.config.bpffs.display()),
+    });
+    Json(findings.chain(foreign).collect())
 }
 
 /// The whole store as of one revision, for `skepd backup`. For root alone: secrets are in it.

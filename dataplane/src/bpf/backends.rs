@@ -147,6 +147,23 @@ impl Generations {
         Ok(removed)
     }
 
+    /// Entries of BACKENDS that are in no set, neither a current one nor one whose time has not come.
+    ///
+    /// # Errors
+    /// [`BpfError::Map`].
+    pub fn loose(&self, maps: &Maps) -> Result<BTreeSet<BackendKey>, BpfError> {
+        let services = maps.services.entries()?;
+        let current: BTreeMap<_, _> = services
+            .iter()
+            .map(|(_, value)| ((value.service, generation(value)), Backends::from_word(value.backends).count))
+            .collect();
+        let known = |key: &BackendKey| {
+            let set = (key.service, key.generation);
+            self.retired.contains_key(&set) || current.get(&set).is_some_and(|count| key.slot < u32::from(*count))
+        };
+        Ok(maps.backends.entries()?.into_iter().map(|(key, _)| key).filter(|key| !known(key)).collect())
+    }
+
     /// When [`Self::prune`] will next have something to do.
     pub fn next_due(&self) -> Option<Instant> {
         self.retired.values().min().copied()

@@ -3,15 +3,16 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use aya::programs::tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle};
 use aya::programs::{SchedClassifier, TcAttachType};
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
+use nix::sys::socket::SockProtocol;
 
 use super::links::{LinkState, Program};
 use super::{DeviceHook, sys};
+use crate::nlmsg::{self, attribute, word};
 
 /// Before every filter that somebody else may add.
 const PRIORITY: u16 = 1;
@@ -108,47 +109,17 @@ fn add_clsact(hook: DeviceHook, ifname: &str) -> io::Result<()> {
 
 /// The program of our filter on the device, by id (`RTM_GETTFILTER`; aya does not tell it).
 fn filter(hook: DeviceHook, ifindex: u32) -> io::Result<Option<u32>> {
-    let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?;
-    send(socket.as_raw_fd(), &dump_request(hook, ifindex), MsgFlags::empty())?;
-    let mut buffer = vec![0; 32 * 1024];
+    let socket = nlmsg::open(SockProtocol::NetlinkRoute)?;
     let mut found = None;
-    loop {
-        let length = recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
-        let mut rest = buffer.get(..length).unwrap_or_default();
-        while let Some((kind, message, after)) = next_message(rest) {
-            match i32::from(kind) {
-                libc::NLMSG_DONE => return Ok(found),
-                libc::NLMSG_ERROR => match -i32::from_ne_bytes(word(message, 0)) {
-                    0 => return Ok(found),
-                    error => return Err(io::Error::from_raw_os_error(error)),
-                },
-                _ => found = found.or_else(|| our_program(message, hook)),
-            }
-            rest = after;
-        }
-    }
+    nlmsg::ask(&socket, libc::RTM_GETTFILTER, true, &direction_of(hook, ifindex), |message| {
+        found = found.or_else(|| our_program(message, hook));
+    })?;
+    Ok(found)
 }
 
-/// `struct nlmsghdr` and `struct tcmsg` that ask for all filters of one direction of a device.
-fn dump_request(hook: DeviceHook, ifindex: u32) -> Vec<u8> {
-    const LENGTH: u32 = 16 + 20;
-    let flags = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
-    let mut request = LENGTH.to_ne_bytes().to_vec();
-    request.extend(libc::RTM_GETTFILTER.to_ne_bytes());
-    request.extend(flags.to_ne_bytes());
-    // Sequence number and port of the header, then family, ifindex, handle, parent and info.
-    for word in [1, 0, 0, ifindex, 0, hook.parent(), 0] {
-        request.extend(u32::to_ne_bytes(word));
-    }
-    request
-}
-
-/// Type and body of the first message, and what comes after it.
-fn next_message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
-    let length = u32::from_ne_bytes(*bytes.first_chunk()?) as usize;
-    let kind = u16::from_ne_bytes(*bytes.get(4..)?.first_chunk()?);
-    let next = length.next_multiple_of(4).min(bytes.len());
-    Some((kind, bytes.get(16..length)?, bytes.get(next..)?))
+/// `struct tcmsg` for all filters of one direction of a device: family, ifindex, handle, parent and info.
+fn direction_of(hook: DeviceHook, ifindex: u32) -> Vec<u8> {
+    [0, ifindex, 0, hook.parent(), 0].into_iter().flat_map(u32::to_ne_bytes).collect()
 }
 
 /// The id of the program in a filter message, if the filter has our priority and name.
@@ -163,23 +134,4 @@ fn our_program(message: &[u8], hook: DeviceHook) -> Option<u32> {
     let name = CStr::from_bytes_until_nul(attribute(options, BPF_NAME)?).ok()?;
     let id = u32::from_ne_bytes(*attribute(options, BPF_ID)?.first_chunk()?);
     (priority == PRIORITY && name.to_bytes() == hook.program().as_bytes()).then_some(id)
-}
-
-/// The payload of the first attribute of that type (`struct nlattr`).
-fn attribute(mut bytes: &[u8], wanted: u16) -> Option<&[u8]> {
-    /// `NLA_TYPE_MASK`.
-    const TYPE: u16 = 0x3fff;
-    loop {
-        let length = usize::from(u16::from_ne_bytes(*bytes.first_chunk()?));
-        let kind = u16::from_ne_bytes(*bytes.get(2..)?.first_chunk()?);
-        if kind & TYPE == wanted {
-            return bytes.get(4..length);
-        }
-        bytes = bytes.get(length.max(4).next_multiple_of(4)..)?;
-    }
-}
-
-/// Four octets, or zeros beyond the end.
-fn word(bytes: &[u8], offset: usize) -> [u8; 4] {
-    bytes.get(offset..).and_then(|rest| rest.first_chunk().copied()).unwrap_or_default()
 }

@@ -3,6 +3,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use super::keep::Keep;
 use super::{BpfError, pins, sys};
 
 /// The socket programs, each at its own attach point of the cgroup.
@@ -114,47 +115,61 @@ pub(super) enum LinkState {
     Absent,
 }
 
-/// A link pin, seen from what it should be.
-pub(super) fn state(pin: &Path, program: &Program, target: u64) -> io::Result<LinkState> {
-    let link = match sys::obj_get(pin, true) {
-        Ok(link) => link,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(LinkState::Absent),
-        Err(error) => return Err(error),
-    };
-    let facts = sys::link_facts(link.as_fd())?;
-    Ok(match facts {
-        facts if facts.target != target => LinkState::Gone,
-        facts if facts.program != program.id => LinkState::Outdated,
-        _ => LinkState::Current,
+/// A pinned link, seen from what it should be.
+pub(super) fn state(keep: &Keep, pin: &Path, program: &Program, target: u64) -> io::Result<LinkState> {
+    Ok(match keep.ask(pin, sys::link_facts)? {
+        None => LinkState::Absent,
+        Some(facts) if facts.target != target => LinkState::Gone,
+        Some(facts) if facts.program != program.id => LinkState::Outdated,
+        Some(_) => LinkState::Current,
     })
 }
 
 /// Sees to it that the pinned link runs `program` on `target`: leaves one that does, replaces the program behind
 /// one that runs another in one step, makes one anew otherwise.
-fn ensure(pin: &Path, program: &Program, target: u64, create: impl FnOnce() -> io::Result<OwnedFd>) -> io::Result<()> {
-    match state(pin, program, target)? {
+fn ensure(
+    keep: &Keep,
+    pin: &Path,
+    program: &Program,
+    target: u64,
+    create: impl FnOnce() -> io::Result<OwnedFd>,
+) -> io::Result<()> {
+    match state(keep, pin, program, target)? {
         LinkState::Current => return Ok(()),
-        LinkState::Outdated => match sys::link_update(sys::obj_get(pin, true)?.as_fd(), program.fd.as_fd()) {
+        LinkState::Outdated => match keep.ask(pin, |link| sys::link_update(link, program.fd.as_fd())) {
             // ENOLINK: the device went away since it was asked for.
-            Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => std::fs::remove_file(pin)?,
-            done => return done,
+            Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => {}
+            done => return done.map(drop),
         },
-        LinkState::Gone => std::fs::remove_file(pin)?,
-        LinkState::Absent => {}
+        LinkState::Gone | LinkState::Absent => {}
     }
-    sys::obj_pin(create()?.as_fd(), pin)
+    // The old one ends first: the kernel takes a program but once per device.
+    keep.release(pin);
+    keep.pin(create()?, pin)
 }
 
 /// [`ensure`] for a device: tcx, before every other program there.
-pub(super) fn ensure_device(pin: &Path, program: &Program, hook: DeviceHook, ifindex: u32) -> io::Result<()> {
-    ensure(pin, program, u64::from(ifindex), || {
+pub(super) fn ensure_device(
+    keep: &Keep,
+    pin: &Path,
+    program: &Program,
+    hook: DeviceHook,
+    ifindex: u32,
+) -> io::Result<()> {
+    ensure(keep, pin, program, u64::from(ifindex), || {
         sys::link_create(program.fd.as_fd(), ifindex, hook.attach_type(), FIRST)
     })
 }
 
 /// [`ensure`] for the cgroup. Several links at one attach point all run (the kernel treats links as `ALLOW_MULTI`).
-pub(super) fn ensure_socket(pin: &Path, program: &Program, hook: SocketHook, cgroup: &Path) -> io::Result<()> {
-    ensure(pin, program, cgroup_id(cgroup)?, || {
+pub(super) fn ensure_socket(
+    keep: &Keep,
+    pin: &Path,
+    program: &Program,
+    hook: SocketHook,
+    cgroup: &Path,
+) -> io::Result<()> {
+    ensure(keep, pin, program, cgroup_id(cgroup)?, || {
         let directory = std::fs::File::open(cgroup)?;
         sys::link_create(program.fd.as_fd(), directory.as_raw_fd() as u32, hook.attach_type(), 0)
     })

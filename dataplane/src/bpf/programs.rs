@@ -9,6 +9,7 @@ use tracing::info;
 
 use crate::object::OBJECT;
 
+use super::keep::Keep;
 use super::links::{self, LinkState, Program};
 use super::maps::{self, MapSizes, Maps};
 use super::{BpfError, DeviceHook, Pins, SocketHook, clsact, pins, sys, table};
@@ -36,6 +37,7 @@ pub struct Programs {
     loaded: BTreeMap<&'static str, Program>,
     adopted: bool,
     tcx: bool,
+    keep: Keep,
 }
 
 impl Programs {
@@ -84,7 +86,12 @@ impl Programs {
         }
         let loaded = names().map(|name| Ok((name, open(&directory.join(name))?))).collect::<Result<_, BpfError>>()?;
         info!(pins = %pins.base().display(), adopted, tcx, "Programs are ready.");
-        let programs = Self { pins: pins.clone(), cgroup: cgroup.to_owned(), directory, loaded, adopted, tcx };
+        let keep = Keep::new();
+        let maps = maps::layout(sizes).map(|wanted| pins.map(wanted.name));
+        for pin in maps.into_iter().chain(names().map(|name| directory.join(name))) {
+            keep.hold(&pin).map_err(|source| BpfError::OpenPin { path: pin, source })?;
+        }
+        let programs = Self { pins: pins.clone(), cgroup: cgroup.to_owned(), directory, loaded, adopted, tcx, keep };
         Ok((programs, Maps::open(pins)?))
     }
 
@@ -99,7 +106,23 @@ impl Programs {
         let directory = pins.programs().join(build);
         let loaded = names().map(|name| Ok((name, open(&directory.join(name))?))).collect::<Result<_, BpfError>>()?;
         let (pins, cgroup) = (pins.clone(), cgroup.to_owned());
-        Ok(Some(Self { pins, cgroup, directory, loaded, adopted: true, tcx: has_tcx() }))
+        Ok(Some(Self { pins, cgroup, directory, loaded, adopted: true, tcx: has_tcx(), keep: Keep::new() }))
+    }
+
+    /// The pins that somebody removed or replaced; what they stood for is held open, and works on.
+    ///
+    /// # Errors
+    /// [`BpfError::PinDirectory`].
+    pub fn missing_pins(&self) -> Result<BTreeSet<PathBuf>, BpfError> {
+        self.keep.missing()
+    }
+
+    /// Puts a missing pin back.
+    ///
+    /// # Errors
+    /// [`BpfError::PinDirectory`].
+    pub fn restore_pin(&self, pin: &Path) -> Result<(), BpfError> {
+        self.keep.restore(pin)
     }
 
     /// Whether all was found as this build left it.
@@ -143,7 +166,7 @@ impl Programs {
     pub fn attach_socket(&self, hook: SocketHook) -> Result<(), BpfError> {
         let program = self.program(hook.program())?;
         let pin = self.pins.link(hook.program(), None);
-        links::ensure_socket(&pin, program, hook, &self.cgroup).map_err(|source| BpfError::Cgroup {
+        links::ensure_socket(&self.keep, &pin, program, hook, &self.cgroup).map_err(|source| BpfError::Cgroup {
             operation: "attach",
             program: hook.program(),
             path: self.cgroup.clone(),
@@ -160,10 +183,11 @@ impl Programs {
             move |source| BpfError::Cgroup { operation: "look up", program, path: self.cgroup.clone(), source }
         };
         let mut missing = Vec::new();
+        let cgroup = links::cgroup_id(&self.cgroup).map_err(failed("every socket program"))?;
         for hook in SocketHook::ALL {
             let name = hook.program();
-            let cgroup = links::cgroup_id(&self.cgroup).map_err(failed(name))?;
-            let state = links::state(&self.pins.link(name, None), self.program(name)?, cgroup).map_err(failed(name))?;
+            let pin = self.pins.link(name, None);
+            let state = links::state(&self.keep, &pin, self.program(name)?, cgroup).map_err(failed(name))?;
             if state != LinkState::Current {
                 missing.push(hook);
             }
@@ -182,7 +206,7 @@ impl Programs {
             let program = self.program(name)?;
             let pin = self.pins.link(name, Some(ifindex));
             let attached = if self.tcx {
-                links::ensure_device(&pin, program, hook, ifindex)
+                links::ensure_device(&self.keep, &pin, program, hook, ifindex)
             } else {
                 clsact::ensure_device(&pin, &self.directory.join(name), program, hook, ifindex, ifname)
             };
@@ -202,6 +226,9 @@ impl Programs {
     /// # Errors
     /// [`BpfError::PinDirectory`] or [`BpfError::Device`].
     pub fn detach(&self, ifindex: u32, ifname: &str) -> Result<(), BpfError> {
+        for hook in DeviceHook::ALL {
+            self.keep.release(&self.pins.link(hook.program(), Some(ifindex)));
+        }
         detach(&self.pins, ifindex, ifname)
     }
 
@@ -210,7 +237,9 @@ impl Programs {
     /// # Errors
     /// [`BpfError::Device`] when the kernel does not tell.
     pub fn attached(&self) -> Result<BTreeMap<u32, Attached>, BpfError> {
-        devices(&self.pins)?.into_iter().map(|ifindex| Ok((ifindex, self.device(ifindex)?))).collect()
+        let mut devices = devices(&self.pins)?;
+        devices.extend(self.keep.below(&self.pins.links()).iter().filter_map(|pin| device(pin.file_name()?.to_str()?)));
+        devices.into_iter().map(|ifindex| Ok((ifindex, self.device(ifindex)?))).collect()
     }
 
     /// The packet programs that do not run on the device `ifindex` as they should.
@@ -233,7 +262,9 @@ impl Programs {
             match self.state(hook, ifindex)? {
                 LinkState::Current => {}
                 LinkState::Outdated | LinkState::Absent => whole = false,
-                LinkState::Gone => return Ok(Attached::Gone),
+                LinkState::Gone if clsact::name_of(ifindex).is_none() => return Ok(Attached::Gone),
+                // Somebody detached it from a device that is still there.
+                LinkState::Gone => whole = false,
             }
         }
         Ok(if whole { Attached::Current } else { Attached::Partly })
@@ -243,7 +274,7 @@ impl Programs {
         let program = self.program(hook.program())?;
         let pin = self.pins.link(hook.program(), Some(ifindex));
         let state = if self.tcx {
-            links::state(&pin, program, u64::from(ifindex))
+            links::state(&self.keep, &pin, program, u64::from(ifindex))
         } else {
             clsact::state(&pin, program, hook, ifindex)
         };
@@ -306,7 +337,12 @@ fn names() -> impl Iterator<Item = &'static str> {
 /// Devices that have link pins.
 fn devices(pins: &Pins) -> Result<BTreeSet<u32>, BpfError> {
     let names = pins::names(&pins.links())?;
-    Ok(names.iter().filter_map(|name| name.rsplit_once('-')?.1.parse().ok()).collect())
+    Ok(names.iter().filter_map(|name| device(name)).collect())
+}
+
+/// The device that the pin of this name is for.
+fn device(pin: &str) -> Option<u32> {
+    pin.rsplit_once('-')?.1.parse().ok()
 }
 
 /// The maps that are missing or not as wanted. aya would take a pinned map of another size as it is.

@@ -1,7 +1,7 @@
 //! Two rules where another program's chains would drop what the programs let through.
 
 use super::command::{ask, run};
-use super::{EgressError, EgressRules};
+use super::{EgressError, EgressRules, legacy};
 use crate::netlink::VETH_PREFIX;
 
 /// Where Docker asks others to put their rules: it is run through first, and Docker never empties it.
@@ -62,8 +62,7 @@ async fn programs() -> Vec<Program> {
         let ipv6 = plain == "ip6tables";
         let before = found.len();
         // Asking the legacy backend makes its tables, which then cost every packet.
-        let legacy_in_use = std::fs::read_to_string(format!("/proc/thread-self/net/{names_file}"))
-            .is_ok_and(|tables| tables.lines().any(|table| table == "filter"));
+        let legacy_in_use = legacy::in_use(&format!("/proc/thread-self/net/{names_file}"));
         for (name, in_use) in [(nft, true), (legacy, legacy_in_use)] {
             if in_use && ask(name, &["--version"]).await.is_some() {
                 found.push(Program { name, ipv6 });

@@ -35,7 +35,7 @@ fn delete(name: &str) -> String {
 }
 
 /// Node names are host names; nft's identifiers have no hyphen, host names no underscore.
-fn table_name(node: &str) -> String {
+pub(super) fn table_name(node: &str) -> String {
     let safe = |character: char| if character.is_ascii_alphanumeric() || character == '.' { character } else { '_' };
     format!("skep_{}", node.chars().map(safe).collect::<String>())
 }

@@ -2,16 +2,16 @@ use std::net::Ipv4Addr;
 
 use ipnet::IpNet;
 use netlink_packet_route::address::AddressScope;
-use netlink_packet_route::route::{RouteHeader, RouteProtocol, RouteType};
 use rtnetlink::LinkUnspec;
 
 use super::error::errno;
-use super::routes::{Via, destination, devices, host_address, is_own, route, table};
+use super::picture::uplinks;
+use super::routes::{Via, destination, host_address, is_own, route, table};
 use super::{Netlink, NetlinkError, VethSpec, sysctl};
 
 /// Metric of the `unreachable` routes: higher than what people and DHCP clients give, lower than
 /// the kernel's own last resort (`u32::MAX` for IPv6).
-const UNREACHABLE_METRIC: u32 = 0x7fff_ffff;
+pub(super) const UNREACHABLE_METRIC: u32 = 0x7fff_ffff;
 
 /// A device that a default route of the main table uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,6 +88,9 @@ impl Netlink {
     /// When the kernel refuses.
     pub async fn ensure_loopback_address(&self, address: Ipv4Addr) -> Result<(), NetlinkError> {
         let lo = self.set_up("lo").await?.ifindex;
+        if self.addresses_of(lo).await?.contains(&address.into()) {
+            return Ok(());
+        }
         self.put_address(host_address(lo, address.into(), AddressScope::Host), &format!("{address} of lo")).await
     }
 
@@ -109,27 +112,7 @@ impl Netlink {
     /// # Errors
     /// When a dump fails.
     pub async fn uplinks(&self) -> Result<Vec<Uplink>, NetlinkError> {
-        let links = self.links().await?;
-        let mut found: Vec<Uplink> = Vec::new();
-        for message in self.all_routes().await? {
-            let is_default = message.header.destination_prefix_length == 0
-                && message.header.kind == RouteType::Unicast
-                && table(&message) == u32::from(RouteHeader::RT_TABLE_MAIN);
-            let Some(default) = destination(&message).filter(|_| is_default) else { continue };
-            for ifindex in devices(&message) {
-                let Some(link) = links.iter().find(|link| link.ifindex == ifindex) else { continue };
-                let position = found.iter().position(|uplink| uplink.ifindex == ifindex).unwrap_or_else(|| {
-                    found.push(link.as_uplink());
-                    found.len() - 1
-                });
-                let uplink = &mut found[position];
-                uplink.ipv4 |= default.addr().is_ipv4();
-                uplink.ipv6 |= default.addr().is_ipv6();
-                uplink.router_advertisement |= message.header.protocol == RouteProtocol::Ra;
-            }
-        }
-        found.sort_by_key(|uplink| uplink.ifindex);
-        Ok(found)
+        Ok(uplinks(&self.links().await?, &self.all_routes().await?))
     }
 
     /// Prefixes that routes of other programs than skepd lead to, in all tables but the kernel's

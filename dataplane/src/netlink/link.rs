@@ -1,7 +1,10 @@
 //! One link of a dump, with the attributes that matter here.
 
 use futures_util::{Stream, StreamExt, TryStreamExt};
-use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State};
+use netlink_packet_route::link::{
+    AfSpecInet, AfSpecInet6, AfSpecUnspec, Inet6DevConf, InetDevConf, InfoKind, LinkAttribute, LinkFlags, LinkInfo,
+    LinkMessage, State,
+};
 
 use rtnetlink::LinkUnspec;
 
@@ -29,6 +32,10 @@ pub(super) struct Link {
     pub(super) tso_max: Option<u32>,
     /// Octets of the longest IPv4 packet that sockets give it; unknown before Linux 6.3.
     pub(super) gso_max4: Option<u32>,
+    /// Its IPv4 sysctls.
+    pub(super) conf4: InetDevConf,
+    /// Its IPv6 sysctls; all zero where IPv6 never was.
+    pub(super) conf6: Inet6DevConf,
 }
 
 impl From<&LinkMessage> for Link {
@@ -51,6 +58,7 @@ impl From<&LinkMessage> for Link {
                 LinkAttribute::LinkNetNsId(netns) => link.peer_netns = Some(*netns),
                 LinkAttribute::TsoMaxSize(octets) => link.tso_max = Some(*octets),
                 LinkAttribute::GsoIpv4MaxSize(octets) => link.gso_max4 = Some(*octets),
+                LinkAttribute::AfSpecUnspec(families) => link.take_sysctls(families),
                 LinkAttribute::LinkInfo(info) => link.is_veth = info.contains(&LinkInfo::Kind(InfoKind::Veth)),
                 _ => {}
             }
@@ -60,6 +68,16 @@ impl From<&LinkMessage> for Link {
 }
 
 impl Link {
+    fn take_sysctls(&mut self, families: &[AfSpecUnspec]) {
+        for family in families {
+            match family {
+                AfSpecUnspec::Inet(parts) => self.conf4 = parts.iter().find_map(conf4).unwrap_or_default(),
+                AfSpecUnspec::Inet6(parts) => self.conf6 = parts.iter().find_map(conf6).unwrap_or_default(),
+                _ => {}
+            }
+        }
+    }
+
     /// Whether sockets give it as much at once as it takes; where the kernel knows no such thing, they do.
     pub(super) fn is_big(&self) -> bool {
         self.tso_max.zip(self.gso_max4).is_none_or(|(takes, given)| takes == given)
@@ -75,6 +93,20 @@ impl Link {
             ipv6: false,
             router_advertisement: false,
         }
+    }
+}
+
+fn conf4(part: &AfSpecInet) -> Option<InetDevConf> {
+    match part {
+        AfSpecInet::DevConf(conf) => Some(*conf),
+        _ => None,
+    }
+}
+
+fn conf6(part: &AfSpecInet6) -> Option<Inet6DevConf> {
+    match part {
+        AfSpecInet6::DevConf(conf) => Some(*conf),
+        _ => None,
     }
 }
 

@@ -1,8 +1,10 @@
 use std::io;
 use std::path::PathBuf;
 
+use netlink_packet_route::link::{Inet6DevConf, InetDevConf};
 use serde::{Deserialize, Serialize};
 
+use super::link::Link;
 use super::{Netlink, NetlinkError, Uplink};
 
 /// A host-wide sysctl that skepd changed, and what it was: `uninstall` puts it back.
@@ -75,6 +77,24 @@ pub(super) fn for_host_end(ifname: &str) -> [(String, &'static str); 13] {
         (v6("disable_ipv6"), "0"),
         (v6("forwarding"), "1"),
     ]
+}
+
+/// Whether a container's device has [`for_container`].
+pub(super) fn is_container(link: &Link) -> bool {
+    let Inet6DevConf { accept_ra, accept_dad, addr_gen_mode, disable_ipv6, .. } = link.conf6;
+    (accept_ra, accept_dad, addr_gen_mode, disable_ipv6) == (0, 0, 1, 0)
+}
+
+/// Whether a host end has [`for_host_end`].
+pub(super) fn is_host_end(link: &Link) -> bool {
+    let InetDevConf { forwarding, rp_filter, accept_redirects, send_redirects, proxy_arp, route_localnet, .. } =
+        link.conf4;
+    let ipv4 = (forwarding, rp_filter, accept_redirects, send_redirects, proxy_arp, route_localnet);
+    let Inet6DevConf {
+        addr_gen_mode, accept_ra, accept_dad, accept_redirects, proxy_ndp, disable_ipv6, forwarding, ..
+    } = link.conf6;
+    let ipv6 = (addr_gen_mode, accept_ra, accept_dad, accept_redirects, proxy_ndp, disable_ipv6, forwarding);
+    ipv4 == (1, 1, 0, 0, 0, 0) && ipv6 == (1, 0, 0, 0, 0, 0, 1)
 }
 
 impl Netlink {

@@ -1,10 +1,7 @@
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use futures_util::{StreamExt, TryStreamExt};
-use ipnet::{IpNet, Ipv4Net};
+use futures_util::StreamExt;
 use netlink_packet_route::link::{InfoData, InfoVeth};
-use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use rtnetlink::packet_core::{NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage;
@@ -12,8 +9,7 @@ use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 
 use super::error::errno;
 use super::link::Link;
-use super::routes::{destination, devices, is_own};
-use super::{CONTAINER_IFNAME, Netlink, NetlinkError, Netns};
+use super::{CONTAINER_IFNAME, Netlink, NetlinkError, Netns, sysctl};
 
 /// First characters of every host end's name; the programs' and the firewall's "from a container".
 pub const VETH_PREFIX: &str = "skep";
@@ -90,6 +86,10 @@ pub struct ObservedVeth {
     pub carrier: bool,
     /// Sockets give it as much at once as it takes.
     pub big: bool,
+    /// Its sysctls are as they should be.
+    pub tuned: bool,
+    /// The container's namespace, as this namespace numbers it; none: the other end is here.
+    pub peer_netns: Option<i32>,
     /// Host addresses that skepd's routes lead to it.
     pub routes: Vec<IpAddr>,
     /// Permanent neighbours on it.
@@ -97,13 +97,15 @@ pub struct ObservedVeth {
 }
 
 impl ObservedVeth {
-    fn new(link: Link, address4: Ipv4Addr) -> Self {
+    pub(super) fn new(link: &Link, address4: Ipv4Addr) -> Self {
         Self {
             big: link.is_big(),
-            name: link.name,
+            tuned: sysctl::is_host_end(link),
+            peer_netns: link.peer_netns,
+            name: link.name.clone(),
             ifindex: link.ifindex,
             address4,
-            alias: link.alias,
+            alias: link.alias.clone(),
             host_mac: link.mac,
             mtu: link.mtu,
             up: link.up,
@@ -122,56 +124,13 @@ impl ObservedVeth {
             && self.mtu == spec.mtu
             && self.up
             && self.big
+            && self.tuned
             && addresses.iter().all(|address| self.routes.contains(address))
             && addresses.iter().all(|address| self.neighbours.contains(&(*address, spec.mac)))
     }
 }
 
 impl Netlink {
-    /// The host ends whose addresses are in `pool`, that is, this daemon's and not a neighbour daemon's.
-    ///
-    /// # Errors
-    /// When a dump fails.
-    pub async fn veths(&self, pool: Ipv4Net) -> Result<Vec<ObservedVeth>, NetlinkError> {
-        let mut found: BTreeMap<u32, ObservedVeth> = BTreeMap::new();
-        for link in self.links().await?.into_iter().filter(|link| link.is_veth) {
-            if let Some(address4) = address_of(&link.name).filter(|address| pool.contains(address)) {
-                found.insert(link.ifindex, ObservedVeth::new(link, address4));
-            }
-        }
-        if found.is_empty() {
-            return Ok(Vec::new());
-        }
-        for message in self.all_routes().await?.iter().filter(|message| is_own(message)) {
-            let Some(destination) = destination(message).filter(is_host) else { continue };
-            for ifindex in devices(message) {
-                if let Some(veth) = found.get_mut(&ifindex) {
-                    veth.routes.push(destination.addr());
-                }
-            }
-        }
-        for (ifindex, address, mac) in self.permanent_neighbours().await? {
-            if let Some(veth) = found.get_mut(&ifindex) {
-                veth.neighbours.push((address, mac));
-            }
-        }
-        Ok(found.into_values().collect())
-    }
-
-    async fn permanent_neighbours(&self) -> Result<Vec<(u32, IpAddr, [u8; 6])>, NetlinkError> {
-        let _turn = self.listing.lock().await;
-        let neighbours: Vec<NeighbourMessage> = self
-            .handle
-            .neighbours()
-            .get()
-            .execute()
-            .try_collect()
-            .await
-            .map_err(NetlinkError::request("list", "neighbours"))?;
-        let permanent = neighbours.iter().filter(|message| message.header.state == NeighbourState::Permanent);
-        Ok(permanent.filter_map(neighbour).collect())
-    }
-
     /// Makes the pair, the container's end inside `netns`, both ends down; a pair of that name that
     /// leads elsewhere is replaced. Returns the host end's ifindex.
     ///
@@ -179,8 +138,12 @@ impl Netlink {
     /// When the kernel refuses.
     pub async fn create_veth(&self, spec: &VethSpec, netns: &Netns) -> Result<u32, NetlinkError> {
         let inside = netns.netlink().await?;
-        let old = inside.link(CONTAINER_IFNAME).await?;
-        if let Some(host) = self.link(&spec.name).await? {
+        let host = self.link(&spec.name).await?;
+        let mut old = inside.link(CONTAINER_IFNAME).await?;
+        if let Some(host) = host.as_ref().filter(|_| old.is_none()) {
+            old = inside.name_back(host).await?;
+        }
+        if let Some(host) = host {
             if self.is_pair(&host, old.as_ref(), spec, netns).await? {
                 return Ok(host.ifindex);
             }
@@ -203,6 +166,22 @@ impl Netlink {
         added.map_err(NetlinkError::request("create link", &spec.name))?;
         let link = self.link(&spec.name).await?;
         Ok(link.ok_or_else(|| NetlinkError::NoLink(spec.name.clone()))?.ifindex)
+    }
+
+    /// Gives the container's end of a pair, which somebody renamed, its name back.
+    async fn name_back(&self, host: &Link) -> Result<Option<Link>, NetlinkError> {
+        let links = self.links().await?;
+        let peer = |link: &&Link| host.peer == Some(link.ifindex) && link.peer == Some(host.ifindex);
+        let Some(link) = links.iter().find(peer) else { return Ok(None) };
+        // A device that is up keeps its name on older kernels.
+        for message in [
+            LinkUnspec::new_with_index(link.ifindex).down().build(),
+            LinkUnspec::new_with_index(link.ifindex).name(CONTAINER_IFNAME.to_owned()).build(),
+        ] {
+            let set = self.handle.link().set(message).execute().await;
+            set.map_err(NetlinkError::request("name back", &link.name))?;
+        }
+        self.link(CONTAINER_IFNAME).await
     }
 
     /// Whether `host` and `container` are the two ends of one pair, and that in `netns`.
@@ -258,30 +237,12 @@ impl Netlink {
     }
 }
 
-fn is_host(prefix: &IpNet) -> bool {
-    prefix.prefix_len() == prefix.max_prefix_len()
-}
-
 /// The address that a host end's name stands for.
-fn address_of(name: &str) -> Option<Ipv4Addr> {
+pub(super) fn address_of(name: &str) -> Option<Ipv4Addr> {
     let hex = name.strip_prefix(VETH_PREFIX).filter(|hex| hex.len() == 8)?;
     let bits = u32::from_str_radix(hex, 16).ok()?;
     // The name must be exactly the one that skepd gives: `+` and capital letters parse as well.
     Some(Ipv4Addr::from_bits(bits)).filter(|address| veth_name(*address) == name)
-}
-
-fn neighbour(message: &NeighbourMessage) -> Option<(u32, IpAddr, [u8; 6])> {
-    let mut address = None;
-    let mut mac = None;
-    for attribute in &message.attributes {
-        match attribute {
-            NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => address = Some(IpAddr::V4(*v4)),
-            NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => address = Some(IpAddr::V6(*v6)),
-            NeighbourAttribute::LinkLayerAddress(bytes) => mac = bytes.as_slice().try_into().ok(),
-            _ => {}
-        }
-    }
-    Some((message.header.ifindex, address?, mac?))
 }
 
 #[cfg(test)]
@@ -319,6 +280,8 @@ mod tests {
             up: true,
             carrier: true,
             big: true,
+            tuned: true,
+            peer_netns: Some(0),
             routes: addresses.to_vec(),
             neighbours: addresses.iter().map(|address| (*address, spec.mac)).collect(),
         };
@@ -326,6 +289,7 @@ mod tests {
         assert!(!ObservedVeth { mtu: 1400, ..good.clone() }.is_as(&spec));
         assert!(!ObservedVeth { up: false, ..good.clone() }.is_as(&spec));
         assert!(!ObservedVeth { big: false, ..good.clone() }.is_as(&spec));
+        assert!(!ObservedVeth { tuned: false, ..good.clone() }.is_as(&spec));
         assert!(!ObservedVeth { routes: vec![addresses[0]], ..good.clone() }.is_as(&spec));
         assert!(!ObservedVeth { neighbours: vec![(addresses[0], spec.mac)], ..good.clone() }.is_as(&spec));
         assert!(!ObservedVeth { neighbours: addresses.map(|a| (a, [0; 6])).to_vec(), ..good }.is_as(&spec));

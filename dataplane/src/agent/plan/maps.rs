@@ -11,9 +11,10 @@ use super::super::op::{Op, Place};
 use super::super::tables::{self, TableSet};
 use crate::model::ServiceKey;
 
-/// NODE and EGRESS.
+/// NODE, EGRESS and GRANTS.
 pub(super) fn node(desired: &Desired, observed: &Observed, ops: &mut Vec<Op>) {
     let now = &observed.tables;
+    ops.extend(now.grants.iter().map(|key| Op::DropGrant(*key)));
     let rules = tables::egress_rules();
     let egress_changes = rules != now.egress;
     let epoch = match !now.egress.is_empty() && egress_changes || super::narrows(desired, observed, now) {
@@ -112,9 +113,11 @@ pub(super) fn strays(desired: &Desired, observed: &Observed, ops: &mut Vec<Op>) 
     // What nobody sent is counted too.
     let gone = now.counted.iter().filter(|identity| **identity != Identity::WORLD && !known.contains(identity));
     ops.extend(gone.map(|identity| Op::DropCounters(*identity)));
-    ops.extend(now.devices.keys().filter(|k| !owned.devices.contains(k)).map(|k| Op::DropDevice(*k)));
+    let devices: BTreeSet<_> = now.devices.keys().chain(&now.budgets).collect();
+    ops.extend(devices.into_iter().filter(|k| !owned.devices.contains(k)).map(|k| Op::DropDevice(*k)));
     ops.extend(now.netns.keys().filter(|k| !owned.netns.contains(k)).map(|k| Op::DropNetns(*k)));
     ops.extend(now.endpoints.keys().filter(|k| !owned.endpoints.contains(k)).map(|k| Op::DropEndpoint(*k)));
+    ops.extend(now.loose.iter().map(|key| Op::DropBackend(*key)));
 }
 
 #[derive(Default)]

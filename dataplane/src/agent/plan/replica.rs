@@ -105,7 +105,9 @@ fn network(
     steps: &mut Vec<Step>,
 ) {
     let veth = observed.veths.get(&replica.address4).filter(|_| !sandbox_is_fresh);
-    if veth.is_none_or(|veth| veth.mtu != observed.mtu || (veth.up && !veth.carrier)) {
+    let spec = veth_spec(replica, key, observed.mtu);
+    let whole = sandbox_is_fresh || observed.insides.get(key).is_none_or(|inside| inside.lacks(&spec).is_empty());
+    if !whole || veth.is_none_or(|veth| veth.up && !veth.carrier) {
         steps.push(Step::Plumb(Arc::clone(replica)));
     }
     if veth.is_none() {
@@ -114,7 +116,6 @@ fn network(
     if veth.is_none_or(|veth| !observed.attached.contains(&veth.ifindex)) {
         steps.push(Step::Attach(Arc::clone(replica)));
     }
-    let spec = veth_spec(replica, key, observed.mtu);
     if veth.is_none_or(|veth| !veth.is_as(&spec)) {
         steps.push(Step::Open(Arc::clone(replica)));
     }

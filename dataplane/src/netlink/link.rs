@@ -11,6 +11,9 @@ use rtnetlink::LinkUnspec;
 use super::error::errno;
 use super::{Change, Netlink, NetlinkError, Uplink};
 
+/// `GSO_LEGACY_MAX_SIZE`: what the length of an IP packet can say.
+const GSO_MAX: u32 = 65_536;
+
 /// A link as it is.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Link {
@@ -32,6 +35,8 @@ pub(super) struct Link {
     pub(super) tso_max: Option<u32>,
     /// Octets of the longest IPv4 packet that sockets give it; unknown before Linux 6.3.
     pub(super) gso_max4: Option<u32>,
+    /// Octets of the longest packet of another family that sockets give it.
+    pub(super) gso_max: Option<u32>,
     /// Its IPv4 sysctls.
     pub(super) conf4: InetDevConf,
     /// Its IPv6 sysctls; all zero where IPv6 never was.
@@ -57,6 +62,7 @@ impl From<&LinkMessage> for Link {
                 LinkAttribute::Link(peer) => link.peer = Some(*peer),
                 LinkAttribute::LinkNetNsId(netns) => link.peer_netns = Some(*netns),
                 LinkAttribute::TsoMaxSize(octets) => link.tso_max = Some(*octets),
+                LinkAttribute::GsoMaxSize(octets) => link.gso_max = Some(*octets),
                 LinkAttribute::GsoIpv4MaxSize(octets) => link.gso_max4 = Some(*octets),
                 LinkAttribute::AfSpecUnspec(families) => link.take_sysctls(families),
                 LinkAttribute::LinkInfo(info) => link.is_veth = info.contains(&LinkInfo::Kind(InfoKind::Veth)),
@@ -81,6 +87,12 @@ impl Link {
     /// Whether sockets give it as much at once as it takes; where the kernel knows no such thing, they do.
     pub(super) fn is_big(&self) -> bool {
         self.tso_max.zip(self.gso_max4).is_none_or(|(takes, given)| takes == given)
+            && self.gso_max.is_none_or(|given| given == self.gso_wanted())
+    }
+
+    /// What sockets of other families than IPv4 are to give it at once: as much as every kernel allows.
+    fn gso_wanted(&self) -> u32 {
+        self.tso_max.map_or(GSO_MAX, |takes| takes.min(GSO_MAX))
     }
 
     /// Without a default route yet.
@@ -134,9 +146,13 @@ impl Netlink {
     /// IPv6 stays at 64 KiB: Linux 6.18 gives such packets an extension header of eight octets for itself, counts it when
     /// it compares their segments with the MTU of the way out, and forwards none.
     pub(super) async fn take_big(&self, link: &Link) -> Result<(), NetlinkError> {
-        let Some(max) = link.tso_max.filter(|_| !link.is_big()) else { return Ok(()) };
+        if link.is_big() {
+            return Ok(());
+        }
         let mut message = LinkUnspec::new_with_index(link.ifindex).build();
-        message.attributes.push(LinkAttribute::GsoIpv4MaxSize(max));
+        // In this order: the kernel takes the first for IPv4 as well.
+        message.attributes.push(LinkAttribute::GsoMaxSize(link.gso_wanted()));
+        message.attributes.extend(link.tso_max.filter(|_| link.gso_max4.is_some()).map(LinkAttribute::GsoIpv4MaxSize));
         let set = self.handle.link().set(message).execute().await;
         set.map_err(NetlinkError::request("raise the segment size of", &link.name))
     }

@@ -4,6 +4,7 @@
 mod closed;
 mod daemon;
 mod disk;
+mod drift;
 
 use anyhow::Result;
 use tests::Node;
@@ -23,6 +24,11 @@ fn random_faults_leave_nothing_behind() -> Result<()> {
     scene.end()
 }
 
+/// All of them, or some by parts of their names: `SKEP_FAULTS=firewall,veth`.
 fn faults() -> Vec<Fault> {
-    [daemon::FAULTS, closed::FAULTS, disk::FAULTS].concat()
+    let mut faults = [daemon::FAULTS, closed::FAULTS, disk::FAULTS, &drift::faults()].concat();
+    if let Ok(wanted) = std::env::var("SKEP_FAULTS") {
+        faults.retain(|fault| wanted.split(',').any(|part| fault.name.contains(part)));
+    }
+    faults
 }

@@ -17,12 +17,25 @@ ip -j -6 rule
 ip -j neigh show nud permanent
 ";
 
+/// Sysctls that matter, one a line; devices that are not there have none.
+const SYSCTLS: &str = "
+cd /proc/sys/net
+grep -s . ipv4/ip_forward ipv6/conf/all/forwarding \\
+    ipv4/conf/skep*/forwarding ipv4/conf/skep*/rp_filter ipv4/conf/skep*/accept_redirects \\
+    ipv4/conf/skep*/send_redirects ipv4/conf/skep*/proxy_arp ipv4/conf/skep*/route_localnet \\
+    ipv6/conf/skep*/forwarding ipv6/conf/skep*/accept_ra ipv6/conf/skep*/accept_redirects ipv6/conf/skep*/disable_ipv6 \\
+    || true
+";
+
 pub(super) fn read(node: &Node, picture: &mut Picture, names: &mut Names) -> Result<()> {
     let host = documents(&node.machine().shell(SCRIPT)?)?;
     let links = host.first().context("no links")?;
     let device = |link: &Value| Some((link["ifindex"].as_u64()?, link["ifname"].as_str()?.to_owned()));
     names.devices = array(links).filter_map(device).collect();
     describe("host", &host, picture);
+    for sysctl in node.machine().shell(SYSCTLS)?.lines() {
+        picture.add(format!("host sysctl {sysctl}"));
+    }
     for (name, pid) in &names.namespaces {
         let path = format!("/proc/{pid}/ns/net");
         let shown = node.run(&["nsenter", &format!("--net={path}"), "sh", "-ec", SCRIPT])?;

@@ -1,0 +1,208 @@
+//! Somebody changes by hand what skepd made: devices, addresses, routes, pins, programs, rules, containers.
+//!
+//! Each is put right within five seconds, and costs nothing where the deed itself does not cut the way.
+
+mod maps;
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use dataplane::netlink::veth_name;
+use tests::Container;
+use tests::faults::{Cost, Fault, Scene};
+
+use Cost::{Interruption, Nothing};
+
+/// From the deed to the last trace of it.
+const WITHIN: Duration = Duration::from_secs(5);
+
+const fn fault(name: &'static str, cost: Cost, inject: fn(&Scene) -> Result<()>) -> Fault {
+    Fault { name, inject, within: WITHIN, cost }
+}
+
+/// The faults of this part: many deeds at once, or, with `SKEP_LONG`, each by itself.
+pub(crate) fn faults() -> Vec<Fault> {
+    match std::env::var_os("SKEP_LONG") {
+        None => [FAULTS, maps::FAULTS].concat(),
+        Some(_) => [FAULTS, EACH, maps::FAULTS, maps::EACH].concat(),
+    }
+}
+
+const FAULTS: &[Fault] = &[
+    fault("veth: host end deleted", Interruption, |scene| on_host(scene, "ip link del VETH")),
+    fault("veth: container's end renamed", Interruption, |scene| {
+        inside(scene, &["ip link set eth0 down", "ip link set eth0 name lan7", "ip link set lan7 up"])
+    }),
+    fault("container: addresses, routes and MACs removed", Interruption, |scene| {
+        inside(scene, &["ip neigh flush dev eth0 nud permanent", "ip route flush proto 83", "ip addr flush dev eth0"])
+    }),
+    fault("host: all that leads to a container altered", Nothing, |scene| {
+        on_host(
+            scene,
+            "ip -4 route del ADDRESS4; ip -6 route del ADDRESS6; ip neigh flush dev VETH nud permanent
+             ip link set VETH mtu 1400 alias other gso_max_size 20000
+             sysctl -qw net.ipv4.conf.VETH.rp_filter=0 net.ipv4.conf.VETH.forwarding=0",
+        )
+    }),
+    fault("every pin removed, and the directories", Nothing, |scene| on_host(scene, "rm -r PINS")),
+    fault("a packet and a socket program detached", Interruption, |scene| {
+        on_host(
+            scene,
+            "bpftool link detach pinned PINS/links/from_container-INDEX
+             bpftool link detach pinned PINS/links/connect4",
+        )
+    }),
+    fault("firewall: table deleted, DOCKER-USER emptied", Nothing, |scene| {
+        on_host(
+            scene,
+            "nft delete table inet TABLE
+             for ip in ip ip6; do ${ip}tables -F DOCKER-USER; ${ip}tables -A DOCKER-USER -j RETURN; done",
+        )
+    }),
+    fault("firewall: nft flush ruleset, and others' restored", Nothing, |scene| {
+        on_host(
+            scene,
+            "for ip in ip ip6; do ${ip}tables-save | grep -v skep: > DIRECTORY/$ip.rules; done
+             nft flush ruleset
+             for ip in ip ip6; do ${ip}tables-restore < DIRECTORY/$ip.rules; done",
+        )
+    }),
+    fault("host: unreachable routes, DNS address, forwarding", Nothing, |scene| {
+        on_host(
+            scene,
+            "for ip in -4 -6; do
+                 ip $ip route show proto 83 type unreachable | while read -r kind pool rest; do
+                     ip $ip route del \"$kind\" \"$pool\" proto 83
+                 done
+             done
+             ip addr del 10.224.0.53/32 dev lo
+             sysctl -qw net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0",
+        )
+    }),
+    fault("docker rm -f of a workload", Interruption, |scene| {
+        let web = web(scene)?;
+        let container = web.replica().container.as_deref().context("its container")?;
+        scene.node.docker(&["rm", "-f", container]).map(drop)
+    }),
+    fault("docker rm -f of a sandbox", Interruption, |scene| {
+        let web = web(scene)?;
+        let sandbox = web.replica().sandbox.as_deref().context("its sandbox")?;
+        scene.node.docker(&["rm", "-f", sandbox]).map(drop)
+    }),
+];
+
+/// What [`FAULTS`] does at once.
+const EACH: &[Fault] = &[
+    fault("veth: container's end down", Interruption, |scene| inside(scene, &["ip link set eth0 down"])),
+    fault("container: addresses removed", Interruption, |scene| inside(scene, &["ip addr flush dev eth0"])),
+    fault("container: default routes removed", Interruption, |scene| {
+        inside(scene, &["ip -4 route del default", "ip -6 route del default"])
+    }),
+    fault("container: gateways' MACs forgotten", Interruption, |scene| {
+        inside(scene, &["ip neigh flush dev eth0 nud permanent"])
+    }),
+    fault("host: routes to a container removed", Nothing, |scene| {
+        on_host(scene, "ip -4 route del ADDRESS4; ip -6 route del ADDRESS6")
+    }),
+    fault("host: neighbours removed", Nothing, |scene| on_host(scene, "ip neigh flush dev VETH nud permanent")),
+    fault("host end: alias and MTU altered", Nothing, |scene| on_host(scene, "ip link set VETH mtu 1400 alias other")),
+    fault("host end: segment size cut", Nothing, |scene| on_host(scene, "ip link set VETH gso_max_size 20000")),
+    fault("host end: sysctls altered", Nothing, |scene| {
+        on_host(scene, "sysctl -qw net.ipv4.conf.VETH.rp_filter=0 net.ipv4.conf.VETH.forwarding=0")
+    }),
+    fault("pins of all maps removed", Nothing, |scene| on_host(scene, "rm PINS/[A-Z]*")),
+    fault("pins of all programs removed", Nothing, |scene| on_host(scene, "rm PINS/programs/*/*")),
+    fault("pins of all links removed", Nothing, |scene| on_host(scene, "rm PINS/links/*")),
+    fault("a packet program detached", Interruption, |scene| {
+        on_host(scene, "bpftool link detach pinned PINS/links/from_container-INDEX")
+    }),
+    fault("a packet program of the way back detached", Nothing, |scene| {
+        on_host(scene, "bpftool link detach pinned PINS/links/to_container-INDEX")
+    }),
+    fault("a socket program detached", Interruption, |scene| {
+        on_host(scene, "bpftool link detach pinned PINS/links/connect4")
+    }),
+    fault("firewall: table deleted", Nothing, |scene| on_host(scene, "nft delete table inet TABLE")),
+    fault("firewall: a rule added in front", Nothing, |scene| on_host(scene, "nft insert rule inet TABLE forward accept")),
+    fault("firewall: a chain emptied", Nothing, |scene| on_host(scene, "nft flush chain inet TABLE postrouting")),
+    fault("firewall: DOCKER-USER emptied", Nothing, |scene| {
+        on_host(scene, "for ip in ip ip6; do ${ip}tables -F DOCKER-USER; ${ip}tables -A DOCKER-USER -j RETURN; done")
+    }),
+    // What `ufw reload` runs: chains of its own emptied and filled by iptables-restore, policies set.
+    fault("firewall: ufw's chains loaded and taken away", Nothing, |scene| {
+        on_host(
+            scene,
+            "for ip in ip ip6; do
+                 ${ip}tables-restore -n <<'END'
+*filter
+:ufw-before-forward - [0:0]
+:ufw-user-forward - [0:0]
+-F ufw-before-forward
+-A ufw-before-forward -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A ufw-before-forward -j ufw-user-forward
+-A FORWARD -j ufw-before-forward
+COMMIT
+END
+                 ${ip}tables -P FORWARD DROP
+                 ${ip}tables -D FORWARD -j ufw-before-forward
+                 ${ip}tables -F ufw-before-forward
+                 ${ip}tables -X ufw-before-forward
+                 ${ip}tables -X ufw-user-forward
+             done",
+        )
+    }),
+    // What `firewalld --reload` does with its nftables backend: its own table, deleted and made in one transaction.
+    fault("firewall: firewalld's table loaded and taken away", Nothing, |scene| {
+        on_host(
+            scene,
+            "for round in 1 2; do
+                 nft -f - <<'END'
+table inet firewalld
+delete table inet firewalld
+table inet firewalld {
+    chain filter_FORWARD {
+        type filter hook forward priority filter + 10; policy accept;
+        ct state established,related accept
+        ct status dnat accept
+    }
+}
+END
+             done
+             nft delete table inet firewalld",
+        )
+    }),
+    fault("host: DNS address removed from lo", Nothing, |scene| on_host(scene, "ip addr del 10.224.0.53/32 dev lo")),
+    fault("host: forwarding turned off", Nothing, |scene| {
+        on_host(scene, "sysctl -qw net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0")
+    }),
+];
+
+/// The replica that things are done to: one of two that serve.
+fn web(scene: &Scene) -> Result<Container<'_>> {
+    scene.replica("shop", "production", "web", 1)
+}
+
+/// Runs commands in the network namespace of [`web`].
+fn inside(scene: &Scene, commands: &[&str]) -> Result<()> {
+    let namespace = web(scene)?.netns()?;
+    commands.iter().try_for_each(|command| namespace.run(command).map(drop))
+}
+
+/// Runs a script on the node. `VETH`, `INDEX`, `ADDRESS4` and `ADDRESS6` are those of [`web`], `PINS` the directory of
+/// the pins, `TABLE` the daemon's own, `DIRECTORY` a place for files.
+fn on_host(scene: &Scene, script: &str) -> Result<()> {
+    let web = web(scene)?;
+    let veth = veth_name(web.address()?.parse()?);
+    let machine = scene.node.machine();
+    let index = machine.run(&["cat", &format!("/sys/class/net/{veth}/ifindex")])?;
+    let pins = machine.shell("ls -d /sys/fs/bpf/skep/v*")?;
+    let script = script
+        .replace("VETH", &veth)
+        .replace("INDEX", index.trim())
+        .replace("ADDRESS4", web.address()?)
+        .replace("ADDRESS6", web.address6()?)
+        .replace("PINS", pins.trim())
+        .replace("TABLE", &format!("skep_{}", machine.name().replace('-', "_")))
+        .replace("DIRECTORY", &machine.directory().display().to_string());
+    machine.shell(&script).map(drop)
+}

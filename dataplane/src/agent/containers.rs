@@ -70,7 +70,10 @@ impl Containers {
 async fn list(docker: &Docker, node: &str) -> Result<Known, DockerError> {
     let listed = Instant::now();
     let containers = docker.list(node).await?;
-    Ok(Known { containers: containers.into_iter().map(|container| (container.id.clone(), container)).collect(), listed })
+    Ok(Known {
+        containers: containers.into_iter().map(|container| (container.id.clone(), container)).collect(),
+        listed,
+    })
 }
 
 async fn refresh(mut known: Known, touched: BTreeSet<String>, docker: &Docker) -> Result<Known, DockerError> {

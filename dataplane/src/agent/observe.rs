@@ -161,7 +161,9 @@ impl Observer {
         let namespaces = self.namespaces.lock().await;
         let place = |replica: &Arc<ReplicaAssignment>| {
             let veth = observed.veths.get(&replica.address4)?;
-            let SandboxState::Running { pid, cookie } = observed.sandboxes.get(&replica.key)?.state else { return None };
+            let SandboxState::Running { pid, cookie } = observed.sandboxes.get(&replica.key)?.state else {
+                return None;
+            };
             let namespace = namespaces.values().find(|namespace| namespace.cookie == cookie)?;
             Some(Place { key: replica.key.clone(), pid, inode: namespace.inode, number: veth.peer_netns })
         };

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use dataplane_ebpf::abi::{
-    self, Addr, BackendKey, Device, EgressKey, EgressRule, Endpoint, GrantKey, Identity, NAME_MAX, Name, NameKey, Netns, NodeConfig, Pool,
-    Ptr, PtrKey, Sealed, UPLINKS_MAX, action, flags,
+    self, Addr, BackendKey, Device, EgressKey, EgressRule, Endpoint, GrantKey, Identity, NAME_MAX, Name, NameKey,
+    Netns, NodeConfig, Pool, Ptr, PtrKey, Sealed, UPLINKS_MAX, action, flags,
 };
 
 use super::desired::Desired;
@@ -133,13 +133,12 @@ pub(super) fn publish(desired: &Desired, observed: &Observed) -> TableSet {
         for address in addresses.into_iter().chain(replicas) {
             put_ptr(&mut tables, service, address);
         }
-        let set =
-            BackendSet {
-                service: service.id,
-                networks: service.networks,
-                backends: backends(key, desired, observed),
-                intact: true,
-            };
+        let set = BackendSet {
+            service: service.id,
+            networks: service.networks,
+            backends: backends(key, desired, observed),
+            intact: true,
+        };
         for address in addresses {
             tables.services.insert(abi::ServiceKey { env: service.env, vip: address.into() }, set.clone());
         }

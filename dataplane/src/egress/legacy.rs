@@ -97,9 +97,8 @@ fn request(length: usize) -> Vec<u8> {
 fn get(socket: &OwnedFd, level: libc::c_int, option: libc::c_int, buffer: &mut [u8]) -> io::Result<()> {
     let mut length = buffer.len() as libc::socklen_t;
     // SAFETY: the kernel reads and writes at most `length` octets of the buffer, which has as many.
-    let done = unsafe {
-        libc::getsockopt(socket.as_raw_fd(), level, option, buffer.as_mut_ptr().cast(), &raw mut length)
-    };
+    let done =
+        unsafe { libc::getsockopt(socket.as_raw_fd(), level, option, buffer.as_mut_ptr().cast(), &raw mut length) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

@@ -168,11 +168,14 @@ fn generation(socket: &OwnedFd) -> io::Result<[u8; 4]> {
 fn digest(socket: &OwnedFd, rules: &EgressRules) -> io::Result<u64> {
     let mut hasher = DefaultHasher::new();
     let own = table_name(&rules.node);
-    for (family, table, chains) in
-        [(INET, own.as_str(), None), (IPV4, SHARED_TABLE, Some(&SHARED_CHAINS)), (IPV6, SHARED_TABLE, Some(&SHARED_CHAINS))]
-    {
+    for (family, table, chains) in [
+        (INET, own.as_str(), None),
+        (IPV4, SHARED_TABLE, Some(&SHARED_CHAINS)),
+        (IPV6, SHARED_TABLE, Some(&SHARED_CHAINS)),
+    ] {
         let is_ours = |name: &[u8]| text(name) == table.as_bytes();
-        let concerns = |name: &[u8]| chains.is_none_or(|chains| chains.iter().any(|chain| text(name) == chain.as_bytes()));
+        let concerns =
+            |name: &[u8]| chains.is_none_or(|chains| chains.iter().any(|chain| text(name) == chain.as_bytes()));
         nlmsg::ask(socket, message::GET_TABLE, true, &header(family), |body| {
             if nlmsg::attribute(content(body), attribute::TABLE).is_some_and(is_ours) {
                 (family, nlmsg::attribute(content(body), attribute::TABLE_FLAGS)).hash(&mut hasher);
@@ -249,7 +252,10 @@ mod tests {
     fn what_packets_count_is_no_change_and_another_comparison_is() {
         let digest = |counted: u8, compared: u8| {
             let mut hasher = DefaultHasher::new();
-            hash_expressions(&[expression("cmp", &[compared]), expression("counter", &[counted])].concat(), &mut hasher);
+            hash_expressions(
+                &[expression("cmp", &[compared]), expression("counter", &[counted])].concat(),
+                &mut hasher,
+            );
             hasher.finish()
         };
         assert_eq!(digest(0, 1), digest(9, 1));

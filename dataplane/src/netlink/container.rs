@@ -37,8 +37,7 @@ impl Netlink {
     }
 
     async fn put_link(&self, ifindex: u32, spec: &VethSpec) -> Result<(), NetlinkError> {
-        let message =
-            LinkUnspec::new_with_index(ifindex).mtu(spec.mtu).address(spec.mac.to_vec()).up().build();
+        let message = LinkUnspec::new_with_index(ifindex).mtu(spec.mtu).address(spec.mac.to_vec()).up().build();
         let set = self.handle.link().set(message).execute().await;
         set.map_err(NetlinkError::request("set up", CONTAINER_IFNAME))
     }

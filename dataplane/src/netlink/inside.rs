@@ -225,7 +225,8 @@ mod tests {
         assert_eq!(whole(&spec).lacks(&spec), []);
         // Somebody's own address is no business of ours.
         let more = IpAddr::from([192, 0, 2, 1]);
-        let cases: [(fn(&mut Inside), Part); 8] = [
+        type Damage = fn(&mut Inside);
+        let cases: [(Damage, Part); 8] = [
             (|inside| inside.loopback = false, Part::Loopback),
             (|inside| inside.device = None, Part::Device),
             (|inside| inside.device.as_mut().unwrap().up = false, Part::Link),
@@ -233,7 +234,10 @@ mod tests {
             (|inside| _ = inside.addresses.pop_first(), Part::Address([10, 208, 0, 5].into())),
             (|inside| _ = inside.neighbours.insert(GATEWAY4.into(), [0; 6]), Part::Neighbour(GATEWAY4.into())),
             (|inside| _ = inside.on_link.remove(&GATEWAY6.into()), Part::OnLink(GATEWAY6.into())),
-            (|inside| _ = inside.defaults.insert(GATEWAY4.into(), [10, 0, 0, 1].into()), Part::Default(GATEWAY4.into())),
+            (
+                |inside| _ = inside.defaults.insert(GATEWAY4.into(), [10, 0, 0, 1].into()),
+                Part::Default(GATEWAY4.into()),
+            ),
         ];
         for (damage, part) in cases {
             let mut inside = whole(&spec);

@@ -91,7 +91,14 @@ pub(super) fn is_host_end(link: &Link) -> bool {
         link.conf4;
     let ipv4 = (forwarding, rp_filter, accept_redirects, send_redirects, proxy_arp, route_localnet);
     let Inet6DevConf {
-        addr_gen_mode, accept_ra, accept_dad, accept_redirects, proxy_ndp, disable_ipv6, forwarding, ..
+        addr_gen_mode,
+        accept_ra,
+        accept_dad,
+        accept_redirects,
+        proxy_ndp,
+        disable_ipv6,
+        forwarding,
+        ..
     } = link.conf6;
     let ipv6 = (addr_gen_mode, accept_ra, accept_dad, accept_redirects, proxy_ndp, disable_ipv6, forwarding);
     ipv4 == (1, 1, 0, 0, 0, 0) && ipv6 == (1, 0, 0, 0, 0, 0, 1)

@@ -123,7 +123,9 @@ const EACH: &[Fault] = &[
         on_host(scene, "bpftool link detach pinned PINS/links/connect4")
     }),
     fault("firewall: table deleted", Nothing, |scene| on_host(scene, "nft delete table inet TABLE")),
-    fault("firewall: a rule added in front", Nothing, |scene| on_host(scene, "nft insert rule inet TABLE forward accept")),
+    fault("firewall: a rule added in front", Nothing, |scene| {
+        on_host(scene, "nft insert rule inet TABLE forward accept")
+    }),
     fault("firewall: a chain emptied", Nothing, |scene| on_host(scene, "nft flush chain inet TABLE postrouting")),
     fault("firewall: DOCKER-USER emptied", Nothing, |scene| {
         on_host(scene, "for ip in ip ip6; do ${ip}tables -F DOCKER-USER; ${ip}tables -A DOCKER-USER -j RETURN; done")

@@ -23,7 +23,8 @@ pub(super) fn read(maps: &Maps) -> Result<TableSet, AgentError> {
         });
         let found: Vec<_> = keys.filter_map(|key| Some((key, *backends.get(&key)?))).collect();
         // A torn or a forged value counts for the programs as none.
-        let sealed = found.iter().all(|(key, backend)| *backend == backend.sealed(key)) && service == service.sealed(&key);
+        let sealed =
+            found.iter().all(|(key, backend)| *backend == backend.sealed(key)) && service == service.sealed(&key);
         let local = found.iter().filter(|(_, backend)| backend.node == node.node).count();
         let backends = found.iter().map(|(_, backend)| BackendAddress {
             address4: Ipv4Addr::from(backend.address4.to_ne_bytes()),

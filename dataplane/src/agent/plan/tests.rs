@@ -2,10 +2,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use clap::Parser;
-use dataplane_ebpf::abi::Identity;
+use dataplane_ebpf::abi::{BackendKey, Device, GrantKey, Identity};
 use proptest::prelude::*;
 
 use super::super::desired::Node;
+use super::super::foreign::{Own, find};
 use super::super::observed::{SandboxState, WorkloadState};
 use super::super::op::Step;
 use super::super::predict::{predict, simulate};
@@ -18,6 +19,7 @@ use crate::model::{
     EnvironmentAssignment, EnvironmentKey, ReplicaAssignment, ReplicaKey, ServiceAssignment, ServiceKey,
 };
 use crate::model::{ReplicaState, ServiceSpec, spec::RestartPolicy};
+use crate::netlink::Inside;
 
 fn spec(depends_on: &[(&str, DependsOn)]) -> ServiceSpec {
     ServiceSpec {
@@ -117,6 +119,52 @@ fn position(lines: &[String], start: &str) -> usize {
 fn nothing_is_done_when_all_is_as_it_should_be() {
     let desired = shop(&[("api", 2, &[]), ("postgres", 1, &[])]);
     assert_eq!(lines(&plan(&desired, &settled(&desired))), Vec::<String>::new());
+}
+
+#[test]
+fn what_a_container_lacks_inside_is_plumbed_and_nothing_else_done() {
+    let desired = shop(&[("api", 1, &[])]);
+    let mut observed = settled(&desired);
+    observed.insides.extend(desired.replicas.keys().map(|key| (key.clone(), Inside::default())));
+    assert_eq!(lines(&plan(&desired, &observed)), ["plumb shop/production/api.1: skep0ad00011"]);
+}
+
+#[test]
+fn what_others_removed_comes_back_and_what_they_added_goes() {
+    let desired = shop(&[("api", 1, &[])]);
+    let mut observed = settled(&desired);
+    observed.missing_pins.insert("/pins/ENDPOINTS".into());
+    observed.tables.grants.insert(GrantKey::default());
+    observed.tables.budgets.insert(99);
+    observed.tables.loose.insert(BackendKey { service: 5, generation: 6, slot: 7 });
+    let expected = [
+        "pin /pins/ENDPOINTS again",
+        "remove the grant from service 0 of environment 0 to service 0 of environment 0, protocol 0, port 0",
+        "forget device 99: no replica's",
+        "forget backend 7 of set 6 of service 5: in no set",
+    ];
+    assert_eq!(lines(&plan(&desired, &observed)), expected);
+}
+
+#[test]
+fn foreign_is_what_was_neither_seen_nor_wanted_before() {
+    let desired = shop(&[("api", 1, &[])]);
+    let before = settled(&desired);
+    let mut now = before.clone();
+    now.tables.devices.insert(99, Device::default());
+    now.tables.grants.insert(GrantKey::default());
+    let found = |ops: &[Op], now: &Observed, past: &Observed| -> Vec<&'static str> {
+        find(ops, now, (&desired, past), &Own::default()).into_iter().map(|foreign| foreign.map).collect()
+    };
+    let ops = plan(&desired, &now);
+    assert_eq!(found(&ops, &now, &before), ["GRANTS", "DEVICES"]);
+    assert_eq!(found(&ops, &now, &now), Vec::<&str>::new(), "told once");
+    // A service that goes as soon as it was published, before anybody looked again.
+    let unpublished = Observed { tables: TableSet::default(), ..before.clone() };
+    let leaving = plan(&nothing(), &before);
+    assert!(leaving.iter().any(|op| matches!(op, Op::DropName(..))));
+    let foreign = found(&leaving, &before, &unpublished);
+    assert!(!foreign.iter().any(|map| ["NAMES", "PTRS", "SERVICES", "ENDPOINTS"].contains(map)), "{foreign:?}");
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use dataplane::bpf::{Maps, Pins};
 use dataplane_ebpf::abi::{
-    Addr, Backend, BackendKey, Device, Endpoint, Grant, GrantKey, Identity, Name, NameKey, Netns, Ptr, PtrKey,
-    Service, ServiceKey,
+    Addr, Backend, BackendKey, Device, Endpoint, Grant, GrantKey, Identity, Name, NameKey, Netns, Ptr, PtrKey, Service,
+    ServiceKey,
 };
 use tests::faults::{Cost, Fault, Scene};
 use tests::wait_for;
@@ -91,14 +91,18 @@ fn foreign(scene: &Scene) -> Result<()> {
     maps.devices.put(&4_000_000, Device { identity: nobody, ..Device::default() })?;
     maps.netns.put(&u64::MAX, Netns { identity: nobody, ..Netns::default() })?;
     maps.endpoints.put(&address, Endpoint { identity: nobody, ..Endpoint::default() })?;
-    maps.services.put(&ServiceKey { env: nobody.env, vip: address }, Service { service: nobody.service, ..Service::default() })?;
+    maps.services.put(
+        &ServiceKey { env: nobody.env, vip: address },
+        Service { service: nobody.service, ..Service::default() },
+    )?;
     maps.backends.put(&BackendKey { service: nobody.service, generation: 1, slot: 7 }, Backend::default())?;
     maps.names.put(&NameKey { env: nobody.env, name }, Name::default())?;
     maps.ptrs.put(&PtrKey { env: nobody.env, addr: address }, Ptr { networks: 0, name, len: 9, pad: 0, seal: 0 })?;
     let grant = GrantKey { source: nobody, destination: nobody, ..GrantKey::default() };
     maps.grants.put(&grant, Grant::default())?;
     let wanted = ["DEVICES", "NETNS", "ENDPOINTS", "SERVICES", "BACKENDS", "NAMES", "PTRS", "GRANTS"];
-    let missing = |text: &str| wanted.iter().copied().filter(|map| !text.contains(&format!(" in {map}"))).collect::<Vec<_>>();
+    let missing =
+        |text: &str| wanted.iter().copied().filter(|map| !text.contains(&format!(" in {map}"))).collect::<Vec<_>>();
     let mut last = Vec::new();
     wait_for("the report of `skepctl check`", Duration::from_secs(10), || {
         let output = scene.node.skepctl_output(&["check"])?;

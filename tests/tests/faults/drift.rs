@@ -56,18 +56,24 @@ const FAULTS: &[Fault] = &[
         on_host(
             scene,
             "nft delete table inet TABLE
-             for ip in ip ip6; do ${ip}tables -F DOCKER-USER; ${ip}tables -A DOCKER-USER -j RETURN; done",
+             iptables -F DOCKER-USER; iptables -A DOCKER-USER -j RETURN
+             ip6tables -S FORWARD | grep skep: | sed s/^-A/-D/ | while read -r rule; do eval ip6tables $rule; done",
         )
     }),
     fault("firewall: nft flush ruleset, and others' restored", Nothing, |scene| {
         on_host(
             scene,
-            "for ip in ip ip6; do ${ip}tables-save | grep -v skep: > DIRECTORY/$ip.rules; done
+            "chains() { nft list chains | awk '/^table/ { t = $2 \" \" $3 } $1 == \"chain\" { print t, $2 }' | sort; }
+             chains > DIRECTORY/chains
+             for ip in ip ip6; do ${ip}tables-save | grep -v skep: > DIRECTORY/$ip.rules; done
              nft flush ruleset
-             for ip in ip ip6; do ${ip}tables-restore < DIRECTORY/$ip.rules; done",
+             for ip in ip ip6; do ${ip}tables-restore < DIRECTORY/$ip.rules; rm DIRECTORY/$ip.rules; done
+             # It makes all chains of a table, with and without rules.
+             chains | comm -13 DIRECTORY/chains - | while read -r chain; do nft delete chain $chain; done
+             rm DIRECTORY/chains",
         )
     }),
-    fault("host: unreachable routes, DNS address, forwarding", Nothing, |scene| {
+    fault("host: unreachable routes, DNS address", Nothing, |scene| {
         on_host(
             scene,
             "for ip in -4 -6; do
@@ -75,8 +81,17 @@ const FAULTS: &[Fault] = &[
                      ip $ip route del \"$kind\" \"$pool\" proto 83
                  done
              done
-             ip addr del 10.224.0.53/32 dev lo
-             sysctl -qw net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0",
+             ip addr del 10.224.0.53/32 dev lo",
+        )
+    }),
+    fault("host: forwarding turned off", Nothing, |scene| {
+        // What it was is kept for `uninstall`: a file more.
+        on_host(
+            scene,
+            "sysctl -qw net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0
+             timeout 5 sh -c 'until grep -q 1 /proc/sys/net/ipv4/ip_forward && test -s DIRECTORY/skep-state/sysctls.json
+             do sleep 0.1; done'
+             rm DIRECTORY/skep-state/sysctls.json",
         )
     }),
     fault("docker rm -f of a workload", Interruption, |scene| {
@@ -128,7 +143,7 @@ const EACH: &[Fault] = &[
     }),
     fault("firewall: a chain emptied", Nothing, |scene| on_host(scene, "nft flush chain inet TABLE postrouting")),
     fault("firewall: DOCKER-USER emptied", Nothing, |scene| {
-        on_host(scene, "for ip in ip ip6; do ${ip}tables -F DOCKER-USER; ${ip}tables -A DOCKER-USER -j RETURN; done")
+        on_host(scene, "iptables -F DOCKER-USER; iptables -A DOCKER-USER -j RETURN")
     }),
     // What `ufw reload` runs: chains of its own emptied and filled by iptables-restore, policies set.
     fault("firewall: ufw's chains loaded and taken away", Nothing, |scene| {
@@ -174,9 +189,6 @@ END
         )
     }),
     fault("host: DNS address removed from lo", Nothing, |scene| on_host(scene, "ip addr del 10.224.0.53/32 dev lo")),
-    fault("host: forwarding turned off", Nothing, |scene| {
-        on_host(scene, "sysctl -qw net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0")
-    }),
 ];
 
 /// The replica that things are done to: one of two that serve.

@@ -117,7 +117,13 @@ pub(super) enum LinkState {
 
 /// A pinned link, seen from what it should be.
 pub(super) fn state(keep: &Keep, pin: &Path, program: &Program, target: u64) -> io::Result<LinkState> {
-    Ok(match keep.ask(pin, sys::link_facts)? {
+    let mut facts = keep.ask(pin, sys::link_facts)?;
+    if facts.is_some_and(|facts| facts.target != target) {
+        // It is of no use to hold: what is pinned there now may be another.
+        keep.release(pin);
+        facts = keep.ask(pin, sys::link_facts)?;
+    }
+    Ok(match facts {
         None => LinkState::Absent,
         Some(facts) if facts.target != target => LinkState::Gone,
         Some(facts) if facts.program != program.id => LinkState::Outdated,
@@ -143,7 +149,6 @@ fn ensure(
         },
         LinkState::Gone | LinkState::Absent => {}
     }
-    // The old one ends first: the kernel takes a program but once per device.
     keep.release(pin);
     keep.pin(create()?, pin)
 }

@@ -48,6 +48,7 @@ use wake::Bells;
 
 use crate::bpf::Generations;
 use crate::model::{NodeRecord, ReplicaKey};
+use crate::netlink::HostSide;
 use crate::store::Store;
 
 /// The kernel is looked at again that often, event or not: whatever nobody told of is put right within five seconds.
@@ -139,16 +140,12 @@ impl Agent {
         let _sources = wake::watch(Arc::clone(&self.store), after, &self.hands.eyes, &self.bells);
         let bells = Arc::clone(&self.bells);
         let mut due = Due { resync: Instant::now() + LOOK, ground: None, inside: None };
-        let mut look = true;
+        let (mut ground, mut look) = (false, true);
         loop {
-            if look {
-                match self.look().await {
-                    Ok(()) => self.records.well(),
-                    Err(error) => self.records.note("looking at this node", &error),
-                }
-                // Nobody need be waiting for it.
-                let _unheard = self.looked.take().map(|looked| looked.send(()));
+            if ground || look {
+                self.turn(ground, look).await;
             }
+            ground = false;
             let prune = self.hands.generations.lock().await.next_due();
             let retry = self.records.next_retry();
             let next = [due.ground, due.inside, retry, prune].into_iter().flatten().fold(due.resync, Instant::min);
@@ -174,12 +171,12 @@ impl Agent {
                     self.prune().await;
                     let now = Instant::now();
                     let resync = due.resync <= now;
-                    if resync || due.ground.is_some_and(|at| at <= now) {
+                    ground = resync || due.ground.is_some_and(|at| at <= now);
+                    if ground {
                         due.ground = None;
-                        self.ensure_ground().await;
                     }
                     if resync {
-                        due.resync = Instant::now() + LOOK;
+                        due.resync = now + LOOK;
                     }
                     let inside = due.inside.take_if(|at| *at <= now).is_some();
                     resync || inside || retry.is_some_and(|at| at <= now)
@@ -188,17 +185,43 @@ impl Agent {
         }
     }
 
+    /// Sees to the ground, looks at everything, or both, out of one picture of the host's side.
+    async fn turn(&mut self, ground: bool, look: bool) {
+        let done = match self.hands.eyes.host_side().await {
+            Ok(host) => {
+                if ground {
+                    self.ensure_ground(&host).await;
+                }
+                if look { self.look(host).await.map(|()| self.records.well()) } else { Ok(()) }
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = done {
+            self.records.note("looking at this node", &error);
+        }
+        if look {
+            // Nobody need be waiting for it.
+            let _unheard = self.looked.take().map(|looked| looked.send(()));
+        }
+    }
+
     /// Looks at everything, plans, does what concerns the node, and sets replicas to work.
-    async fn look(&mut self) -> Result<(), AgentError> {
+    async fn look(&mut self, host: HostSide) -> Result<(), AgentError> {
+        let eyes = Arc::clone(&self.hands.eyes);
         let desired = self.records.desired().await?;
-        let mut observed = self.hands.eyes.observe(&desired).await?;
-        observed.tables.loose = self.hands.generations.lock().await.loose(&self.hands.eyes.maps)?;
+        let mut observed = eyes.observe_beside(host, &desired).await?;
+        observed.tables.loose = self.hands.generations.lock().await.loose(&eyes.maps)?;
+        if self.records.is_content(&desired, &observed) {
+            return Ok(());
+        }
+        eyes.images(&desired, &mut observed).await?;
         let ops = plan(&desired, &observed);
         self.report(&ops, &observed);
         if !self.settled {
             self.settled = true;
             info!(replicas = observed.workloads.len(), changes = ops.len(), "Adopted what was there.");
         }
+        let content = ops.is_empty();
         let mut steps: BTreeMap<ReplicaKey, Vec<Step>> = BTreeMap::new();
         let mut clean = true;
         for op in ops {
@@ -210,14 +233,14 @@ impl Agent {
         }
         // What cannot be written now (the disk is full) must not keep the node from being mended.
         let written = self.records.write(&desired, &observed, &steps, clean).await;
-        let (desired, observed) = (Arc::new(desired), Arc::new(observed));
+        let observed = Arc::new(observed);
         for (key, steps) in steps {
             let assignment = desired.replicas.get(&key).cloned();
             if self.records.is_free(&key, assignment.as_ref()) {
                 self.set_to_work(key, steps, &desired, &observed);
             }
         }
-        self.records.seen(desired, observed);
+        self.records.seen(desired, observed, content && written.is_ok());
         written
     }
 
@@ -311,8 +334,8 @@ impl Agent {
         }
     }
 
-    async fn ensure_ground(&mut self) {
-        let errors = self.ground.ensure().await.err().unwrap_or_default();
+    async fn ensure_ground(&mut self, host: &HostSide) {
+        let errors = self.ground.ensure(host).await.err().unwrap_or_default();
         let grumble = errors.iter().map(|error| in_one_line(error)).collect::<Vec<_>>().join("; ");
         if !grumble.is_empty() && grumble != self.grumbled {
             warn!(error = grumble, "The node is not as it should be; trying again.");

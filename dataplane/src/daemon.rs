@@ -165,7 +165,7 @@ async fn run_until_failure(config: Arc<Config>) -> Result<(), DaemonError> {
     directories::write(&config.bpffs_file(), config.bpffs.as_os_str().as_encoded_bytes())?;
 
     let ground = Ground::new(Arc::clone(&config), netlink.clone());
-    if let Err(mut errors) = ground.ensure().await {
+    if let Err(mut errors) = ground.prepare().await {
         return Err(errors.swap_remove(0).into());
     }
     let forwarder = Supervisor::new(&config);

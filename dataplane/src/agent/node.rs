@@ -9,7 +9,7 @@ use tracing::{info, warn};
 use super::error::AgentError;
 use crate::config::{Config, marks};
 use crate::egress::{self, EgressRules, Firewall};
-use crate::netlink::{Changed, Netlink, Uplink};
+use crate::netlink::{Changed, HostSide, Netlink, Uplink};
 
 /// The ground that the replicas stand on.
 #[derive(Debug, Clone)]
@@ -25,23 +25,28 @@ impl Ground {
         Self { config, netlink, firewall: Arc::default() }
     }
 
-    /// Makes it so; what is right already is left alone. Goes on after an error.
+    /// Looks at the host's side, and makes it so.
     ///
     /// # Errors
     /// Every [`AgentError`].
-    pub async fn ensure(&self) -> Result<(), Vec<AgentError>> {
-        let host = self.netlink.host_side(self.config.container_pool4).await;
-        let closed = host.as_ref().map(|host| host.closed.clone()).unwrap_or_default();
+    pub async fn prepare(&self) -> Result<(), Vec<AgentError>> {
+        match self.netlink.host_side(self.config.container_pool4).await {
+            Ok(host) => self.ensure(&host).await,
+            Err(error) => Err(vec![error.into()]),
+        }
+    }
+
+    /// Makes it so, from how the host's side was found; what is right already is left alone. Goes on after an error.
+    ///
+    /// # Errors
+    /// Every [`AgentError`].
+    pub async fn ensure(&self, host: &HostSide) -> Result<(), Vec<AgentError>> {
         let mut errors = Vec::new();
         // The pools are closed before anything is forwarded at all.
-        let open: Vec<_> = self.pools().into_iter().filter(|pool| !closed.contains(&pool.trunc())).collect();
+        let open: Vec<_> = self.pools().into_iter().filter(|pool| !host.closed.contains(&pool.trunc())).collect();
         errors.extend(self.netlink.ensure_unreachable(&open).await.err().map(AgentError::from));
         errors.extend(self.netlink.ensure_loopback_address(self.config.dns()).await.err().map(AgentError::from));
-        // Not knowing the uplinks is no reason to take the way out from everybody: the rules stay as they are.
-        match host {
-            Ok(host) => errors.extend(self.ensure_egress(&host.uplinks).await),
-            Err(error) => errors.push(error.into()),
-        }
+        errors.extend(self.ensure_egress(&host.uplinks).await);
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 

@@ -86,10 +86,22 @@ impl Observer {
     /// # Errors
     /// [`AgentError`] when Docker or the kernel does not tell; what is only half known is not worth a plan.
     pub async fn observe(&self, desired: &Desired) -> Result<Observed, AgentError> {
+        let host = self.host_side().await?;
+        let mut observed = self.observe_beside(host, desired).await?;
+        self.images(desired, &mut observed).await?;
+        Ok(observed)
+    }
+
+    /// The host's side of all pairs, as it is now.
+    pub(super) async fn host_side(&self) -> Result<HostSide, AgentError> {
+        Ok(self.netlink.host_side(self.config.container_pool4).await?)
+    }
+
+    /// Everything but the images, beside what the host's side was found to be.
+    pub(super) async fn observe_beside(&self, host: HostSide, desired: &Desired) -> Result<Observed, AgentError> {
         let mut observed = Observed::default();
         self.containers(&mut observed).await?;
-        self.images(desired, &mut observed).await?;
-        let HostSide { veths, uplinks, .. } = self.netlink.host_side(self.config.container_pool4).await?;
+        let HostSide { veths, uplinks, .. } = host;
         observed.veths = veths.into_iter().map(|veth| (veth.address4, veth)).collect();
         observed.mtu = uplinks.iter().map(|uplink| uplink.mtu).min().unwrap_or(MTU_DEFAULT);
         observed.uplinks = uplinks.iter().map(|uplink| uplink.ifindex).collect();
@@ -188,7 +200,7 @@ impl Observer {
     }
 
     /// Only images that something is to be made of are asked for: an idle node asks for none.
-    async fn images(&self, desired: &Desired, observed: &mut Observed) -> Result<(), AgentError> {
+    pub(super) async fn images(&self, desired: &Desired, observed: &mut Observed) -> Result<(), AgentError> {
         let needed = desired.replicas.values().filter(|replica| {
             let workload = observed.workloads.get(&replica.key);
             let sandbox = observed.sandboxes.get(&replica.key);

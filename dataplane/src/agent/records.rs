@@ -12,7 +12,7 @@ use super::observed::Observed;
 use super::op::Step;
 use super::status::{self, Progress, Work};
 use crate::model::{ReplicaAssignment, ReplicaKey, ReplicaState, ReplicaStatus};
-use crate::store::{Store, Txn, schema};
+use crate::store::{Revision, Store, Txn, schema};
 
 /// First and longest pause before a failed replica is tried again.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -34,7 +34,10 @@ pub(super) struct Records {
     busy: BTreeMap<ReplicaKey, Progress>,
     failures: BTreeMap<ReplicaKey, Failure>,
     written: BTreeMap<ReplicaKey, ReplicaStatus>,
+    wanted: Option<(Revision, Arc<Desired>)>,
     last: Option<(Arc<Desired>, Arc<Observed>)>,
+    /// Nothing was to be done about `last`.
+    content: bool,
     noted: Option<String>,
     retry: Option<Instant>,
 }
@@ -47,27 +50,41 @@ impl Records {
             busy: BTreeMap::new(),
             failures: BTreeMap::new(),
             written: BTreeMap::new(),
+            wanted: None,
             last: None,
+            content: false,
             noted: None,
             retry: None,
         }
     }
 
-    /// What the store says this node should be.
-    pub(super) async fn desired(&mut self) -> Result<Desired, AgentError> {
+    /// What the store says this node should be; read again when anything in the store is another.
+    pub(super) async fn desired(&mut self) -> Result<Arc<Desired>, AgentError> {
         self.retry = None;
         let store = self.store.as_ref();
-        let (environments, _) = schema::range_json(store, &schema::environments()).await?;
+        // The first of the lists: what changes while the others are read makes a later revision.
+        let (environments, revision) = schema::range_json(store, &schema::environments()).await?;
+        if let Some((_, wanted)) = self.wanted.as_ref().filter(|(known, _)| *known == revision) {
+            return Ok(Arc::clone(wanted));
+        }
         let (services, _) = schema::range_json(store, &schema::services()).await?;
         let (replicas, _) = schema::range_json(store, &schema::replicas_of(&self.node.name)).await?;
         let (statuses, _) = schema::range_json(store, &schema::statuses_of(&self.node.name)).await?;
         self.written = statuses.into_iter().map(|status| (status.value.key.clone(), status.value)).collect();
-        Ok(Desired {
+        let desired = Arc::new(Desired {
             node: self.node.clone(),
             environments: environments.into_iter().map(|e| (e.value.key.clone(), e.value)).collect(),
             services: services.into_iter().map(|s| (s.value.key.clone(), s.value)).collect(),
             replicas: replicas.into_iter().map(|r| (r.value.key.clone(), Arc::new(r.value))).collect(),
-        })
+        });
+        self.wanted = Some((revision, Arc::clone(&desired)));
+        Ok(desired)
+    }
+
+    /// Whether there is nothing to be done because there was nothing the last time, and nothing has changed since.
+    pub(super) fn is_content(&self, desired: &Arc<Desired>, observed: &Observed) -> bool {
+        let same = |(wanted, seen): &(Arc<Desired>, Arc<Observed>)| Arc::ptr_eq(wanted, desired) && **seen == *observed;
+        self.content && !self.any_busy() && self.last.as_ref().is_some_and(same)
     }
 
     pub(super) fn is_busy(&self, key: &ReplicaKey) -> bool {
@@ -145,8 +162,11 @@ impl Records {
         self.last.as_ref().map(|(desired, observed)| (desired.as_ref(), observed.as_ref()))
     }
 
-    pub(super) fn seen(&mut self, desired: Arc<Desired>, observed: Arc<Observed>) {
+    /// Both are remembered; `content`: nothing was to be done about them, and all that was to be written is.
+    pub(super) fn seen(&mut self, desired: Arc<Desired>, observed: Arc<Observed>, content: bool) {
         self.failures.retain(|key, _| desired.replicas.contains_key(key) || self.written.contains_key(key));
+        // A status that tells of work or of a failure is another one as soon as that is over.
+        self.content = content && !self.any_busy() && self.failures.is_empty();
         self.last = Some((desired, observed));
     }
 

@@ -1,4 +1,4 @@
-//! The containers' sides as last seen: looked at again when the kernel tells of a change in there.
+//! The containers' sides as last seen: looked at again when the kernel tells of a change in there, or has another device.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,26 +7,35 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt as _;
 
 use crate::model::ReplicaKey;
-use crate::netlink::{Inside, Netns};
+use crate::netlink::{Inside, Netns, Peek};
 
 /// Each is looked at that often while the kernel tells of changes …
-const FULL: Duration = Duration::from_secs(60);
+const FULL: Duration = Duration::from_secs(300);
 /// … and that often while it does not.
 const UNTOLD: Duration = Duration::from_secs(2);
 /// Namespaces that are entered beside each other.
 const PARALLEL: usize = 8;
 
 /// What is known of them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Insides {
     seen: tokio::sync::Mutex<BTreeMap<u64, Seen>>,
     news: Mutex<News>,
+    peek: Option<Peek>,
+}
+
+impl Default for Insides {
+    fn default() -> Self {
+        Self { seen: tokio::sync::Mutex::default(), news: Mutex::default(), peek: Peek::new().ok() }
+    }
 }
 
 #[derive(Debug)]
 struct Seen {
     inside: Inside,
     number: Option<i32>,
+    /// Of the device; none: it has to be looked at each time.
+    digest: Option<u64>,
     at: Instant,
 }
 
@@ -80,20 +89,22 @@ impl Insides {
         };
         let inodes: BTreeSet<u64> = places.iter().map(|place| place.inode).collect();
         seen.retain(|inode, known| !news.all && inodes.contains(inode) && known.at.elapsed() < period);
+        let mut unseen = Vec::new();
         for place in &places {
-            let touched = news.replicas.contains(&place.key)
-                || place.number.is_none_or(|number| news.numbers.contains(&number))
-                || seen.get(&place.inode).is_some_and(|known| known.number != place.number);
-            if touched {
+            // Before it is looked at: what changes meanwhile has another one the next time.
+            let digest = place.number.and_then(|number| self.peek.as_ref()?.digest(number).ok());
+            let touched =
+                news.replicas.contains(&place.key) || place.number.is_none_or(|number| news.numbers.contains(&number));
+            let known = |seen: &Seen| seen.number == place.number && digest.is_some() && seen.digest == digest;
+            if touched || !seen.get(&place.inode).is_some_and(known) {
                 seen.remove(&place.inode);
+                unseen.push(async move { (place, digest, enter(place).await) });
             }
         }
-        let unseen = places.iter().filter(|place| !seen.contains_key(&place.inode));
-        let looks: Vec<_> = unseen.map(|place| async move { (place, enter(place).await) }).collect();
-        let mut looks = futures_util::stream::iter(looks).buffer_unordered(PARALLEL);
-        while let Some((place, inside)) = looks.next().await {
+        let mut looks = futures_util::stream::iter(unseen).buffer_unordered(PARALLEL);
+        while let Some((place, digest, inside)) = looks.next().await {
             if let Some(inside) = inside {
-                seen.insert(place.inode, Seen { inside, number: place.number, at: Instant::now() });
+                seen.insert(place.inode, Seen { inside, number: place.number, digest, at: Instant::now() });
             }
         }
         drop(looks);

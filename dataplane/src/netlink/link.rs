@@ -1,9 +1,10 @@
 //! One link of a dump, with the attributes that matter here.
 
 use futures_util::{Stream, StreamExt, TryStreamExt};
+use netlink_packet_route::AddressFamily;
 use netlink_packet_route::link::{
-    AfSpecInet, AfSpecInet6, AfSpecUnspec, Inet6DevConf, InetDevConf, InfoKind, LinkAttribute, LinkFlags, LinkInfo,
-    LinkMessage, State,
+    AfSpecInet, AfSpecInet6, AfSpecUnspec, Inet6DevConf, InetDevConf, InfoKind, LinkAttribute, LinkExtentMask,
+    LinkFlags, LinkInfo, LinkMessage, State,
 };
 
 use rtnetlink::LinkUnspec;
@@ -126,7 +127,9 @@ impl Netlink {
     /// Every link.
     pub(super) async fn links(&self) -> Result<Vec<Link>, NetlinkError> {
         let _turn = self.listing.lock().await;
-        let messages = self.handle.link().get().execute().map_ok(|message| Link::from(&message));
+        // What packets count is half of each message, and of no interest here.
+        let request = self.handle.link().get().set_filter_mask(AddressFamily::Unspec, vec![LinkExtentMask::SkipStats]);
+        let messages = request.execute().map_ok(|message| Link::from(&message));
         messages.try_collect().await.map_err(NetlinkError::request("list", "links"))
     }
 

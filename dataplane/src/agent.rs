@@ -84,7 +84,7 @@ type Done = Result<(), (String, AgentError)>;
 struct Due {
     resync: Instant,
     ground: Option<Instant>,
-    inside: Option<Instant>,
+    pair: Option<Instant>,
 }
 
 impl Agent {
@@ -139,7 +139,7 @@ impl Agent {
         let after = self.store.range("/assignments/").await?.revision;
         let _sources = wake::watch(Arc::clone(&self.store), after, &self.hands.eyes, &self.bells);
         let bells = Arc::clone(&self.bells);
-        let mut due = Due { resync: Instant::now() + LOOK, ground: None, inside: None };
+        let mut due = Due { resync: Instant::now() + LOOK, ground: None, pair: None };
         let (mut ground, mut look) = (false, true);
         loop {
             if ground || look {
@@ -148,15 +148,15 @@ impl Agent {
             ground = false;
             let prune = self.hands.generations.lock().await.next_due();
             let retry = self.records.next_retry();
-            let next = [due.ground, due.inside, retry, prune].into_iter().flatten().fold(due.resync, Instant::min);
+            let next = [due.ground, due.pair, retry, prune].into_iter().flatten().fold(due.resync, Instant::min);
             look = tokio::select! {
                 () = bells.look.notified() => true,
                 () = bells.ground.notified() => {
                     due.ground.get_or_insert(Instant::now() + PAUSE);
                     false
                 }
-                () = bells.inside.notified() => {
-                    due.inside.get_or_insert(Instant::now() + PAUSE);
+                () = bells.pair.notified() => {
+                    due.pair.get_or_insert(Instant::now() + PAUSE);
                     false
                 }
                 Some((key, progress)) = self.progress.recv() => {
@@ -178,8 +178,8 @@ impl Agent {
                     if resync {
                         due.resync = now + LOOK;
                     }
-                    let inside = due.inside.take_if(|at| *at <= now).is_some();
-                    resync || inside || retry.is_some_and(|at| at <= now)
+                    let pair = due.pair.take_if(|at| *at <= now).is_some();
+                    resync || pair || retry.is_some_and(|at| at <= now)
                 }
             };
         }

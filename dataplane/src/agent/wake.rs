@@ -1,6 +1,7 @@
 //! What wakes the agent: the store, Docker, the kernel. Each is watched before the first full look, so that nothing
 //! falls in between; many events at once are one wake-up.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use tracing::{debug, warn};
 
 use super::error::in_one_line;
 use super::observe::Observer;
+use crate::config::Config;
 use crate::docker::EventKind;
 use crate::egress;
 use crate::netlink::{self, Change, Elsewhere, Netlink, VETH_PREFIX};
@@ -29,8 +31,8 @@ pub(super) struct Bells {
     pub(super) look: Notify,
     /// The node's own routes, rules or addresses are perhaps not as they should be.
     pub(super) ground: Notify,
-    /// A container's side of its pair is perhaps not as it should be.
-    pub(super) inside: Notify,
+    /// A part of a pair that others may change again and again is perhaps not as it should be.
+    pub(super) pair: Notify,
 }
 
 /// Starts watching; ends when the set is dropped.
@@ -43,7 +45,7 @@ pub(super) fn watch(
     let mut sources = JoinSet::new();
     sources.spawn(watch_store(store, after, Arc::clone(bells)));
     sources.spawn(watch_docker(Arc::clone(observer), Arc::clone(bells)));
-    sources.spawn(watch_kernel(Arc::clone(bells)));
+    sources.spawn(watch_kernel(Arc::clone(observer), Arc::clone(bells)));
     sources.spawn(watch_containers(Arc::clone(observer), Arc::clone(bells)));
     sources.spawn(watch_firewall(Arc::clone(bells)));
     sources
@@ -105,12 +107,12 @@ async fn watch_docker(observer: Arc<Observer>, bells: Arc<Bells>) {
     }
 }
 
-async fn watch_kernel(bells: Arc<Bells>) {
+async fn watch_kernel(observer: Arc<Observer>, bells: Arc<Bells>) {
     loop {
         match Netlink::changes() {
             Ok(mut changes) => {
                 while let Some(change) = changes.next().await {
-                    ring(&change, &bells);
+                    ring(&change, &observer.config, &bells);
                 }
             }
             Err(error) => warn!(error = in_one_line(&error), "Cannot watch the kernel's links; trying again."),
@@ -126,13 +128,13 @@ async fn watch_containers(observer: Arc<Observer>, bells: Arc<Bells>) {
         match netlink::elsewhere() {
             Ok(mut changes) => {
                 observer.insides.forget(true);
-                bells.inside.notify_one();
+                bells.pair.notify_one();
                 while let Some(change) = changes.next().await {
                     match change {
                         Elsewhere::Namespace(number) => observer.insides.touch(number),
                         Elsewhere::Overrun => observer.insides.forget(true),
                     }
-                    bells.inside.notify_one();
+                    bells.pair.notify_one();
                 }
             }
             Err(error) => debug!(error = in_one_line(&error), "The kernel does not tell of changes in containers."),
@@ -157,20 +159,25 @@ async fn watch_firewall(bells: Arc<Bells>) {
     }
 }
 
-fn ring(change: &Change, bells: &Bells) {
+fn ring(change: &Change, config: &Config, bells: &Bells) {
     match change {
         Change::Link { name, .. } | Change::LinkGone { name, .. } => {
             if name.starts_with(VETH_PREFIX) {
                 bells.look.notify_one();
             }
         }
-        Change::DefaultRoute | Change::Overrun => {
+        Change::DefaultRoute | Change::RouteGone | Change::Overrun => {
             bells.ground.notify_one();
             bells.look.notify_one();
         }
-        Change::RouteGone => {
-            bells.ground.notify_one();
-            bells.look.notify_one();
+        Change::Neighbour(address) => {
+            let ours = match address {
+                IpAddr::V4(address) => config.container_pool4.contains(address),
+                IpAddr::V6(address) => config.container_pool6.contains(address),
+            };
+            if ours {
+                bells.pair.notify_one();
+            }
         }
         Change::AddressGone => bells.ground.notify_one(),
         // What is added takes nothing of ours away; putting our own address again is told as well.

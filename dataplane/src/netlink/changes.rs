@@ -1,3 +1,5 @@
+use std::net::IpAddr;
+
 use futures_util::{Stream, StreamExt};
 use netlink_packet_route::route::{RouteMessage, RouteType};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -5,6 +7,7 @@ use rtnetlink::MulticastGroup;
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 
 use super::link::Link;
+use super::picture::neighbour_address;
 use super::routes::{is_own, table};
 use super::{Netlink, NetlinkError};
 
@@ -31,6 +34,8 @@ pub enum Change {
     DefaultRoute,
     /// A route of skepd's went away.
     RouteGone,
+    /// The link-layer address of this one came, went or is another.
+    Neighbour(IpAddr),
     /// The host got an address, or was given again one that it has.
     Address,
     /// An address of the host went away.
@@ -39,8 +44,9 @@ pub enum Change {
     Overrun,
 }
 
-const GROUPS: [MulticastGroup; 5] = [
+const GROUPS: [MulticastGroup; 6] = [
     MulticastGroup::Link,
+    MulticastGroup::Neigh,
     MulticastGroup::Ipv4Route,
     MulticastGroup::Ipv6Route,
     MulticastGroup::Ipv4Ifaddr,
@@ -89,6 +95,9 @@ fn change(message: &NetlinkMessage<RouteNetlinkMessage>) -> Option<Change> {
         RouteNetlinkMessage::DelRoute(route) if is_own(route) => Some(Change::RouteGone),
         RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) if is_default(route) => {
             Some(Change::DefaultRoute)
+        }
+        RouteNetlinkMessage::NewNeighbour(message) | RouteNetlinkMessage::DelNeighbour(message) => {
+            neighbour_address(message).map(Change::Neighbour)
         }
         RouteNetlinkMessage::NewAddress(_) => Some(Change::Address),
         RouteNetlinkMessage::DelAddress(_) => Some(Change::AddressGone),

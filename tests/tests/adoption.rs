@@ -150,6 +150,39 @@ fn a_device_that_is_gone_is_said_to_be_and_uninstall_leaves_nothing() -> Result<
 }
 
 #[test]
+fn programs_that_somebody_takes_off_a_device_are_missed_and_put_back() -> Result<()> {
+    let cases: [(bool, &[&str]); 2] = [
+        (true, &["bpftool link detach pinned LINKS/from_container-INDEX", "rm LINKS/to_container-INDEX"]),
+        (false, &["tc filter del dev skep1 ingress", "tc qdisc del dev skep1 clsact", "rm LINKS/to_container-INDEX"]),
+    ];
+    for (tcx, damages) in cases {
+        let place = Place::new()?;
+        let netns = Namespace::new()?;
+        netns.run("ip link add skep1 type veth peer name peer1")?;
+        netns.enter(|| {
+            let start = if tcx { Programs::load_or_adopt } else { Programs::load_or_adopt_without_tcx };
+            let (programs, _maps) = start(&place.pins, &SIZES, place.cgroup.path())?;
+            let device = ifindex("skep1")?;
+            programs.attach(device, "skep1")?;
+            let links = place.pins.links();
+            for damage in damages {
+                netns.run(&damage.replace("LINKS", &links.to_string_lossy()).replace("INDEX", &device.to_string()))?;
+                let missing = programs.missing_pins()?;
+                assert!(!missing.is_empty() || programs.attached()? == [(device, Attached::Partly)].into(), "{damage}");
+                missing.iter().try_for_each(|pin| programs.restore_pin(pin))?;
+                programs.attach(device, "skep1")?;
+                assert_eq!(programs.attached()?, [(device, Attached::Current)].into(), "{damage}");
+                assert!(programs.missing_pins()?.is_empty(), "{damage}");
+                let running = if tcx { tcx_programs("skep1")? } else { filters(&netns, "skep1")?.len() };
+                assert_eq!(running, 2, "{damage}");
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
 fn clsact_filters_are_adopted_and_replaced_in_place() -> Result<()> {
     let place = Place::new()?;
     let netns = Namespace::new()?;

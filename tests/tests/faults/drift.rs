@@ -6,7 +6,7 @@ mod maps;
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use dataplane::netlink::veth_name;
 use tests::Container;
 use tests::faults::{Cost, Fault, Scene};
@@ -31,10 +31,15 @@ pub(crate) fn faults() -> Vec<Fault> {
 const FAULTS: &[Fault] = &[
     fault("veth: host end deleted", Interruption, |scene| on_host(scene, "ip link del VETH")),
     fault("veth: container's end renamed", Interruption, |scene| {
-        inside(scene, &["ip link set eth0 down", "ip link set eth0 name lan7", "ip link set lan7 up"])
+        // One process for both: skepd would set it up again in between, and then some kernels keep the name.
+        inside(scene, "printf 'link set eth0 down\\nlink set eth0 name lan7\\n' | ip -batch -")
     }),
     fault("container: addresses, routes and MACs removed", Interruption, |scene| {
-        inside(scene, &["ip neigh flush dev eth0 nud permanent", "ip route flush proto 83", "ip addr flush dev eth0"])
+        inside(scene, "ip neigh flush dev eth0 nud permanent; ip route flush proto 83; ip addr flush dev eth0")
+    }),
+    // Of neither the kernel tells anybody.
+    fault("container: segment size and sysctls altered", Nothing, |scene| {
+        inside(scene, "ip link set eth0 gso_max_size 20000; sysctl -qw net.ipv6.conf.eth0.accept_ra=1")
     }),
     fault("host: all that leads to a container altered", Nothing, |scene| {
         on_host(
@@ -108,13 +113,13 @@ const FAULTS: &[Fault] = &[
 
 /// What [`FAULTS`] does at once.
 const EACH: &[Fault] = &[
-    fault("veth: container's end down", Interruption, |scene| inside(scene, &["ip link set eth0 down"])),
-    fault("container: addresses removed", Interruption, |scene| inside(scene, &["ip addr flush dev eth0"])),
+    fault("veth: container's end down", Interruption, |scene| inside(scene, "ip link set eth0 down")),
+    fault("container: addresses removed", Interruption, |scene| inside(scene, "ip addr flush dev eth0")),
     fault("container: default routes removed", Interruption, |scene| {
-        inside(scene, &["ip -4 route del default", "ip -6 route del default"])
+        inside(scene, "ip -4 route del default; ip -6 route del default")
     }),
     fault("container: gateways' MACs forgotten", Interruption, |scene| {
-        inside(scene, &["ip neigh flush dev eth0 nud permanent"])
+        inside(scene, "ip neigh flush dev eth0 nud permanent")
     }),
     fault("host: routes to a container removed", Nothing, |scene| {
         on_host(scene, "ip -4 route del ADDRESS4; ip -6 route del ADDRESS6")
@@ -196,10 +201,11 @@ fn web(scene: &Scene) -> Result<Container<'_>> {
     scene.replica("shop", "production", "web", 1)
 }
 
-/// Runs commands in the network namespace of [`web`].
-fn inside(scene: &Scene, commands: &[&str]) -> Result<()> {
-    let namespace = web(scene)?.netns()?;
-    commands.iter().try_for_each(|command| namespace.run(command).map(drop))
+/// Runs a script in the network namespace of [`web`].
+fn inside(scene: &Scene, script: &str) -> Result<()> {
+    let output = web(scene)?.netns()?.command("sh").args(["-ec", script]).output()?;
+    ensure!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
 }
 
 /// Runs a script on the node. `VETH`, `INDEX`, `ADDRESS4` and `ADDRESS6` are those of [`web`], `PINS` the directory of

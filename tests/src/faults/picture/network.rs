@@ -21,6 +21,7 @@ ip -j neigh show nud permanent
 const SYSCTLS: &str = "
 cd /proc/sys/net
 grep -s . ipv4/ip_forward ipv6/conf/all/forwarding \\
+    ipv6/conf/eth0/accept_ra ipv6/conf/eth0/accept_dad ipv6/conf/eth0/addr_gen_mode ipv6/conf/eth0/disable_ipv6 \\
     ipv4/conf/skep*/forwarding ipv4/conf/skep*/rp_filter ipv4/conf/skep*/accept_redirects \\
     ipv4/conf/skep*/send_redirects ipv4/conf/skep*/proxy_arp ipv4/conf/skep*/route_localnet \\
     ipv6/conf/skep*/forwarding ipv6/conf/skep*/accept_ra ipv6/conf/skep*/accept_redirects ipv6/conf/skep*/disable_ipv6 \\
@@ -33,17 +34,23 @@ pub(super) fn read(node: &Node, picture: &mut Picture, names: &mut Names) -> Res
     let device = |link: &Value| Some((link["ifindex"].as_u64()?, link["ifname"].as_str()?.to_owned()));
     names.devices = array(links).filter_map(device).collect();
     describe("host", &host, picture);
-    for sysctl in node.machine().shell(SYSCTLS)?.lines() {
-        picture.add(format!("host sysctl {sysctl}"));
-    }
+    sysctls("host", &node.machine().shell(SYSCTLS)?, picture);
     for (name, pid) in &names.namespaces {
         let path = format!("/proc/{pid}/ns/net");
         let shown = node.run(&["nsenter", &format!("--net={path}"), "sh", "-ec", SCRIPT])?;
         describe(name, &documents(&shown)?, picture);
+        let shown = node.run(&["nsenter", &format!("--net={path}"), "sh", "-ec", SYSCTLS])?;
+        sysctls(name, &shown, picture);
         let cookie = Namespace::open(&node.machine().outside(path))?.cookie()?;
         names.cookies.insert(cookie, name.clone());
     }
     Ok(())
+}
+
+fn sysctls(place: &str, lines: &str, picture: &mut Picture) {
+    for line in lines.lines() {
+        picture.add(format!("{place} sysctl {line}"));
+    }
 }
 
 fn describe(place: &str, documents: &[Value], picture: &mut Picture) {

@@ -1,7 +1,5 @@
 //! Entries of the maps: deleted, altered, added.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result};
 use dataplane::bpf::{Maps, Pins};
 use dataplane_ebpf::abi::{
@@ -11,7 +9,7 @@ use dataplane_ebpf::abi::{
 use tests::faults::{Cost, Fault, Scene};
 use tests::wait_for;
 
-use super::{fault, web};
+use super::{WITHIN, fault, web};
 use Cost::{Interruption, Nothing};
 
 /// Deletes every entry of a map.
@@ -100,11 +98,14 @@ fn foreign(scene: &Scene) -> Result<()> {
     maps.ptrs.put(&PtrKey { env: nobody.env, addr: address }, Ptr { networks: 0, name, len: 9, pad: 0, seal: 0 })?;
     let grant = GrantKey { source: nobody, destination: nobody, ..GrantKey::default() };
     maps.grants.put(&grant, Grant::default())?;
-    let wanted = ["DEVICES", "NETNS", "ENDPOINTS", "SERVICES", "BACKENDS", "NAMES", "PTRS", "GRANTS"];
+    // 10.99.0.0/16, v4-mapped, allowed.
+    let key = "0x70 0 0 0  0 0 0 0 0 0 0 0 0 0 0xff 0xff 10 99 0 0";
+    super::on_host(scene, &format!("bpftool map update pinned PINS/EGRESS key {key} value 1 0 0 0 0 0 0 0"))?;
+    let wanted = ["DEVICES", "NETNS", "ENDPOINTS", "SERVICES", "BACKENDS", "NAMES", "PTRS", "GRANTS", "EGRESS"];
     let missing =
         |text: &str| wanted.iter().copied().filter(|map| !text.contains(&format!(" in {map}"))).collect::<Vec<_>>();
     let mut last = Vec::new();
-    wait_for("the report of `skepctl check`", Duration::from_secs(10), || {
+    wait_for("the report of `skepctl check`", WITHIN, || {
         let output = scene.node.skepctl_output(&["check"])?;
         last = missing(&String::from_utf8_lossy(&output.stdout));
         Ok(last.is_empty().then_some(()))

@@ -1,19 +1,46 @@
-//! A change that does not fit.
+//! A program is off, and a change that does not fit.
 
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use tests::faults::{Cost, Fault, Scene};
 
-/// Nothing has to be mended.
+/// Until what is off is on again.
 const REPAIR: Duration = Duration::from_secs(5);
 
-pub(crate) const FAULTS: &[Fault] = &[Fault {
-    name: "resources: a change that is larger than the maps",
-    inject: too_large,
-    within: REPAIR,
-    cost: Cost::Nothing,
-}];
+pub(crate) const FAULTS: &[Fault] = &[
+    Fault {
+        // What stays inside an environment does not come by there.
+        name: "program: to_container detached from every veth",
+        inject: |scene| detach(scene, "to_container-*"),
+        within: REPAIR,
+        cost: Cost::Nothing,
+    },
+    Fault {
+        name: "program: from_container detached from every veth",
+        inject: |scene| detach(scene, "from_container-*"),
+        within: REPAIR,
+        cost: Cost::Interruption,
+    },
+    Fault {
+        name: "program: every socket program detached",
+        inject: |scene| detach(scene, "[cgrs]*[46]"),
+        within: REPAIR,
+        cost: Cost::Interruption,
+    },
+    Fault {
+        name: "resources: a change that is larger than the maps",
+        inject: too_large,
+        within: REPAIR,
+        cost: Cost::Nothing,
+    },
+];
+
+fn detach(scene: &Scene, pins: &str) -> Result<()> {
+    let each = "[ -e $pin ] && bpftool link detach pinned $pin";
+    scene.node.machine().shell(&format!("for pin in /sys/fs/bpf/skep/v*/links/{pins}; do {each}; done"))?;
+    Ok(())
+}
 
 fn too_large(scene: &Scene) -> Result<()> {
     let services = ["a", "b", "c"].map(|name| format!("{name}: {{image: 'musl:latest', deploy: {{replicas: 900}}}}"));

@@ -165,7 +165,9 @@ const EACH: &[Fault] = &[
 -A FORWARD -j ufw-before-forward
 COMMIT
 END
+                 policy=$(${ip}tables -S FORWARD | sed -n 's/^-P FORWARD //p')
                  ${ip}tables -P FORWARD DROP
+                 ${ip}tables -P FORWARD $policy
                  ${ip}tables -D FORWARD -j ufw-before-forward
                  ${ip}tables -F ufw-before-forward
                  ${ip}tables -X ufw-before-forward

@@ -7,6 +7,19 @@ fn put(key: &str, value: Vec<u8>) -> Txn {
     Txn { compare: Vec::new(), then: vec![Write::Put { key: key.into(), value, lease: None }] }
 }
 
+/// What `open` gives as soon as nobody has the store: a copy that is being made holds it until it is done.
+async fn when_free<T>(open: impl Fn() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    let attempts = async {
+        loop {
+            match open() {
+                Err(StoreError::InUse { .. }) => tokio::time::sleep(Duration::from_millis(1)).await,
+                opened => break opened,
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), attempts).await.expect("a copy takes no seconds")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn conforms() {
     let dir = tempfile::tempdir().unwrap();
@@ -24,7 +37,7 @@ async fn what_was_committed_is_there_after_a_restart_and_older_history_is_not() 
     let Outcome::Committed(revision) = store.txn(put("/a", vec![2])).await.unwrap() else { panic!() };
     drop(store);
 
-    let store = Embedded::open(&path).unwrap();
+    let store = when_free(|| Embedded::open(&path)).await.unwrap();
     assert_eq!(store.range("/").await.unwrap().revision, revision);
     store.keep_alive(lease).await.unwrap();
     assert!(store.grant(Duration::from_secs(1)).await.unwrap() > lease, "lease ids are not handed out again");
@@ -160,7 +173,7 @@ async fn damage_under_a_running_store_costs_nothing() {
     assert_eq!(content.entries.len(), 170);
     copied(&path, content.revision).await;
     drop(store);
-    match Embedded::read(&path) {
+    match when_free(|| Embedded::read(&path)).await {
         Ok(found) => assert_eq!(found.range(""), content.entries),
         Err(StoreError::Corrupt { .. }) => assert_eq!(copies::newest(&path).unwrap().range(""), content.entries),
         Err(other) => panic!("{other:?}"),
@@ -191,7 +204,7 @@ async fn the_file_stays_small_however_often_it_is_written() {
     assert!(largest > length(), "it was compacted: {largest} to {}", length());
     assert!(length() <= 4 << 20, "{}", length());
     drop(store);
-    let store = Embedded::open(&path).unwrap();
+    let store = when_free(|| Embedded::open(&path)).await.unwrap();
     assert_eq!(store.range("").await.unwrap(), content);
 }
 
@@ -235,7 +248,7 @@ async fn fill_up(path: &Path, ballast: &Path) {
         assert!(store.txn(put("/big", vec![0; 2_000_000])).await.is_err());
     }
     drop(store);
-    let store = Embedded::open(path).unwrap();
+    let store = when_free(|| Embedded::open(path)).await.unwrap();
     assert_eq!(store.range("/k/").await.unwrap().entries.len(), last);
 
     assert!(store.txn(put("/big", vec![0; 2_000_000])).await.is_err());

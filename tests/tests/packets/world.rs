@@ -120,6 +120,13 @@ impl World {
             std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
             std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").context("IPv6 is off on this machine")
         })?;
+        // Who has only a tentative link-local address asks for no neighbour, for up to two seconds.
+        for namespace in [&self.host, &self.outside, &self._aside] {
+            namespace.enter(|| {
+                std::fs::write("/proc/sys/net/ipv6/conf/all/accept_dad", "0")?;
+                Ok(std::fs::write("/proc/sys/net/ipv6/conf/default/accept_dad", "0")?)
+            })?;
+        }
         self.host.run("ip link set lo up")?;
         self.host.run(&format!("ip addr add {DNS}/32 dev lo"))?;
         for (index, name, far, v4, v6) in [

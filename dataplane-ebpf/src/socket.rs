@@ -100,7 +100,9 @@ pub(crate) fn connect<F: Family>(ctx: &SockAddrContext) -> i32 {
     let marked = match decision.outcome {
         Outcome::ToBackend => remember_by_mark(ctx, &attempt),
         Outcome::Pass => {
-            unmark(ctx, &attempt);
+            if decision.identity.env != 0 {
+                unmark(ctx, &attempt);
+            }
             false
         }
         Outcome::Refuse | Outcome::Deny => false,

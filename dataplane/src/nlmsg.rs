@@ -99,12 +99,8 @@ pub(crate) fn text_attribute(kind: u16, text: &str) -> Vec<u8> {
     put_attribute(kind, &[text.as_bytes(), &[0]].concat())
 }
 
-/// An attribute of four octets.
-pub(crate) fn word_attribute(kind: u16, word: [u8; 4]) -> Vec<u8> {
-    put_attribute(kind, &word)
-}
-
-fn put_attribute(kind: u16, payload: &[u8]) -> Vec<u8> {
+/// An attribute, padded to whole words.
+pub(crate) fn put_attribute(kind: u16, payload: &[u8]) -> Vec<u8> {
     let length = 4 + payload.len();
     let mut attribute = (length as u16).to_ne_bytes().to_vec();
     attribute.extend(kind.to_ne_bytes());

@@ -144,16 +144,12 @@ fn encode(key: &str, value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
 mod tests {
     use super::*;
     use crate::model::ReplicaStatus;
+    use crate::model::allocation::example_pools;
     use crate::model::record::example;
     use crate::store::LeaseId;
 
     fn pools() -> Pools {
-        Pools {
-            container4: "10.208.0.0/12".parse().unwrap(),
-            container6: "fd53:6b65:7000::/48".parse().unwrap(),
-            vip4: "10.224.0.0/24".parse().unwrap(),
-            vip6: "fd53:6b65:7001::/64".parse().unwrap(),
-        }
+        Pools { vip4: "10.224.0.0/24".parse().unwrap(), ..example_pools() }
     }
 
     fn taken() -> Snapshot {

@@ -4,21 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use super::*;
-use crate::model::allocation::REST_SECONDS;
+use crate::model::allocation::{REST_SECONDS, example_pools as pools};
 use crate::model::spec::{NetworkAttachment, NetworkSpec, RestartPolicy, ServiceType};
 use crate::model::{ReplicaKey, ReplicaState, ReplicaStatus, ServiceKey, ServiceSpec};
 use crate::store::{Embedded, Revision};
 
 mod property;
-
-fn pools() -> Pools {
-    Pools {
-        container4: "10.208.0.0/12".parse().unwrap(),
-        container6: "fd53:6b65:7000::/48".parse().unwrap(),
-        vip4: "10.224.0.0/16".parse().unwrap(),
-        vip6: "fd53:6b65:7001::/64".parse().unwrap(),
-    }
-}
 
 /// Few enough addresses that they run out.
 fn tight_pools() -> Pools {

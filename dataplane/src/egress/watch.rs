@@ -235,17 +235,8 @@ fn text(payload: &[u8]) -> &[u8] {
 mod tests {
     use super::*;
 
-    fn attribute(kind: u16, payload: &[u8]) -> Vec<u8> {
-        let length = 4 + payload.len();
-        let mut bytes = (length as u16).to_ne_bytes().to_vec();
-        bytes.extend(kind.to_ne_bytes());
-        bytes.extend(payload);
-        bytes.resize(length.next_multiple_of(4), 0);
-        bytes
-    }
-
     fn expression(name: &str, data: &[u8]) -> Vec<u8> {
-        attribute(1, &[nlmsg::text_attribute(1, name), attribute(2, data)].concat())
+        nlmsg::put_attribute(1, &[nlmsg::text_attribute(1, name), nlmsg::put_attribute(2, data)].concat())
     }
 
     #[test]

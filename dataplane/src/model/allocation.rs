@@ -40,6 +40,17 @@ impl Pools {
     }
 }
 
+/// The pools of every test of this crate that has no reason for others.
+#[cfg(test)]
+pub(crate) fn example_pools() -> Pools {
+    Pools {
+        container4: "10.208.0.0/12".parse().unwrap(),
+        container6: "fd53:6b65:7000::/48".parse().unwrap(),
+        vip4: "10.224.0.0/16".parse().unwrap(),
+        vip6: "fd53:6b65:7001::/64".parse().unwrap(),
+    }
+}
+
 /// The address at an offset of an IPv4 prefix.
 pub fn nth4(prefix: Ipv4Net, offset: u32) -> Ipv4Addr {
     Ipv4Addr::from_bits(prefix.network().to_bits().wrapping_add(offset))

@@ -43,8 +43,8 @@ impl Peek {
     pub(crate) fn digest(&self, namespace: i32) -> io::Result<u64> {
         let mut request = vec![0; HEADER];
         request.extend(nlmsg::text_attribute(attribute::IFNAME, CONTAINER_IFNAME));
-        request.extend(nlmsg::word_attribute(attribute::EXT_MASK, SKIP_STATS.to_ne_bytes()));
-        request.extend(nlmsg::word_attribute(attribute::TARGET_NETNSID, namespace.to_ne_bytes()));
+        request.extend(nlmsg::put_attribute(attribute::EXT_MASK, &SKIP_STATS.to_ne_bytes()));
+        request.extend(nlmsg::put_attribute(attribute::TARGET_NETNSID, &namespace.to_ne_bytes()));
         let mut hasher = DefaultHasher::new();
         nlmsg::ask(&self.socket, libc::RTM_GETLINK, false, &request, |link| link.hash(&mut hasher))?;
         Ok(hasher.finish())

@@ -162,17 +162,9 @@ fn offset6(address: Ipv6Addr, prefix: Ipv6Net) -> u128 {
 mod tests {
     use super::*;
     use crate::controller::{State, reconcile};
+    use crate::model::allocation::example_pools as pools;
     use crate::model::record::example;
     use crate::store::Event;
-
-    fn pools() -> Pools {
-        Pools {
-            container4: "10.208.0.0/12".parse().unwrap(),
-            container6: "fd53:6b65:7000::/48".parse().unwrap(),
-            vip4: "10.224.0.0/16".parse().unwrap(),
-            vip6: "fd53:6b65:7001::/64".parse().unwrap(),
-        }
-    }
 
     fn state(snapshot: &Snapshot) -> State {
         let mut state = State::default();

@@ -174,11 +174,7 @@ impl File {
                 Ok(done)
             }
             Err(error) => {
-                let closed: Result<(), Failure> = quiet(|| {
-                    drop(database);
-                    Ok(())
-                });
-                if let Err(Failure::Panic(detail)) = closed {
+                if let Err(Failure::Panic(detail)) = close(database) {
                     tracing::warn!(path = %self.path.display(), detail, "The store was damaged when it was closed.");
                 }
                 Err(self.explain(operation, error))
@@ -207,11 +203,7 @@ impl File {
 
 impl Drop for File {
     fn drop(&mut self) {
-        let database = self.lock().take();
-        let _damaged: Result<(), Failure> = quiet(|| {
-            drop(database);
-            Ok(())
-        });
+        let _damaged = self.lock().take().map(close);
     }
 }
 
@@ -279,6 +271,13 @@ fn open_database(path: &Path) -> Result<Database, redb::Error> {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES);
     Ok(builder.create_file(file)?)
+}
+
+fn close(database: Database) -> Result<(), Failure> {
+    quiet(|| {
+        drop(database);
+        Ok(())
+    })
 }
 
 enum Failure {

@@ -1,0 +1,62 @@
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+/// What `skepd` does.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Run the daemon in the foreground (the default).
+    Run,
+    /// Say in one screen what this machine lacks, and how to mend it; changes nothing.
+    Check,
+    /// Write the store, as it is at this moment, to an encrypted file; the daemon may run meanwhile. Data in volumes is not
+    /// in it.
+    Backup {
+        /// Where to.
+        file: PathBuf,
+        /// Its passphrase.
+        #[command(flatten)]
+        secret: Secret,
+    },
+    /// Make a backup the store of this node, which takes the place of the node it was taken of: the same names, VIPs and
+    /// ids come up when skepd is started.
+    Restore {
+        /// What `skepd backup` wrote.
+        file: PathBuf,
+        /// Its passphrase.
+        #[command(flatten)]
+        secret: Secret,
+        /// Also where there are environments already; their store is kept beside the new one.
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Put a sound store in the place of a damaged one, out of its last good copy and of what runs.
+    Repair {
+        /// Have replicas removed that can't be taken back.
+        #[arg(long)]
+        forget: bool,
+        /// Only tell what would be done.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Run the DNS forwarder alone. The daemon starts it by itself, as a process of its own.
+    #[command(hide = true)]
+    Dns,
+    /// Take everything of Skep off this machine: its containers, devices, programs, routes, rules and files.
+    Uninstall {
+        /// Do not ask.
+        #[arg(long, short)]
+        yes: bool,
+        /// Take the state directory away as well: ids, addresses and what was wanted are forgotten.
+        #[arg(long)]
+        purge: bool,
+    },
+}
+
+/// Where the passphrase of a backup is; without the option, in SKEP_PASSPHRASE, or it is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
+pub struct Secret {
+    /// A file whose first line is the passphrase.
+    #[arg(long, value_name = "FILE")]
+    pub passphrase_file: Option<PathBuf>,
+}

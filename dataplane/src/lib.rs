@@ -16,6 +16,7 @@ pub mod forwarder;
 pub mod host;
 pub mod logging;
 pub mod manifest;
+pub mod memory;
 pub mod model;
 pub mod monitor;
 pub mod netlink;

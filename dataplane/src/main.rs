@@ -9,7 +9,7 @@ use dataplane::agent::in_one_line;
 use dataplane::backup::{self, Passphrase, Summary};
 use dataplane::config::{Args, Command, Config};
 use dataplane::host::Level;
-use dataplane::{daemon, forwarder, logging, repair, uninstall};
+use dataplane::{daemon, forwarder, logging, memory, repair, uninstall};
 
 fn main() -> ExitCode {
     match start() {
@@ -22,6 +22,7 @@ fn main() -> ExitCode {
 }
 
 fn start() -> Result<ExitCode> {
+    memory::keep_one_heap();
     let args = Args::parse();
     let config = args.options.resolve()?;
     logging::init(&config)?;

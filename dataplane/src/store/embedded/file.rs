@@ -25,7 +25,7 @@ const REVISION: &str = "revision";
 const LAST_LEASE: &str = "lease";
 
 /// What is read is read from memory; this is for the pages that a commit touches.
-const CACHE_BYTES: usize = 16 << 20;
+const CACHE_BYTES: usize = 1 << 20;
 
 pub(super) struct File {
     path: PathBuf,

@@ -11,7 +11,7 @@ use crate::store::{Event, Revision, StoreError, WatchStream};
 /// Events kept. A watcher further behind reads everything again, which is cheaper at that point.
 const EVENTS_KEPT: usize = 65_536;
 /// Octets of their keys and values: some values are whole Compose files. The newest commit is kept whatever its size.
-const OCTETS_KEPT: usize = 4 << 20;
+const OCTETS_KEPT: usize = 1 << 20;
 
 pub(super) struct History {
     ring: Arc<Mutex<Ring>>,

@@ -60,11 +60,12 @@ fn build_programs() -> Result<(), String> {
         .lines()
         .find_map(|line| line.strip_prefix("channel = \"")?.strip_suffix('"'))
         .ok_or("rust-toolchain.toml names no channel")?;
+    let next = env::var_os("CARGO_FEATURE_NEXT_ABI").is_some();
     let programs = Package {
         name: "dataplane-ebpf",
         root_dir: "../dataplane-ebpf",
         no_default_features: true,
-        features: &["programs"],
+        features: if next { &["programs", "next-abi"] } else { &["programs"] },
     };
     // SAFETY: a build script is a process of its own, and this one has no other thread.
     unsafe {

@@ -5,7 +5,10 @@
 //! [`ABI_VERSION`]; a test fails when it did not.
 
 mod addr;
+pub mod changes;
 mod keys;
+#[cfg(feature = "next-abi")]
+mod next;
 mod node;
 mod reason;
 mod seal;
@@ -21,8 +24,8 @@ pub use values::{
     Ptr, SOCKET_ENTRIES, Service, SocketEntry, SocketState, action, flags,
 };
 
-/// Version of the layout, part of the pins' path (`<bpffs>/v<ABI_VERSION>/`).
-pub const ABI_VERSION: u32 = 1;
+/// Version of the layout, part of the pins' path (`<bpffs>/v<ABI_VERSION>/`). What changed with it is in [`changes`].
+pub const ABI_VERSION: u32 = if cfg!(feature = "next-abi") { 2 } else { 1 };
 
 /// Map names as they appear under the pin directory; at most 15 bytes (`BPF_OBJ_NAME_LEN` − 1).
 pub mod map {
@@ -60,5 +63,5 @@ pub mod map {
     pub const NODE: &str = "NODE";
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(feature = "next-abi")))]
 mod tests;

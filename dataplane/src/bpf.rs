@@ -19,6 +19,7 @@ mod programs;
 mod reason;
 mod sys;
 mod table;
+mod takeover;
 
 pub use backends::{BackendAddress, Generations, ServiceVips};
 pub use cgroup::find_cgroup2_root;

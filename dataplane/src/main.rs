@@ -11,7 +11,7 @@ use dataplane::config::{Args, Command, Config};
 use dataplane::host::Level;
 use dataplane::{daemon, forwarder, logging, memory, repair, uninstall};
 
-fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     match start() {
         Ok(code) => code,
         Err(error) => {

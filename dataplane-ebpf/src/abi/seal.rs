@@ -6,7 +6,7 @@ pub unsafe trait Pod: Copy + 'static {}
 
 /// Declares that types are [`Pod`], with the size that the sum of their fields has.
 macro_rules! pod {
-    ($($type:ty: $size:literal),* $(,)?) => {$(
+    ($($type:ty: $size:expr),* $(,)?) => {$(
         const _: () = assert!(size_of::<$type>() == $size);
         // SAFETY: repr(C) of integers and integer arrays without implicit padding: the size asserted above is the sum of the fields.
         unsafe impl $crate::abi::Pod for $type {}

@@ -87,6 +87,9 @@ pub struct Endpoint {
     pub mac: [u8; 6],
     /// Zero.
     pub pad: u16,
+    /// Zero.
+    #[cfg(feature = "next-abi")]
+    pub next: u64,
     /// See [`Sealed`].
     pub seal: u64,
 }
@@ -212,6 +215,9 @@ pub struct Flow {
     pub rule: u32,
     /// [`super::NodeConfig::epoch`] when it crossed.
     pub epoch: u32,
+    /// Zero.
+    #[cfg(feature = "next-abi")]
+    pub next: u64,
     /// `CLOCK_MONOTONIC` in nanoseconds, changed in place; the seal does not cover it.
     pub last_seen: u64,
     /// See [`Sealed`].
@@ -308,6 +314,9 @@ pub struct Counter {
     pub connects: u64,
     /// DNS questions answered in the kernel.
     pub dns_answers: u64,
+    /// Zero.
+    #[cfg(feature = "next-abi")]
+    pub next: u64,
 }
 
 /// Value of DROPS, a set per CPU: how many, and the last one.
@@ -326,18 +335,18 @@ pod! {
     Identity: 8,
     Device: 64,
     Netns: 48,
-    Endpoint: 40,
+    Endpoint: if cfg!(feature = "next-abi") { 48 } else { 40 },
     Service: 32,
     Backend: 32,
     Name: 40,
     Ptr: 152,
     Grant: 16,
     EgressRule: 8,
-    Flow: 40,
+    Flow: if cfg!(feature = "next-abi") { 48 } else { 40 },
     Budget: 16,
     SocketEntry: 56,
     SocketState: 232,
-    Counter: 48,
+    Counter: if cfg!(feature = "next-abi") { 56 } else { 48 },
     DropRecord: 56,
 }
 
@@ -360,6 +369,9 @@ macro_rules! sealed {
         }
     )*};
 }
+#[cfg(feature = "next-abi")]
+pub(super) use sealed;
+
 // The field named is the first that the seal does not cover.
 sealed! {
     Device: seal,

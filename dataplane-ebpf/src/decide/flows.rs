@@ -66,7 +66,16 @@ impl<T: Tables, H: Host> Memory<'_, T, H> {
             return Err(Reason::FlowBudget);
         }
         let Sides { source, destination } = *sides;
-        *flow = Flow { source, destination, rule, epoch: node.epoch, last_seen: self.host.now(), seal: 0 };
+        *flow = Flow {
+            source,
+            destination,
+            rule,
+            epoch: node.epoch,
+            #[cfg(feature = "next-abi")]
+            next: 0,
+            last_seen: self.host.now(),
+            seal: 0,
+        };
         flow.seal = flow.sealed(key).seal;
         self.host.remember(key, flow);
         Ok(())

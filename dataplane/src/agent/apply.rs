@@ -72,6 +72,7 @@ impl Hands {
             Op::AttachSockets => self.eyes.programs.attach_sockets()?,
             Op::RestorePin(pin) => self.eyes.programs.restore_pin(pin)?,
             Op::Unpin(ifindex) => self.eyes.programs.detach(*ifindex, "")?,
+            Op::Retire(version) => self.eyes.programs.retire(*version)?,
             Op::PutName(_, key, name) => maps.names.put(key, *name)?,
             Op::DropName(_, key) => drop(maps.names.delete(key)?),
             Op::PutPtr(_, key, ptr) => maps.ptrs.put(key, **ptr)?,

@@ -114,6 +114,7 @@ impl Observer {
                 Attached::Gone => drop(observed.gone.insert(ifindex)),
             }
         }
+        observed.superseded = self.programs.superseded()?;
         observed.sockets_attached = self.programs.missing_sockets()?.is_empty();
         observed.tables = maps::read(&self.maps)?;
         Ok(observed)

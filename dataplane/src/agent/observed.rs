@@ -30,6 +30,8 @@ pub struct Observed {
     pub attached: BTreeSet<u32>,
     /// Devices that are gone, but not their link pins.
     pub gone: BTreeSet<u32>,
+    /// Versions of the ABI that are pinned, and of which no program runs any more.
+    pub superseded: BTreeSet<u32>,
     /// The socket programs of this build are at the cgroup.
     pub sockets_attached: bool,
     /// The pinned maps.

@@ -28,6 +28,8 @@ pub enum Op {
     RestorePin(PathBuf),
     /// Link pins of a device that is gone.
     Unpin(u32),
+    /// The pins of another version of the ABI.
+    Retire(u32),
     /// NAMES.
     PutName(Place, Box<NameKey>, Name),
     /// NAMES.
@@ -146,6 +148,7 @@ impl fmt::Display for Op {
             Self::AttachSockets => write!(f, "attach the socket programs"),
             Self::RestorePin(pin) => write!(f, "pin {} again", pin.display()),
             Self::Unpin(ifindex) => write!(f, "unpin the programs of device {ifindex}: it is gone"),
+            Self::Retire(version) => write!(f, "remove the pins of ABI version {version}: none of its programs runs"),
             Self::PutName(place, key, name) => {
                 let vip4 = Addr::from_v4_word(name.vip4);
                 write!(f, "name {} in {place} is {vip4} and {}", text_name(&key.name), name.vip6)

@@ -40,6 +40,7 @@ pub fn predict(desired: &Desired, observed: &mut Observed, op: &Op) {
         Op::AttachSockets => observed.sockets_attached = true,
         Op::RestorePin(pin) => drop(observed.missing_pins.remove(pin)),
         Op::Unpin(ifindex) => drop(observed.gone.remove(ifindex)),
+        Op::Retire(version) => drop(observed.superseded.remove(version)),
         Op::PutName(_, key, name) => drop(tables.names.insert(**key, *name)),
         Op::DropName(_, key) => drop(tables.names.remove(key.as_ref())),
         Op::PutPtr(_, key, ptr) => drop(tables.ptrs.insert(*key, **ptr)),

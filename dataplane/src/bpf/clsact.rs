@@ -108,7 +108,7 @@ fn add_clsact(hook: DeviceHook, ifname: &str) -> io::Result<()> {
 }
 
 /// The program of our filter on the device, by id (`RTM_GETTFILTER`; aya does not tell it).
-fn filter(hook: DeviceHook, ifindex: u32) -> io::Result<Option<u32>> {
+pub(super) fn filter(hook: DeviceHook, ifindex: u32) -> io::Result<Option<u32>> {
     let socket = nlmsg::open(SockProtocol::NetlinkRoute)?;
     let mut found = None;
     nlmsg::ask(&socket, libc::RTM_GETTFILTER, true, &direction_of(hook, ifindex), |message| {

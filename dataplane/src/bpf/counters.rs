@@ -64,5 +64,7 @@ fn add(a: Counter, b: Counter) -> Counter {
         received_bytes: a.received_bytes + b.received_bytes,
         connects: a.connects + b.connects,
         dns_answers: a.dns_answers + b.dns_answers,
+        #[cfg(feature = "next-abi")]
+        next: a.next + b.next,
     }
 }

@@ -84,6 +84,23 @@ mod kind {
     pub(super) const RINGBUF: u32 = 27;
 }
 
+impl MapFacts {
+    /// Whether it holds keys and values that can be listed.
+    pub(super) fn has_entries(&self) -> bool {
+        !matches!(self.kind, kind::RINGBUF | kind::SK_STORAGE)
+    }
+
+    /// Whether it has all of its elements from the beginning.
+    pub(super) fn is_array(&self) -> bool {
+        self.kind == kind::ARRAY
+    }
+
+    /// Whether an entry has a value for each CPU.
+    pub(super) fn is_per_cpu(&self) -> bool {
+        self.kind == kind::PERCPU_HASH
+    }
+}
+
 /// Every pinned map.
 pub(super) fn layout(sizes: &MapSizes) -> [Layout; 16] {
     const fn of<K, V>(name: &'static str, kind: u32, max_entries: Option<u32>) -> Layout {

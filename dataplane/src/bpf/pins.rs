@@ -2,21 +2,40 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use dataplane_ebpf::abi::ABI_VERSION;
+use dataplane_ebpf::abi::{ABI_VERSION, changes};
 
-use super::BpfError;
+use super::{BpfError, MapSizes, maps};
 
 /// Where everything is pinned. Nothing is opened or made by naming it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Pins {
     root: PathBuf,
     base: PathBuf,
+    version: u32,
 }
 
 impl Pins {
     /// The pins below `bpffs`, a directory on a bpffs that belongs to one daemon.
     pub fn new(bpffs: &Path) -> Self {
-        Self { root: bpffs.to_owned(), base: bpffs.join(format!("v{ABI_VERSION}")) }
+        Self::of_version(bpffs, ABI_VERSION)
+    }
+
+    fn of_version(bpffs: &Path, version: u32) -> Self {
+        Self { root: bpffs.to_owned(), base: bpffs.join(format!("v{version}")), version }
+    }
+
+    /// Those of the other versions that are there, the newest first.
+    pub(super) fn others(&self) -> Result<Vec<Self>, BpfError> {
+        let names = names(&self.root)?;
+        let numbers = names.iter().filter_map(|name| name.strip_prefix('v')?.parse().ok());
+        let mut versions: Vec<u32> = numbers.filter(|version| *version != self.version).collect();
+        versions.sort_unstable_by(|a, b| b.cmp(a));
+        Ok(versions.into_iter().map(|version| Self::of_version(&self.root, version)).collect())
+    }
+
+    /// The version of the ABI that they are of.
+    pub(super) fn version(&self) -> u32 {
+        self.version
     }
 
     /// The directory given to [`Self::new`].
@@ -57,12 +76,38 @@ impl Pins {
         self.base.join("next")
     }
 
-    /// Makes the directories, readable by root only.
+    /// Makes the directories, readable by root only, and writes down how the maps are laid out.
     pub(super) fn create(&self) -> Result<(), BpfError> {
         for path in [&self.base, &self.links(), &self.programs()] {
             make_dir(path)?;
         }
-        Ok(())
+        let maps = maps::layout(&MapSizes::default()).map(|map| map.name);
+        let since = maps.map(|name| format!("{name}={}", changes::since(name)));
+        let path = self.layout();
+        match std::os::unix::fs::symlink(since.join(" "), &path) {
+            Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
+                Err(BpfError::PinDirectory { operation: "write", path, source })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Since which version each map is laid out as it is: for versions that come before this one and know nothing of it.
+    /// A bpffs holds no files, but symbolic links, whose target is any text.
+    fn layout(&self) -> PathBuf {
+        self.base.join("layout")
+    }
+
+    /// Since which version a map of theirs is laid out as it is, as they were told when they were made.
+    pub(super) fn since(&self, map: &str) -> Option<u32> {
+        let text = fs::read_link(self.layout()).ok()?;
+        let mut words = text.to_str()?.split(' ').filter_map(|word| word.split_once('='));
+        words.find_map(|(name, version)| (name == map).then(|| version.parse().ok())?)
+    }
+
+    /// Takes all pins away, and stops nothing that is attached.
+    pub(super) fn remove(&self) -> Result<(), BpfError> {
+        remove_dir(&self.base)
     }
 }
 

@@ -12,12 +12,14 @@ use crate::object::OBJECT;
 use super::keep::Keep;
 use super::links::{self, LinkState, Program};
 use super::maps::{self, MapSizes, Maps};
+use super::takeover::Takeover;
 use super::{BpfError, DeviceHook, Pins, SocketHook, clsact, pins, sys, table};
 
 mod devices;
 
 pub use devices::Attached;
-use devices::{detach, devices};
+use devices::detach;
+pub(super) use devices::devices;
 
 /// The programs, loaded and pinned. Dropping this detaches nothing.
 ///
@@ -25,12 +27,12 @@ use devices::{detach, devices};
 /// 6.1; packet programs are attached by tcx links from 6.6, by clsact filters before.
 #[derive(Debug)]
 pub struct Programs {
-    pins: Pins,
+    pub(super) pins: Pins,
     cgroup: PathBuf,
     directory: PathBuf,
     loaded: BTreeMap<&'static str, Program>,
     adopted: bool,
-    tcx: bool,
+    pub(super) tcx: bool,
     keep: Keep,
 }
 
@@ -57,6 +59,8 @@ impl Programs {
 
     fn prepare(pins: &Pins, sizes: &MapSizes, cgroup: &Path, tcx: bool) -> Result<(Self, Maps), BpfError> {
         pins.create()?;
+        let takeover = Takeover::begin(pins, tcx)?;
+        takeover.share(sizes)?;
         let directory = pins.programs().join(digest(OBJECT));
         let stale = stale_maps(pins, sizes)?;
         let complete = pins::names(&directory)?.into_iter().collect::<BTreeSet<_>>();
@@ -65,10 +69,12 @@ impl Programs {
             let mut object = make_maps(pins, sizes, &stale)?;
             // In this order: a crash in between leaves no program pin that looks right but uses a map of yesterday.
             pins::remove_dir(&directory)?;
-            for name in stale {
+            for name in &stale {
                 pins::replace(&pins.next().join(name), &pins.map(name))?;
             }
             pins::remove_dir(&pins.next())?;
+            takeover.copy(&stale)?;
+            // Pins of programs say that the maps are whole.
             pins::make_dir(&directory)?;
             names().try_for_each(|name| load_one(&mut object, name, &directory.join(name)))?;
         }
@@ -86,6 +92,7 @@ impl Programs {
             keep.hold(&pin).map_err(|source| BpfError::OpenPin { path: pin, source })?;
         }
         let programs = Self { pins: pins.clone(), cgroup: cgroup.to_owned(), directory, loaded, adopted, tcx, keep };
+        takeover.finish(&programs)?;
         Ok((programs, Maps::open(pins)?))
     }
 
@@ -196,6 +203,15 @@ impl Programs {
     /// Every failure.
     pub fn remove_all(pins: &Pins) -> Result<(), Vec<BpfError>> {
         let mut failures = Vec::new();
+        for pins in pins.others().unwrap_or_default().iter().chain([pins]) {
+            Self::remove_version(pins, &mut failures);
+        }
+        // The directory itself may be the mount point of the bpffs, or hold what is not ours: then it stays.
+        let _left = std::fs::remove_dir(pins.root());
+        if failures.is_empty() { Ok(()) } else { Err(failures) }
+    }
+
+    fn remove_version(pins: &Pins, failures: &mut Vec<BpfError>) {
         for ifindex in devices(pins).unwrap_or_default() {
             failures.extend(detach(pins, ifindex, &clsact::name_of(ifindex).unwrap_or_default()).err());
         }
@@ -206,9 +222,6 @@ impl Programs {
         for path in [pins.links(), pins.programs(), pins.base().to_owned()] {
             failures.extend(pins::remove_dir(&path).err());
         }
-        // The directory itself may be the mount point of the bpffs, or hold another version's pins: then it stays.
-        let _left = std::fs::remove_dir(pins.root());
-        if failures.is_empty() { Ok(()) } else { Err(failures) }
     }
 
     fn program(&self, name: &'static str) -> Result<&Program, BpfError> {

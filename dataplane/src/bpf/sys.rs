@@ -9,8 +9,10 @@ use std::path::Path;
 
 use dataplane_ebpf::abi::Pod;
 
+mod batch;
 mod test_run;
 
+pub(super) use batch::{entries, octets, put_octets, update_all};
 pub use test_run::{TestRun, test_run};
 
 /// `enum bpf_cmd` of the kernel's `include/uapi/linux/bpf.h`.
@@ -264,92 +266,4 @@ pub(super) unsafe fn delete<K: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<
     // SAFETY: the key is as long as the map's, as the caller promises.
     let result = unsafe { bpf(cmd::MAP_DELETE_ELEM, &mut attr) };
     found(result).map(|done| done.is_some())
-}
-
-#[repr(C)]
-struct BatchAttr {
-    in_batch: u64,
-    out_batch: u64,
-    keys: u64,
-    values: u64,
-    count: u32,
-    map_fd: u32,
-    elem_flags: u64,
-    flags: u64,
-}
-
-/// Entries asked for at once: enough to make system calls cheap, little enough to keep per-CPU buffers small.
-const BATCH: usize = 1024;
-
-/// Reads a whole map, bucket by bucket: complete for what does not change meanwhile, and always finite
-/// (`BPF_MAP_GET_NEXT_KEY` starts again when the key it stands on goes away).
-///
-/// # Safety
-/// The map's keys are `K`; `value_words` is the size of its value, or of the values of all CPUs, in u64.
-pub(super) unsafe fn entries<K: Pod>(
-    map: BorrowedFd<'_>,
-    value_words: usize,
-    mut each: impl FnMut(K, &[u64]),
-) -> io::Result<()> {
-    let mut size = BATCH;
-    // The kernel's position: a bucket number for hashes, a key for tries.
-    let mut position = vec![0_u8; size_of::<K>().max(8)];
-    let mut next = position.clone();
-    let mut started = false;
-    loop {
-        let mut keys: Vec<K> = Vec::with_capacity(size);
-        let mut values = vec![0_u64; size * value_words];
-        let mut attr = BatchAttr {
-            in_batch: if started { position.as_ptr() as u64 } else { 0 },
-            out_batch: next.as_mut_ptr() as u64,
-            keys: keys.as_mut_ptr() as u64,
-            values: values.as_mut_ptr() as u64,
-            count: size as u32,
-            map_fd: map.as_raw_fd() as u32,
-            elem_flags: 0,
-            flags: 0,
-        };
-        // SAFETY: all buffers hold `size` elements or, the positions, a key; the kernel writes no more than `count`.
-        let result = unsafe { bpf(cmd::MAP_LOOKUP_BATCH, &mut attr) };
-        let last = match &result {
-            Ok(_) => false,
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
-            // A bucket has more elements than were asked for.
-            Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
-                size *= 2;
-                continue;
-            }
-            Err(_) => return result.map(drop),
-        };
-        // SAFETY: the kernel wrote `count` keys, not more than the capacity.
-        unsafe { keys.set_len((attr.count as usize).min(size)) };
-        for (key, value) in keys.into_iter().zip(values.chunks_exact(value_words)) {
-            each(key, value);
-        }
-        if last {
-            return Ok(());
-        }
-        position.copy_from_slice(&next);
-        started = true;
-    }
-}
-
-/// Writes many entries, one after the other, whether the keys are there or not. After an error the first ones may
-/// have been written.
-///
-/// # Safety
-/// The map's keys are `K`, its values `V`, one each.
-pub(super) unsafe fn update_all<K: Pod, V: Pod>(map: BorrowedFd<'_>, keys: &[K], values: &[V]) -> io::Result<()> {
-    let mut attr = BatchAttr {
-        in_batch: 0,
-        out_batch: 0,
-        keys: keys.as_ptr() as u64,
-        values: values.as_ptr() as u64,
-        count: keys.len().min(values.len()) as u32,
-        map_fd: map.as_raw_fd() as u32,
-        elem_flags: 0,
-        flags: 0,
-    };
-    // SAFETY: both buffers hold `count` elements, which are as long as the map's, as the caller promises.
-    unsafe { bpf(cmd::MAP_UPDATE_BATCH, &mut attr) }.map(drop)
 }

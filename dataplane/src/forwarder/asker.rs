@@ -49,8 +49,13 @@ impl Askers {
     /// The maps as they are pinned now. A daemon of a new version may have put others in their place; those that this process
     /// holds would answer for ever what they last held.
     fn maps(&self) -> Option<Arc<Maps>> {
-        let stamp = self.stamp().ok()?;
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let stamp = match (self.stamp(), &*open) {
+            (Ok(stamp), _) => stamp,
+            // A daemon of another version took them away: it is about to put its own forwarder in this one's place.
+            (Err(_), Some((_, maps))) => return Some(Arc::clone(maps)),
+            (Err(_), None) => return None,
+        };
         if let Some((at, maps)) = &*open
             && *at == stamp
         {

@@ -96,6 +96,7 @@ fn switches(desired: &Desired, wanted: &TableSet, now: &TableSet) -> Vec<Op> {
 /// Containers, devices and entries that belong to no replica, neither one that should be nor one that is leaving.
 pub(super) fn strays(desired: &Desired, observed: &Observed, ops: &mut Vec<Op>) {
     ops.extend(observed.gone.iter().map(|ifindex| Op::Unpin(*ifindex)));
+    ops.extend(observed.superseded.iter().map(|version| Op::Retire(*version)));
     ops.extend(observed.strays.iter().map(|id| Op::RemoveStray(id.clone())));
     let mut owned = Owned::default();
     for key in observed.sandboxes.keys().chain(observed.workloads.keys()).chain(desired.replicas.keys()) {

@@ -127,7 +127,7 @@ pub(super) fn detach(pins: &Pins, ifindex: u32, ifname: &str) -> Result<(), BpfE
 }
 
 /// Devices that have link pins.
-pub(super) fn devices(pins: &Pins) -> Result<BTreeSet<u32>, BpfError> {
+pub(in super::super) fn devices(pins: &Pins) -> Result<BTreeSet<u32>, BpfError> {
     let names = pins::names(&pins.links())?;
     Ok(names.iter().filter_map(|name| device(name)).collect())
 }

@@ -19,6 +19,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     pass(cargo().args(["clippy", "--workspace", "--all-targets"]).args(fix).args(["--", "--deny=warnings"]))?;
     pass(
         cargo()
+            .args(["clippy", "--package", "dataplane-ebpf", "--features", "next-abi", "--lib"])
+            .args(fix)
+            .args(["--", "--deny=warnings"]),
+    )?;
+    pass(
+        cargo()
             .args(["clippy", "--package", "dataplane-ebpf", "--features", "programs", "--bin", "skep"])
             .args(["--target", "bpfel-unknown-none", "-Z", "build-std=core"])
             .args(fix)

@@ -43,6 +43,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     setup::run(&setup::Arguments { yes: arguments.yes, vm: false })?;
     // The programs under test; then the tests, which drive them.
     pass(cargo().arg("build"))?;
+    if arguments.names.is_empty() || arguments.names.iter().any(|name| name == "upgrade") {
+        pass(cargo().args(["build", "--package", "dataplane", "--features", "next-abi", "--bin", "skepd-next"]))?;
+    }
     let chosen = targets::choose(targets::build(&targets::selection(&arguments.names))?, &arguments.names)?;
     let mut summary = summary::Summary::default();
     for target in &chosen {

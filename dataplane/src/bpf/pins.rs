@@ -104,11 +104,6 @@ impl Pins {
         let mut words = text.to_str()?.split(' ').filter_map(|word| word.split_once('='));
         words.find_map(|(name, version)| (name == map).then(|| version.parse().ok())?)
     }
-
-    /// Takes all pins away, and stops nothing that is attached.
-    pub(super) fn remove(&self) -> Result<(), BpfError> {
-        remove_dir(&self.base)
-    }
 }
 
 /// Makes a directory and what is above it, with mode 0700: map pins are keys to every tenant.

@@ -93,7 +93,15 @@ impl Node {
     /// # Errors
     /// It ends (the message has its log), or does not accept within a minute.
     pub fn start_skepd(&self) -> Result<()> {
-        self.spawn_skepd(&[])?;
+        self.start_as_skepd("skepd")
+    }
+
+    /// [`Self::start_skepd`] with another program of this workspace in its place.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_as_skepd(&self, program: &str) -> Result<()> {
+        self.spawn(program, &[])?;
         let socket = self.socket();
         // After a SIGKILL the old socket is still there, but refuses.
         let accepts = wait_for("skepd's API", DEADLINE, || {
@@ -111,10 +119,15 @@ impl Node {
     /// # Errors
     /// It cannot be started.
     pub fn spawn_skepd(&self, options: &[&str]) -> Result<()> {
+        self.spawn("skepd", options)
+    }
+
+    fn spawn(&self, program: &str, options: &[&str]) -> Result<()> {
         for directory in [self.state_directory(), self.run_directory()] {
             fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
         }
-        let line = self.skepd_command_line()?;
+        let mut line = self.skepd_command_line()?;
+        line[0] = paths::program(program)?.display().to_string();
         let line: Vec<&str> = line.iter().map(String::as_str).chain(options.iter().copied()).collect();
         *lock(&self.skepd) = Some(self.machine.spawn("skepd", &line)?);
         Ok(())

@@ -63,5 +63,6 @@ pub mod map {
     pub const NODE: &str = "NODE";
 }
 
-#[cfg(all(test, not(feature = "next-abi")))]
+#[cfg(test)]
+#[cfg(not(feature = "next-abi"))]
 mod tests;

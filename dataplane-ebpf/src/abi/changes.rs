@@ -58,7 +58,8 @@ pub fn write<T: Pod>(value: T, octets: &mut [u8]) -> bool {
 const _: () = {
     let mut i = 0;
     while i < CHANGES.len() {
-        assert!(CHANGES[i].version > 1 && CHANGES[i].version <= ABI_VERSION);
+        assert!(CHANGES[i].version > 1);
+        assert!(CHANGES[i].version <= ABI_VERSION);
         assert!(!same(CHANGES[i].map, map::SOCKETS));
         i += 1;
     }

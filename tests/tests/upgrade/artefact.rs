@@ -31,7 +31,10 @@ fn the_layout_of_every_version_is_kept() -> Result<()> {
         let kept = fs::read_to_string(&path).with_context(|| path.clone())?;
         ensure!(kept.starts_with(&format!("version {version}\n")), "{path} is of another version");
         let today = include_str!("../../../dataplane-ebpf/src/abi/layout.txt");
-        ensure!(version < ABI_VERSION || kept == today, "{path} is not what the ABI is: keep the one that was released");
+        ensure!(
+            version < ABI_VERSION || kept == today,
+            "{path} is not what the ABI is: keep the one that was released"
+        );
     }
     Ok(())
 }

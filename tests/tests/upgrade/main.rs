@@ -53,7 +53,10 @@ fn there_and_back(scene: &Scene) -> Result<()> {
     let mut talks = Talks::begin(scene)?;
     let (maps, links) = (ids(node, THIS, "map")?, ids(node, THIS, "link")?);
     let (flows, sent) = (dump(node, THIS, "FLOWS")?, sent(node, THIS)?);
-    ensure!(!flows.is_empty() && sent.len() > 1 && links.len() > 8, "nothing to take over: {flows:?} {sent:?} {links:?}");
+    ensure!(
+        !flows.is_empty() && sent.len() > 1 && links.len() > 8,
+        "nothing to take over: {flows:?} {sent:?} {links:?}"
+    );
 
     become_version(node, THIS, NEXT)?;
     let now = ids(node, NEXT, "map")?;
@@ -176,14 +179,7 @@ impl Talks {
 /// Kernel ids behind the pins of a version, by name.
 fn ids(node: &Node, (_, directory): (&str, &str), kind: &str) -> Result<BTreeMap<String, u64>> {
     let below = if kind == "link" { "/links" } else { "" };
-    let found = node.run(&[
-        "find",
-        &format!("/sys/fs/bpf/skep/{directory}{below}"),
-        "-maxdepth",
-        "1",
-        "-type",
-        "f",
-    ])?;
+    let found = node.run(&["find", &format!("/sys/fs/bpf/skep/{directory}{below}"), "-maxdepth", "1", "-type", "f"])?;
     let id = |path: &str| {
         let shown = bpftool(node, &[kind, "show", "pinned", path])?;
         let id = shown["id"].as_u64().with_context(|| format!("{path}: no id in {shown}"))?;

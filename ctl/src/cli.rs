@@ -105,6 +105,9 @@ pub(crate) enum Command {
         /// Which.
         shell: Shell,
     },
+    /// Print man pages and completions as JSON, file by file.
+    #[command(hide = true)]
+    Documents,
 }
 
 #[derive(Debug, Args)]

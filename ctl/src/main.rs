@@ -61,5 +61,9 @@ async fn run(cli: Cli, output: &mut Output) -> Result<ExitCode, CtlError> {
             clap_complete::generate(shell, &mut Cli::command(), "skepctl", output);
             Ok(ExitCode::SUCCESS)
         }
+        Command::Documents => {
+            output.json(&dataplane::install::documents::of(Cli::command(), 1)?)?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }

@@ -25,12 +25,10 @@ pub use openapi::document;
 
 use crate::agent::Observer;
 use crate::config::Config;
+use crate::install::GROUP;
 use crate::model::NodeRecord;
 use crate::monitor::Monitor;
 use crate::store::Store;
-
-/// Group whose members may use the API.
-const GROUP: &str = "skep";
 
 /// What the API works on.
 #[derive(Clone)]

@@ -33,9 +33,9 @@ pub struct Args {
 }
 
 const AFTER_HELP: &str = "\
-A first environment, with the daemon running (as root):
+A first environment (as root):
   skepd check                            what this machine lacks, each with its remedy
-  skepd &                                the daemon; Ctrl-C or SIGTERM leaves everything running
+  skepd install                          as a service of this machine, now and after every boot
   skepctl up -f compose.yaml -p shop     services in a private network of their own
   skepctl ps                             what runs where
 
@@ -47,13 +47,13 @@ Exit status: 0 done, 1 refused or failed (the reason and the way out are on stan
 const MAP_ENTRIES: std::ops::RangeInclusive<i64> = 1_024..=1_048_576;
 
 /// How `skepd` does it; every option is also an environment variable.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
 pub struct Options {
     /// Where the store is kept.
     #[arg(long, global = true, env = "SKEP_STATE_DIR", value_name = "DIR", default_value = "/var/lib/skep")]
     pub state_dir: PathBuf,
     /// Where the API's socket (skepd.sock), the forwarder's log and the like are.
-    #[arg(long, global = true, env = "SKEP_RUN_DIR", value_name = "DIR", default_value = "/run/skep")]
+    #[arg(long, global = true, env = "SKEP_RUN_DIR", value_name = "DIR", default_value = RUN_DIR)]
     pub run_dir: PathBuf,
     /// Where maps and programs are pinned; in the bpffs that PID 1 sees.
     #[arg(long, global = true, env = "SKEP_BPFFS", value_name = "DIR", default_value = "/sys/fs/bpf/skep")]
@@ -94,6 +94,9 @@ pub struct Options {
     #[arg(long, global = true, env = "SKEP_MAX_REPLICAS", value_name = "N", default_value_t = MapSizes::default().local,
         value_parser = clap::value_parser!(u32).range(MAP_ENTRIES))]
     pub max_replicas: u32,
+    /// Who starts the DNS forwarder.
+    #[arg(long, global = true, env = "SKEP_FORWARDER", value_name = "WHO", default_value = "daemon")]
+    pub forwarder: Starter,
     /// What to log: a level, or directives such as `info,dataplane::agent=debug`.
     #[arg(long, global = true, env = "SKEP_LOG", value_name = "FILTER", default_value = "info")]
     pub log: String,
@@ -103,6 +106,15 @@ pub struct Options {
     /// For tests: ends the daemon at its n-th step since its start, `before:N` or `after:N`.
     #[arg(long, global = true, hide = true, value_name = "WHEN")]
     pub abort_at: Option<AbortAt>,
+}
+
+/// Who starts the DNS forwarder, `skepd dns`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Starter {
+    /// The daemon, as a process that outlives it.
+    Daemon,
+    /// The service manager, as a unit of its own (`skepd-dns.service`).
+    Unit,
 }
 
 /// How log lines look.
@@ -149,6 +161,8 @@ pub struct Config {
     pub vip_pool6: Ipv6Net,
     /// Capacities of the kernel's maps.
     pub map_sizes: MapSizes,
+    /// Who starts the DNS forwarder.
+    pub forwarder: Starter,
     /// Directives of the log filter.
     pub log: String,
     /// Whether to log JSON.
@@ -236,6 +250,7 @@ impl Options {
                 services: self.max_services,
                 ..MapSizes::default()
             },
+            forwarder: self.forwarder,
             log: self.log,
             log_json: match self.log_format {
                 LogFormat::Auto => !std::io::IsTerminal::is_terminal(&std::io::stderr()),
@@ -328,6 +343,8 @@ impl From<&Config> for host::Wanted {
     }
 }
 
+/// The run directory of the machine's own daemon.
+pub const RUN_DIR: &str = "/run/skep";
 /// Name of the API's socket in the run directory.
 pub const SOCKET_NAME: &str = "skepd.sock";
 /// Name of the file in the run directory that names the pin directory.

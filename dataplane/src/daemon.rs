@@ -21,6 +21,7 @@ use crate::host::{self, Finding, HostFacts, Installed, Level};
 use crate::model::NodeRecord;
 use crate::monitor::Monitor;
 use crate::netlink::{Netlink, NetlinkError};
+use crate::service_manager;
 use crate::store::{Embedded, Store, StoreError, schema};
 
 mod directories;
@@ -195,7 +196,13 @@ async fn run_until_failure(config: Arc<Config>) -> Result<(), DaemonError> {
             Ok(never) => match never {},
         },
         // Who is told of replicas is told of what is now, not of what the last daemon saw; until then, requests queue.
-        result = async { first_look.await.ok(); api::serve(listener, api).await } => Ok(result?),
+        result = async {
+            first_look.await.ok();
+            if let Err(error) = service_manager::ready() {
+                tracing::warn!(%error, "Cannot tell the service manager that the daemon is ready.");
+            }
+            api::serve(listener, api).await
+        } => Ok(result?),
     }
 }
 

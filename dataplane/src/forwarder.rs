@@ -6,7 +6,8 @@
 //! name servers that the host itself uses, if the asker may reach the internet at all: resolving is an egress permission.
 //!
 //! It runs apart from the daemon, so that names go on resolving while the daemon is killed, restarted or upgraded:
-//! [`Supervisor`] starts it, a later daemon adopts it.
+//! [`Supervisor`] starts it, a later daemon adopts it. As a unit of its own (`skepd-dns.service`) the service manager
+//! starts it, and keeps its sockets from one process to the next, so that no question is lost in between.
 
 mod asker;
 mod cache;
@@ -110,8 +111,8 @@ pub enum ForwarderError {
         #[source]
         source: std::io::Error,
     },
-    /// Standard output, on which the supervisor waits, is gone.
-    #[error("cannot tell skepd that the forwarder is ready: {source}")]
+    /// Standard output, on which the supervisor waits, is gone, or the service manager's socket.
+    #[error("cannot tell who started the forwarder that it is ready: {source}")]
     Ready {
         /// Why.
         #[source]
@@ -128,6 +129,7 @@ pub enum ForwarderError {
 pub async fn run(config: Config) -> Result<(), ForwarderError> {
     let instance = supervisor::Instance::claim(&config)?;
     let listeners = sockets::Listeners::inherited_or_open(&config)?;
+    listeners.keep().map_err(|source| ForwarderError::Ready { source })?;
     let stop = |kind| signal(kind).map_err(|source| ForwarderError::Signal { source });
     let (mut terminate, mut interrupt) = (stop(SignalKind::terminate())?, stop(SignalKind::interrupt())?);
     let service = Arc::new(serve::Service::new(&config));

@@ -4,11 +4,12 @@ use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 use dataplane::agent::in_one_line;
 use dataplane::backup::{self, Passphrase, Summary};
-use dataplane::config::{Args, Command, Config};
+use dataplane::config::{Args, Command, Config, Options};
 use dataplane::host::Level;
+use dataplane::install::{self, InstallError, Wanted};
 use dataplane::{daemon, forwarder, logging, memory, repair, uninstall};
 
 pub(crate) fn main() -> ExitCode {
@@ -24,6 +25,20 @@ pub(crate) fn main() -> ExitCode {
 fn start() -> Result<ExitCode> {
     memory::keep_one_heap();
     let args = Args::parse();
+    match args.command {
+        Some(Command::Install { dry_run, keep_enablement, destdir }) => {
+            return match destdir {
+                Some(directory) => Ok(install::place_below(&directory)?),
+                None => install(&args.options, dry_run, Wanted { keep_enablement }),
+            }
+            .map(|()| ExitCode::SUCCESS);
+        }
+        Some(Command::Documents) => {
+            println!("{}", serde_json::to_string_pretty(&install::documents::of(Args::command(), 8)?)?);
+            return Ok(ExitCode::SUCCESS);
+        }
+        _ => {}
+    }
     let config = args.options.resolve()?;
     logging::init(&config)?;
     // Two threads serve everything that a node has to do; more would only cost memory.
@@ -50,6 +65,7 @@ fn start() -> Result<ExitCode> {
             }
             Command::Dns => forwarder::run(forwarder::Config::from(&config)).await?,
             Command::Uninstall { yes, purge } => return remove(config, yes, purge).await,
+            Command::Install { .. } | Command::Documents => {}
         }
         Ok(ExitCode::SUCCESS)
     })
@@ -64,6 +80,25 @@ fn tell(summary: &Summary) {
     if let Some(kept) = kept {
         println!("the store before is kept as {}", kept.display());
     }
+}
+
+fn install(options: &Options, dry_run: bool, wanted: Wanted) -> Result<()> {
+    // Of this command, the units would know nothing.
+    if *options != Args::try_parse_from(["skepd"])?.options {
+        return Err(InstallError::Options.into());
+    }
+    let steps = install::missing(wanted)?;
+    if steps.is_empty() {
+        println!("Everything is there.");
+    }
+    if dry_run {
+        steps.iter().for_each(|step| println!("{step}"));
+        return Ok(());
+    }
+    if !nix::unistd::geteuid().is_root() {
+        return Err(InstallError::NotRoot.into());
+    }
+    Ok(install::run(&steps)?)
 }
 
 async fn check(config: &Config) -> ExitCode {

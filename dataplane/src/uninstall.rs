@@ -10,10 +10,11 @@ use tokio::net::UnixStream;
 
 use crate::agent::{AgentError, Ground};
 use crate::bpf::{BpfError, Pins, Programs};
-use crate::config::{BPFFS_FILE_NAME, Config, SOCKET_NAME};
+use crate::config::{BPFFS_FILE_NAME, Config, RUN_DIR, SOCKET_NAME};
 use crate::daemon::bpffs_mark;
 use crate::docker::{Docker, DockerError, Role};
 use crate::forwarder::{Supervisor, SupervisorError};
+use crate::install::{self, InstallError};
 use crate::netlink::{Netlink, NetlinkError};
 
 /// Between the stop signal and SIGKILL.
@@ -43,6 +44,9 @@ pub enum UninstallError {
     /// The DNS forwarder.
     #[error(transparent)]
     Forwarder(#[from] SupervisorError),
+    /// Units, and what was installed with them.
+    #[error(transparent)]
+    Install(#[from] InstallError),
     /// A file or directory.
     #[error("cannot remove {}: {source}", path.display())]
     File {
@@ -57,11 +61,11 @@ pub enum UninstallError {
 /// What there is to take away: for the question beforehand.
 ///
 /// # Errors
-/// [`UninstallError::Running`] while the daemon runs, [`UninstallError::Docker`] when Docker does not answer.
+/// [`UninstallError::Running`] while a daemon runs that is no unit, [`UninstallError::Docker`] when Docker does not
+/// answer.
 pub async fn containers(config: &Config) -> Result<Vec<String>, UninstallError> {
-    let path = config.socket();
-    if UnixStream::connect(&path).await.is_ok() {
-        return Err(UninstallError::Running { path });
+    if !(is_the_machines(config) && install::is_running()) {
+        must_not_run(config).await?;
     }
     let docker = Docker::connect(&config.docker).await?;
     let containers = docker.list(&config.node_name).await?;
@@ -74,10 +78,10 @@ pub async fn containers(config: &Config) -> Result<Vec<String>, UninstallError> 
 /// Every [`UninstallError`]; what could be removed is removed.
 pub async fn run(config: Config, purge: bool) -> Result<(), Vec<UninstallError>> {
     let config = Arc::new(config);
-    let path = config.socket();
-    if UnixStream::connect(&path).await.is_ok() {
-        return Err(vec![UninstallError::Running { path }]);
+    if is_the_machines(&config) {
+        install::stop().map_err(|error| vec![error.into()])?;
     }
+    must_not_run(&config).await.map_err(|error| vec![error])?;
     let mut errors = Vec::new();
     errors.extend(remove_containers(&config).await.err().into_iter().flatten());
     errors.extend(Supervisor::new(&config).stop().await.err().map(UninstallError::from));
@@ -93,7 +97,20 @@ pub async fn run(config: Config, purge: bool) -> Result<(), Vec<UninstallError>>
     errors.extend(unpinned.err().into_iter().flatten().map(UninstallError::from));
     errors.extend(unmount(&config));
     errors.extend(remove_files(&config, purge));
+    if is_the_machines(&config) {
+        errors.extend(install::remove().err().into_iter().flatten().map(UninstallError::from));
+    }
     if errors.is_empty() { Ok(()) } else { Err(errors) }
+}
+
+/// Whether it is the daemon that the units run; others, with directories of their own, share nothing with it.
+fn is_the_machines(config: &Config) -> bool {
+    config.run_dir == Path::new(RUN_DIR)
+}
+
+async fn must_not_run(config: &Config) -> Result<(), UninstallError> {
+    let path = config.socket();
+    if UnixStream::connect(&path).await.is_ok() { Err(UninstallError::Running { path }) } else { Ok(()) }
 }
 
 /// Workloads are stopped before their network goes, all at once; then everything of this node is removed.

@@ -18,6 +18,9 @@ use tests::cgroup::Cgroup;
 use tests::netns::Namespace;
 use tests::wait_for;
 
+#[path = "forwarder/unit.rs"]
+mod unit;
+
 const DNS: &str = "10.224.0.53";
 const VIP: &str = "10.224.0.9";
 const VIP6: &str = "fd53:6b65:7001::9";
@@ -140,7 +143,7 @@ impl Stage {
     /// skepd with a resolv.conf of its own.
     fn write_program(&self) -> Result<()> {
         let script = format!(
-            "#!/bin/sh\nexec unshare --mount sh -c 'mount --bind {}/resolv.conf /etc/resolv.conf && exec {} \"$@\"' skepd \"$@\"\n",
+            "#!/bin/sh\nexec unshare --mount sh -c 'mount --bind {}/resolv.conf /etc/resolv.conf && exec $CONFINED_BY {} \"$@\"' skepd \"$@\"\n",
             self.directory.path().display(),
             tests::paths::program("skepd")?.display()
         );
@@ -154,10 +157,18 @@ impl Stage {
 
     /// What a daemon with these options would do about its forwarder.
     fn supervise<T: Send>(&self, log: &str, work: impl AsyncFnOnce(Supervisor) -> Result<T> + Send) -> Result<T> {
-        let arguments = ["skepd", "--node-name", "test", "--log", log].map(Into::into);
+        self.supervise_with(&["--log", log], work)
+    }
+
+    fn supervise_with<T: Send>(
+        &self,
+        options: &[&str],
+        work: impl AsyncFnOnce(Supervisor) -> Result<T> + Send,
+    ) -> Result<T> {
+        let arguments = ["skepd", "--node-name", "test"].iter().chain(options).map(Into::into);
         let directories = [("--run-dir", self.directory.path()), ("--bpffs", &self.bpffs.path())];
         let directories = directories.into_iter().flat_map(|(flag, path)| [flag.into(), path.as_os_str().to_owned()]);
-        let config: Config = Args::try_parse_from(arguments.into_iter().chain(directories))?.options.resolve()?;
+        let config: Config = Args::try_parse_from(arguments.chain(directories))?.options.resolve()?;
         let supervisor = Supervisor::new(&config).with_program(self.program());
         self.host.enter(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

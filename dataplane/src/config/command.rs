@@ -39,9 +39,27 @@ pub enum Command {
         #[arg(long)]
         dry_run: bool,
     },
-    /// Run the DNS forwarder alone. The daemon starts it by itself, as a process of its own.
+    /// Run the DNS forwarder alone. The daemon or the unit skepd-dns starts it, as a process of its own.
     #[command(hide = true)]
     Dns,
+    /// Install Skep on this machine: programs, systemd units, the group `skep`, man pages, completions; start it.
+    ///
+    /// Does what is missing, and nothing when all is there. The units read /etc/default/skep, lines such as
+    /// SKEP_VIP_POOL4=10.64.0.0/16.
+    Install {
+        /// Print what would be done; change nothing.
+        #[arg(long)]
+        dry_run: bool,
+        /// Leave it to the administrator's earlier choice whether the units start with the machine (for package upgrades).
+        #[arg(long)]
+        keep_enablement: bool,
+        /// Place the files below this directory alone, and do nothing else (for packagers).
+        #[arg(long, value_name = "DIR")]
+        destdir: Option<PathBuf>,
+    },
+    /// Print man pages and completions as JSON, file by file.
+    #[command(hide = true)]
+    Documents,
     /// Take everything of Skep off this machine: its containers, devices, programs, routes, rules and files.
     Uninstall {
         /// Do not ask.

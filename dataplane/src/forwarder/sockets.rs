@@ -10,6 +10,7 @@ use nix::sys::socket::{
 };
 
 use super::{Config, ForwarderError};
+use crate::service_manager;
 
 /// File descriptor of the UDP socket in a forwarder that the supervisor started.
 pub(super) const UDP_FD: RawFd = 3;
@@ -18,8 +19,8 @@ pub(super) const TCP_FD: RawFd = 4;
 /// Set in the environment of a forwarder that gets its sockets at [`UDP_FD`] and [`TCP_FD`].
 pub(super) const HANDED: &str = "SKEP_DNS_SOCKETS";
 
-/// Connections that wait to be accepted.
-const BACKLOG: i32 = 256;
+/// Connections that wait to be accepted; as many as every libc knows (`SOMAXCONN` of musl's).
+const BACKLOG: i32 = 128;
 
 /// The two sockets of the DNS address.
 pub(super) struct Listeners {
@@ -28,10 +29,12 @@ pub(super) struct Listeners {
 }
 
 impl Listeners {
-    /// The supervisor's, or new ones when a person started the forwarder.
+    /// The supervisor's, those that the service manager kept for this unit, or new ones.
     pub(super) fn inherited_or_open(config: &Config) -> Result<Self, ForwarderError> {
         if std::env::var_os(HANDED).is_none() {
-            return Self::open(config);
+            // SAFETY: called once, before this program has opened anything that it does not close again.
+            let kept = unsafe { service_manager::kept() };
+            return Self::among(kept, config).map_or_else(|| Self::open(config), Ok);
         }
         // SAFETY: the supervisor put its sockets at these numbers before this program began, and nothing else in it
         // takes them; that they are indeed those sockets is checked below.
@@ -49,6 +52,19 @@ impl Listeners {
         let tcp = bound(config, SockType::Stream).map_err(failed("bind TCP"))?;
         Backlog::new(BACKLOG).and_then(|backlog| listen(&tcp, backlog)).map_err(failed("listen"))?;
         Ok(Self { udp, tcp })
+    }
+
+    /// The pair that `config` asks for, in whichever order it comes.
+    fn among(fds: Vec<OwnedFd>, config: &Config) -> Option<Self> {
+        let [a, b] = <[OwnedFd; 2]>::try_from(fds).ok()?;
+        let is_udp = getsockopt(&a, sockopt::SockType) == Ok(SockType::Datagram);
+        let (udp, tcp) = if is_udp { (a, b) } else { (b, a) };
+        Some(Self { udp, tcp }).filter(|sockets| sockets.serve(config))
+    }
+
+    /// Has the service manager, if there is one, keep them for the process after this one.
+    pub(super) fn keep(&self) -> io::Result<()> {
+        service_manager::keep(&[self.udp.as_fd(), self.tcp.as_fd()])
     }
 
     /// Whether these are the sockets that `config` asks for.

@@ -22,7 +22,7 @@ pub(super) use self::instance::Instance;
 use self::process::Process;
 use super::sockets::Listeners;
 use super::{Config, ForwarderError};
-use crate::config;
+use crate::config::{self, Starter};
 
 /// The program that is running, even after its file was replaced.
 const PROGRAM: &str = "/proc/self/exe";
@@ -39,6 +39,7 @@ pub struct Supervisor {
     config: Config,
     program: PathBuf,
     arguments: Vec<OsString>,
+    starter: Starter,
 }
 
 /// What [`Supervisor::ensure`] found or did.
@@ -96,6 +97,9 @@ pub enum SupervisorError {
         #[source]
         source: io::Error,
     },
+    /// The service manager's, and it does not run.
+    #[error("the DNS forwarder does not run: systemctl start skepd-dns")]
+    NoUnit,
     /// It ended or hung before it served.
     #[error("the DNS forwarder did not come up: see {}", log.display())]
     NotReady {
@@ -131,7 +135,7 @@ impl Supervisor {
         ];
         let options = options.into_iter().flat_map(|(flag, value)| [flag.into(), value]);
         let arguments = std::iter::once("dns".into()).chain(options).collect();
-        Self { config: config.into(), program: PROGRAM.into(), arguments }
+        Self { config: config.into(), program: PROGRAM.into(), arguments, starter: config.forwarder }
     }
 
     /// Has `program` run instead of this very binary.
@@ -147,11 +151,19 @@ impl Supervisor {
     pub async fn ensure(&self) -> Result<Ensured, SupervisorError> {
         let _only_one = self.lock()?;
         let wanted = self.instance_path()?;
+        let unit = instance::path(&self.config.run_dir, instance::UNIT);
         let running = self.running()?;
-        if let Some(right) = running.iter().find(|process| process.pid_file == wanted) {
+        // The service manager would start its own again, whoever stops it.
+        let is_right = |process: &&Process| {
+            process.pid_file == unit || (self.starter == Starter::Daemon && process.pid_file == wanted)
+        };
+        if let Some(right) = running.iter().find(is_right) {
             let pid = right.pid;
             self.stop_all(running.into_iter().filter(|process| process.pid != pid)).await?;
             return Ok(Ensured::Adopted { pid });
+        }
+        if self.starter == Starter::Unit {
+            return Err(SupervisorError::NoUnit);
         }
         let handed = running.iter().find_map(|process| process.sockets(&self.config));
         let sockets = match handed {
@@ -176,7 +188,7 @@ impl Supervisor {
                         Ok(process) => process.ended().await,
                         Err(error) => warn!(%error, "The DNS forwarder ended early."),
                     }
-                    warn!(pid = ensured.pid(), "The DNS forwarder ended; starting it again.");
+                    warn!(pid = ensured.pid(), "The DNS forwarder ended.");
                 }
                 Err(error) => error!(%error, "Names of the outside do not resolve."),
             }

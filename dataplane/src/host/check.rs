@@ -80,7 +80,7 @@ pub(super) fn bpffs(facts: &HostFacts, wanted: &Wanted) -> Finding {
         }
         Bpffs::Private => error(
             format!("the bpffs at {path} is seen from this mount namespace alone, and would take all programs with it"),
-            "run skepd in the machine's own mount namespace (systemd: no PrivateMounts=, no ProtectSystem=)",
+            "mount it for the whole machine before skepd starts: mount -t bpf bpf /sys/fs/bpf (in a unit of your own: Requires=skepd-bpffs.service)",
         ),
     }
 }

@@ -6,7 +6,10 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::super::{Config, ForwarderError};
+use crate::service_manager;
 
+/// Key of a forwarder that is a service manager's unit.
+pub(super) const UNIT: &str = "unit";
 /// Set in the environment of a forwarder that the supervisor started: its pid file.
 pub(super) const PID_FILE: &str = "SKEP_DNS_PID_FILE";
 /// What a forwarder says on standard output once it serves.
@@ -45,7 +48,8 @@ pub(super) fn holder(path: &Path) -> io::Result<Option<u32>> {
 impl Instance {
     /// Locks the pid file and writes this process into it. The lock goes with the process, however that ends.
     pub(in super::super) fn claim(config: &Config) -> Result<Self, ForwarderError> {
-        let path = std::env::var_os(PID_FILE).map_or_else(|| path(&config.run_dir, "by-hand"), PathBuf::from);
+        let key = if service_manager::is_there() { UNIT } else { "by-hand" };
+        let path = std::env::var_os(PID_FILE).map_or_else(|| path(&config.run_dir, key), PathBuf::from);
         let failed = |source| ForwarderError::PidFile { path: path.clone(), source };
         let file = File::options().create(true).truncate(false).read(true).write(true).open(&path).map_err(failed)?;
         let mut lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
@@ -61,8 +65,11 @@ impl Instance {
         Ok(Self { _lock: lock })
     }
 
-    /// Tells the supervisor that questions are answered from now on.
+    /// Tells the service manager, or the supervisor, that questions are answered from now on.
     pub(in super::super) fn ready(&self) -> io::Result<()> {
+        if service_manager::is_there() {
+            return service_manager::ready();
+        }
         let mut out = io::stdout().lock();
         out.write_all(READY.as_bytes())?;
         out.flush()

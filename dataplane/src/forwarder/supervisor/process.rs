@@ -93,6 +93,8 @@ pub(super) async fn start(
     let mut command = Command::new(&program);
     command.arg0("skepd").args(&supervisor.arguments).current_dir("/");
     command.env(HANDED, "1").env(PID_FILE, pid_file);
+    // What a service manager wants to know of the daemon, this process is not to tell.
+    command.env_remove("NOTIFY_SOCKET");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
     hand_over(&mut command, sockets);
     let mut child = command.spawn().map_err(|source| SupervisorError::Start { program, source })?;

@@ -1,0 +1,62 @@
+//! `skepd install`: this machine's own daemon, as units of systemd.
+//!
+//! What should be is a list of files ([`files`]) and a few facts; [`plan`] compares it with what is ([`Facts`]) and
+//! gives the steps that are missing, which are printed (`--dry-run`) or done. [`remove`] is the way back.
+
+mod apply;
+pub mod documents;
+mod error;
+mod facts;
+mod files;
+mod remove;
+mod step;
+
+use std::path::Path;
+
+pub use error::InstallError;
+pub use facts::{Facts, Manager, Unit};
+pub use files::File;
+pub use remove::{is_running, remove, stop};
+pub use step::{Step, plan};
+
+/// The daemon, then the forwarder for outside names, which outlives its restarts.
+pub const UNITS: [&str; 2] = ["skepd.service", "skepd-dns.service"];
+/// Whose members may use the API.
+pub const GROUP: &str = "skep";
+
+/// How to install.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// Whether the units start with the machine is left as it is.
+    pub keep_enablement: bool,
+}
+
+/// What is missing on this machine.
+///
+/// # Errors
+/// [`InstallError`] when the programs or the machine cannot be read.
+pub fn missing(wanted: Wanted) -> Result<Vec<Step>, InstallError> {
+    let files = files::all()?;
+    let facts = Facts::gather(&files)?;
+    Ok(plan(files, &facts, wanted))
+}
+
+/// Does the steps in their order, each said before it is done.
+///
+/// # Errors
+/// [`InstallError`] of the first that fails: the later ones need it.
+pub fn run(steps: &[Step]) -> Result<(), InstallError> {
+    for step in steps {
+        println!("{step}");
+        apply::apply(step)?;
+    }
+    Ok(())
+}
+
+/// Places the files below `directory`, and does nothing else.
+///
+/// # Errors
+/// [`InstallError`].
+pub fn place_below(directory: &Path) -> Result<(), InstallError> {
+    files::all()?.iter().try_for_each(|file| apply::place(&file.below(directory)))
+}

@@ -37,6 +37,8 @@ fn build_pause() -> Result<(), String> {
         "relocation-model=static",
         "linker=rust-lld",
         "linker-flavor=ld.lld",
+        // Nor what a target such as musl's brings along for a program with a libc.
+        "link-self-contained=no",
     ];
     let mut rustc = Command::new(variable("RUSTC")?);
     rustc.args(["--edition", "2024", "--target", &variable("TARGET")?]);
@@ -78,6 +80,8 @@ fn build_programs() -> Result<(), String> {
         env::set_var("CARGO_UNSTABLE_PROFILE_RUSTFLAGS", "true");
         env::set_var("CARGO_PROFILE_RELEASE_RUSTFLAGS", "-Ctarget-cpu=v3");
         env::set_var("CARGO_PROFILE_RELEASE_BUILD_OVERRIDE_RUSTFLAGS", "-Ctarget-cpu=generic");
+        // However the daemon is built: unoptimised, they need more stack than there is.
+        env::set_var("CARGO_PROFILE_RELEASE_OPT_LEVEL", "3");
         // aya-build repeats what cargo says as warnings, and cargo repeats those with every build.
         env::set_var("CARGO_TERM_QUIET", "true");
     }

@@ -2,6 +2,7 @@
 
 mod bench;
 mod demo;
+mod dist;
 mod lint;
 mod setup;
 mod shell;
@@ -31,6 +32,8 @@ enum Command {
     Test(test::Arguments),
     /// Measure Skep beside a bare veth pair, Docker's bridge and Docker's resolver, in one run.
     Bench(bench::Arguments),
+    /// Build a Debian package for each architecture, the same bytes every time.
+    Dist(dist::Arguments),
     /// Check formatting and lints, for the host and for the kernel programs.
     Lint(lint::Arguments),
 }
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Dist(arguments) => dist::run(&arguments),
         Command::Lint(arguments) => lint::run(&arguments),
     };
     match outcome {

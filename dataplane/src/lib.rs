@@ -24,7 +24,7 @@ pub mod netlink;
 mod nlmsg;
 pub mod object;
 pub mod repair;
-mod space;
 pub mod service_manager;
+mod space;
 pub mod store;
 pub mod uninstall;

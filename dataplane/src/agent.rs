@@ -4,7 +4,7 @@
 //! after that each event, and a timer, bring the next look. A replica that is being worked on is left out of the next
 //! plans until its steps are done.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,6 +19,7 @@ pub mod desired;
 mod error;
 mod foreign;
 mod insides;
+mod lives;
 mod node;
 mod observe;
 pub mod observed;
@@ -28,6 +29,7 @@ pub mod predict;
 mod records;
 mod status;
 pub mod tables;
+mod unknown;
 mod wake;
 
 pub use desired::Desired;
@@ -38,6 +40,7 @@ pub use observe::Observer;
 pub use observed::Observed;
 pub use op::Op;
 pub use plan::plan;
+pub(crate) use unknown::unknown;
 
 use apply::{Failpoint, Hands};
 use desired::Node;
@@ -47,6 +50,7 @@ use status::Progress;
 use wake::Bells;
 
 use crate::bpf::Generations;
+use crate::docker::DockerError;
 use crate::model::{NodeRecord, ReplicaKey};
 use crate::netlink::HostSide;
 use crate::store::Store;
@@ -151,6 +155,14 @@ impl Agent {
             let next = [due.ground, due.pair, retry, prune].into_iter().flatten().fold(due.resync, Instant::min);
             look = tokio::select! {
                 () = bells.look.notified() => true,
+                () = self.hands.eyes.lives.death() => {
+                    self.withdraw(&self.hands.eyes.lives.ended()).await;
+                    true
+                }
+                () = bells.images.notified() => {
+                    self.records.forgive();
+                    true
+                }
                 () = bells.ground.notified() => {
                     due.ground.get_or_insert(Instant::now() + PAUSE);
                     false
@@ -209,15 +221,27 @@ impl Agent {
     async fn look(&mut self, host: HostSide) -> Result<(), AgentError> {
         let eyes = Arc::clone(&self.hands.eyes);
         let desired = self.records.desired().await?;
-        let mut observed = eyes.observe_beside(host, &desired).await?;
+        let (told, silent) = match eyes.docker_tells().await {
+            Ok(told) => (told, None),
+            Err(AgentError::Docker(error @ DockerError::Unavailable { .. })) => {
+                (eyes.docker_told(self.records.last().map(|(_, observed)| observed.as_ref())).await, Some(error))
+            }
+            Err(error) => return Err(error),
+        };
+        let mut observed = eyes.kernel_tells(host, &desired, told).await?;
         observed.tables.loose = self.hands.generations.lock().await.loose(&eyes.maps)?;
-        if self.records.is_content(&desired, &observed) {
-            return Ok(());
+        if silent.is_none() {
+            if self.records.is_content(&desired, &observed) {
+                return Ok(());
+            }
+            eyes.images(&desired, &mut observed).await?;
         }
-        eyes.images(&desired, &mut observed).await?;
-        let ops = plan(&desired, &observed);
+        let mut ops = plan(&desired, &observed);
         self.report(&ops, &observed);
-        if !self.settled {
+        if silent.is_some() {
+            ops = plan::without_docker(ops, self.records.last().is_some());
+        } else if !self.settled {
+            self.records.refuse_unknown(&observed).await?;
             self.settled = true;
             info!(replicas = observed.workloads.len(), changes = ops.len(), "Adopted what was there.");
         }
@@ -232,7 +256,10 @@ impl Agent {
             }
         }
         // What cannot be written now (the disk is full) must not keep the node from being mended.
-        let written = self.records.write(&desired, &observed, &steps, clean).await;
+        let written = match silent {
+            None => self.records.write(&desired, &observed, &steps, clean).await,
+            Some(_) => Ok(()),
+        };
         let observed = Arc::new(observed);
         for (key, steps) in steps {
             let assignment = desired.replicas.get(&key).cloned();
@@ -240,8 +267,21 @@ impl Agent {
                 self.set_to_work(key, steps, &desired, &observed);
             }
         }
-        self.records.seen(desired, observed, content && written.is_ok());
-        written
+        match silent {
+            Some(error) => Err(error.into()),
+            None => {
+                self.records.seen(desired, observed, content && written.is_ok());
+                written
+            }
+        }
+    }
+
+    /// Nobody is sent to containers that ended.
+    async fn withdraw(&mut self, ended: &BTreeSet<String>) {
+        let Some((desired, observed)) = self.records.last().filter(|_| !ended.is_empty()).cloned() else { return };
+        for op in plan::withdraw(&desired, &observed, ended) {
+            self.apply(&op, &desired, &observed).await;
+        }
     }
 
     /// Whether an op would meddle with a replica that is being worked on, whose parts come and go meanwhile.

@@ -158,9 +158,9 @@ async fn run_until_failure(config: Arc<Config>) -> Result<(), DaemonError> {
     capacity::check(&state, &config.map_sizes).map_err(ControllerError::Condition)?;
 
     let netlink = Netlink::connect()?;
-    let docker = Docker::connect(&config.docker).await?;
+    // It may come later: what runs is looked after meanwhile.
+    let docker = Docker::at(&config.docker)?;
     unknown::refuse(store.as_ref(), &docker, &config).await?;
-    docker.import_pause().await?;
     let pins = Pins::new(&config.bpffs);
     let (programs, maps) = Programs::load_or_adopt(&pins, &config.map_sizes, &find_cgroup2_root()?)?;
     directories::write(&config.bpffs_file(), config.bpffs.as_os_str().as_encoded_bytes())?;
@@ -223,8 +223,19 @@ pub async fn all_findings(config: &Config) -> Vec<Finding> {
 /// Refuses a machine that lacks something.
 async fn check(config: &Config) -> Result<(), DaemonError> {
     prepare_bpffs(config)?;
-    let (grave, others): (Vec<_>, Vec<_>) =
-        findings(config).await.into_iter().partition(|finding| finding.level == Level::Error);
+    let wanted = host::Wanted::from(config);
+    let facts = HostFacts::gather(&wanted).await;
+    let mut findings = host::check(&facts, &wanted);
+    // What runs needs no Docker, and skepd can wait for it: after a reboot either may be the first.
+    if let Some(silent) = host::silent_docker(&facts, &wanted) {
+        findings.retain(|finding| *finding != silent);
+        tracing::warn!(
+            remedy = silent.remedy.as_deref().unwrap_or_default(),
+            "{}; waiting for it, and looking after what runs meanwhile.",
+            silent.what
+        );
+    }
+    let (grave, others): (Vec<_>, Vec<_>) = findings.into_iter().partition(|finding| finding.level == Level::Error);
     for finding in others.iter().filter(|finding| finding.level == Level::Warn) {
         tracing::warn!(remedy = finding.remedy.as_deref().unwrap_or_default(), "{}", finding.what);
     }

@@ -11,8 +11,13 @@ mod image;
 mod labels;
 mod observed;
 mod pause;
+mod session;
 mod spec;
 mod volume;
+
+use std::sync::{Arc, Mutex};
+
+use session::Session;
 
 pub use error::DockerError;
 pub use events::{ContainerEvent, EventKind};
@@ -24,16 +29,11 @@ pub use spec::{SandboxSpec, WorkloadSpec, sandbox_name, volume_name, workload_na
 /// The oldest engine that has what Skep needs.
 pub const ENGINE_MIN: (u32, u32) = (20, 10);
 
-/// Seconds until an answer must have begun.
-const TIMEOUT: u64 = 120;
-
-/// A connection to one engine.
+/// One engine, whichever process it is: it may come, go, and come back as another version.
 #[derive(Debug, Clone)]
 pub struct Docker {
-    client: bollard::Docker,
     address: String,
-    /// What the engine keeps containers' output with; only some drivers can rotate it.
-    log_driver: String,
+    session: Arc<Mutex<Option<Session>>>,
 }
 
 /// What an engine says about itself.
@@ -63,25 +63,25 @@ impl EngineInfo {
 }
 
 impl Docker {
-    /// Connects to `unix:///path` and negotiates the API version.
+    /// The engine at `unix:///path`, whether it is there yet or not.
+    ///
+    /// # Errors
+    /// [`DockerError::Address`] for another scheme.
+    pub fn at(address: &str) -> Result<Self, DockerError> {
+        if !address.starts_with("unix://") {
+            return Err(DockerError::Address(address.to_owned()));
+        }
+        Ok(Self { address: address.to_owned(), session: Arc::default() })
+    }
+
+    /// The same, and it answers.
     ///
     /// # Errors
     /// [`DockerError::Unavailable`] when nothing answers there, [`DockerError::Address`] for another scheme.
     pub async fn connect(address: &str) -> Result<Self, DockerError> {
-        if !address.starts_with("unix://") {
-            return Err(DockerError::Address(address.to_owned()));
-        }
-        let unavailable = |source: bollard::errors::Error| DockerError::Unavailable {
-            address: address.to_owned(),
-            source: source.into(),
-        };
-        let client = bollard::Docker::connect_with_unix(address, TIMEOUT, bollard::API_DEFAULT_VERSION)
-            .map_err(unavailable)?
-            .negotiate_version()
-            .await
-            .map_err(unavailable)?;
-        let log_driver = client.info().await.map_err(unavailable)?.logging_driver.unwrap_or_default();
-        Ok(Self { client, address: address.to_owned(), log_driver })
+        let docker = Self::at(address)?;
+        docker.client().await?;
+        Ok(docker)
     }
 
     /// Asks the engine about itself.
@@ -89,7 +89,7 @@ impl Docker {
     /// # Errors
     /// [`DockerError::Unavailable`] when it does not answer.
     pub async fn info(&self) -> Result<EngineInfo, DockerError> {
-        let info = self.client.info().await.map_err(self.failed("describe", "the engine"))?;
+        let info = self.client().await?.info().await.map_err(self.failed("describe", "the engine"))?;
         let security = info.security_options.unwrap_or_default();
         let has = |option: &str| security.iter().any(|line| line.split(',').any(|part| part == option));
         Ok(EngineInfo {

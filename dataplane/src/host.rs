@@ -50,7 +50,7 @@ pub enum Level {
     Ok,
     /// Works, with a consequence that the text names.
     Warn,
-    /// skepd does not start, or what it has put into the kernel is not there.
+    /// skepd does not start, or what it has put into the kernel is not there. Without Docker it starts, and waits for it.
     Error,
 }
 
@@ -109,6 +109,11 @@ pub struct HostFacts {
     pub state_space: Option<Space>,
     /// Directories that cannot be written, and why.
     pub unwritable: Vec<(PathBuf, String)>,
+}
+
+/// The finding about a Docker that does not answer.
+pub fn silent_docker(facts: &HostFacts, wanted: &Wanted) -> Option<Finding> {
+    facts.docker.is_err().then(|| check::docker(facts, wanted)).into_iter().flatten().next()
 }
 
 /// Judges, in the order in which things are needed.

@@ -17,7 +17,7 @@ use super::plan::veth_spec;
 use super::status::Progress;
 use super::tables::Registration;
 use crate::bpf::{self, Generations, ServiceVips};
-use crate::docker::{SandboxSpec, WorkloadSpec};
+use crate::docker::{Role, SandboxSpec, WorkloadSpec, sandbox_name, workload_name};
 use crate::model::record::ReplicaRecord;
 use crate::model::{ReplicaAssignment, ReplicaKey, ReplicaState};
 use crate::netlink::{Netlink, Netns, veth_name};
@@ -155,7 +155,8 @@ impl Hands {
                 // Somebody may have pruned it away.
                 docker.import_pause().await?;
                 let id = docker.create_sandbox(&sandbox_spec(replica, &chain.node)).await?;
-                chain.sandbox = Some(Sandbox { id, state: SandboxState::Created, digest: String::new() });
+                let state = SandboxState::Created;
+                chain.sandbox = Some(Sandbox { id, state, digest: String::new(), paused: false, renamed: false });
             }
             Step::StartSandbox => docker.start(chain.sandbox_id()?).await?,
             Step::Plumb(replica) => {
@@ -183,6 +184,14 @@ impl Hands {
                 chain.workload = Some(docker.create_workload(&spec).await?);
             }
             Step::StartWorkload => docker.start(chain.workload_id()?).await?,
+            Step::Resume(role) => docker.unpause(chain.id(*role)?).await?,
+            Step::Rename(role) => {
+                let name = match role {
+                    Role::Sandbox => sandbox_name(&chain.node.name, &chain.key),
+                    Role::Workload => workload_name(&chain.node.name, &chain.key),
+                };
+                docker.rename(chain.id(*role)?, &name).await?;
+            }
             Step::StopWorkload => {
                 if let Some(id) = &chain.workload {
                     docker.stop(id, STOP_GRACE).await?;
@@ -248,6 +257,15 @@ impl Hands {
 
     /// The network namespace of the chain's sandbox.
     async fn netns(&self, chain: &Chain) -> Result<Netns, AgentError> {
+        if let Some(Sandbox { state: SandboxState::Running { pid, cookie }, .. }) = &chain.sandbox {
+            let netns = Netns::of_pid(*pid)?;
+            // Another process may have the number by now.
+            return if netns.cookie().await? == *cookie {
+                Ok(netns)
+            } else {
+                Err(AgentError::Gone { what: "sandbox" })
+            };
+        }
         let container = self.eyes.docker.inspect(chain.sandbox_id()?).await?;
         let pid = container.and_then(|container| container.pid).ok_or(AgentError::Gone { what: "sandbox" })?;
         Ok(Netns::of_pid(pid)?)
@@ -268,6 +286,13 @@ impl Chain {
 
     fn sandbox_id(&self) -> Result<&str, AgentError> {
         self.sandbox.as_ref().map(|sandbox| sandbox.id.as_str()).ok_or(AgentError::Gone { what: "sandbox" })
+    }
+
+    fn id(&self, role: Role) -> Result<&str, AgentError> {
+        match role {
+            Role::Sandbox => self.sandbox_id(),
+            Role::Workload => self.workload_id(),
+        }
     }
 
     fn workload_id(&self) -> Result<&str, AgentError> {

@@ -10,6 +10,8 @@ use crate::docker::{Docker, DockerError, ObservedContainer};
 
 /// Docker is asked about everything that often, events or not.
 const FULL: Duration = Duration::from_secs(300);
+/// Docker answers a ping from memory, in well under a millisecond.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// How many containers are asked about at a time.
 const INSPECTIONS: usize = 8;
 
@@ -53,7 +55,12 @@ impl Containers {
         let mut known = self.known.lock().await;
         // Taken before Docker is asked: what happens meanwhile is news for the next look.
         let news = std::mem::take(&mut *self.news());
-        let looked = match known.take().filter(|known| !news.all && known.listed.elapsed() < FULL) {
+        let last = known.take().filter(|known| !news.all && known.listed.elapsed() < FULL);
+        if last.is_none() || !news.touched.is_empty() {
+            // One that hangs still accepts connections: nothing else of this node is to wait for it.
+            docker.ping(PATIENCE).await?;
+        }
+        let looked = match last {
             Some(last) => refresh(last, news.touched, docker).await,
             None => list(docker, node).await,
         };

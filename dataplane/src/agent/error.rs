@@ -22,6 +22,15 @@ pub enum AgentError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The store is older than what runs.
+    #[error(
+        "the store knows nothing of what runs here ({}); nothing is touched: stop skepd, then `skepd repair` takes it back \
+        and `skepd repair --forget` has it removed", replicas.join(", ")
+    )]
+    Unknown {
+        /// What runs.
+        replicas: Vec<String>,
+    },
     /// A container that an op builds on is gone.
     #[error("the {what} of the replica is gone: it was removed by somebody else; it is made again")]
     Gone {

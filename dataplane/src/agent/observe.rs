@@ -1,20 +1,22 @@
 //! Looks at Docker, the kernel and the pins.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 
-use super::containers::Containers;
+use super::containers::{Containers, PATIENCE};
 use super::desired::Desired;
 use super::error::AgentError;
 use super::foreign::{Own, Reports};
 use super::insides::{Insides, Place};
+use super::lives::{Incarnation, Lives};
 use super::observed::{Observed, Sandbox, SandboxState, Workload, WorkloadState};
 use super::plan::is_as_assigned;
 use crate::bpf::{Attached, Maps, Programs};
 use crate::config::Config;
-use crate::docker::{ContainerState, Docker, ObservedContainer, Role, sandbox_name, workload_name};
+use crate::docker::{ContainerState, Docker, DockerError, ObservedContainer, Role, sandbox_name, workload_name};
 use crate::host::{Installed, InstalledError};
 use crate::model::{ReplicaAssignment, ReplicaKey};
 use crate::netlink::{HostSide, Inside, Netlink, Netns};
@@ -35,11 +37,11 @@ pub struct Observer {
     pub(super) insides: Insides,
     pub(super) own: Own,
     reports: Reports,
+    pub(super) lives: Lives,
     namespaces: Mutex<BTreeMap<Incarnation, Namespace>>,
+    /// Since when Docker has not answered.
+    silent: std::sync::Mutex<Option<Instant>>,
 }
-
-/// One life of a container.
-type Incarnation = (String, u32, Option<String>);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Namespace {
@@ -66,7 +68,9 @@ impl Observer {
             insides: Insides::default(),
             own: Own::default(),
             reports: Reports::default(),
+            lives: Lives::default(),
             namespaces: Mutex::default(),
+            silent: std::sync::Mutex::default(),
         }
     }
 
@@ -87,7 +91,8 @@ impl Observer {
     /// [`AgentError`] when Docker or the kernel does not tell; what is only half known is not worth a plan.
     pub async fn observe(&self, desired: &Desired) -> Result<Observed, AgentError> {
         let host = self.host_side().await?;
-        let mut observed = self.observe_beside(host, desired).await?;
+        let told = self.docker_tells().await?;
+        let mut observed = self.kernel_tells(host, desired, told).await?;
         self.images(desired, &mut observed).await?;
         Ok(observed)
     }
@@ -97,10 +102,66 @@ impl Observer {
         Ok(self.netlink.host_side(self.config.container_pool4).await?)
     }
 
-    /// Everything but the images, beside what the host's side was found to be.
-    pub(super) async fn observe_beside(&self, host: HostSide, desired: &Desired) -> Result<Observed, AgentError> {
+    /// For how long Docker has not answered; `None` when it does. Asks it: one that hangs tells nobody.
+    pub async fn docker_silence(&self) -> Option<Duration> {
+        let answers = self.docker.ping(PATIENCE).await.is_ok();
+        self.heard(answers).map(|since| since.elapsed())
+    }
+
+    /// Since when Docker has not answered.
+    fn heard(&self, answers: bool) -> Option<Instant> {
+        let mut since = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        *since = (!answers).then(|| since.unwrap_or_else(Instant::now));
+        *since
+    }
+
+    /// While Docker does not answer: what it told last, as far as the kernel still bears it out.
+    pub(super) async fn docker_told(&self, last: Option<&Observed>) -> Observed {
         let mut observed = Observed::default();
-        self.containers(&mut observed).await?;
+        if let Some(last) = last {
+            observed.sandboxes.clone_from(&last.sandboxes);
+            observed.workloads.clone_from(&last.workloads);
+            observed.images.clone_from(&last.images);
+        }
+        let namespaces = self.namespaces.lock().await;
+        let inodes: BTreeMap<u32, u64> = namespaces.iter().map(|((_, pid, _), known)| (*pid, known.inode)).collect();
+        drop(namespaces);
+        for sandbox in observed.sandboxes.values_mut() {
+            if let SandboxState::Running { pid, .. } = sandbox.state {
+                let inode = Netns::of_pid(pid).ok().map(|netns| netns.inode());
+                if inode.is_none() || inode.as_ref() != inodes.get(&pid) {
+                    sandbox.state = SandboxState::Dead;
+                }
+            }
+        }
+        let ended = self.lives.ended();
+        for workload in observed.workloads.values_mut().filter(|workload| ended.contains(&workload.id)) {
+            workload.state = WorkloadState::Ending;
+        }
+        observed
+    }
+
+    /// What Docker tells: sandboxes, workloads, strays.
+    ///
+    /// # Errors
+    /// [`AgentError`] when it does not.
+    pub(super) async fn docker_tells(&self) -> Result<Observed, AgentError> {
+        let mut observed = Observed::default();
+        let told = self.containers(&mut observed).await;
+        self.heard(!matches!(told, Err(AgentError::Docker(DockerError::Unavailable { .. }))));
+        told.map(|()| observed)
+    }
+
+    /// The rest, which the kernel tells; of images nothing is known yet.
+    ///
+    /// # Errors
+    /// [`AgentError`] when the kernel does not tell.
+    pub(super) async fn kernel_tells(
+        &self,
+        host: HostSide,
+        desired: &Desired,
+        mut observed: Observed,
+    ) -> Result<Observed, AgentError> {
         let HostSide { veths, uplinks, .. } = host;
         observed.veths = veths.into_iter().map(|veth| (veth.address4, veth)).collect();
         observed.mtu = uplinks.iter().map(|uplink| uplink.mtu).min().unwrap_or(MTU_DEFAULT);
@@ -141,6 +202,8 @@ impl Observer {
                 id: container.id.clone(),
                 state: sandbox_state(container, namespace),
                 digest: container.config.clone(),
+                paused: container.state == ContainerState::Paused,
+                renamed: container.name != sandbox_name(&container.node, &container.key),
             };
             if observed.sandboxes.contains_key(&container.key) {
                 observed.strays.insert(container.id.clone());
@@ -150,14 +213,16 @@ impl Observer {
         }
         for container in containers.iter().filter(|container| container.role == Role::Workload) {
             let inode = self.namespace(container, &mut living).await.map(|namespace| namespace.inode);
+            let is_over = container.pid.is_some() && self.lives.is_over(&incarnation(container));
             let sandbox = sandbox_inodes.get(&container.key).copied().flatten();
             let workload = Workload {
                 id: container.id.clone(),
-                state: workload_state(container),
+                state: if is_over { WorkloadState::Ending } else { workload_state(container) },
                 sandbox: container.sandbox.clone().unwrap_or_default(),
                 astray: inode.is_some() && inode != sandbox,
                 digest: container.config.clone(),
                 deployment: container.deployment,
+                renamed: container.name != workload_name(&container.node, &container.key),
             };
             if observed.workloads.contains_key(&container.key) {
                 observed.strays.insert(container.id.clone());
@@ -165,6 +230,7 @@ impl Observer {
                 observed.workloads.insert(container.key.clone(), workload);
             }
         }
+        self.lives.retain(&living);
         self.namespaces.lock().await.retain(|incarnation, _| living.contains(incarnation));
         Ok(())
     }
@@ -188,7 +254,7 @@ impl Observer {
     /// The network namespace that a container lives in; `None` when it has no process (any more).
     async fn namespace(&self, container: &ObservedContainer, living: &mut BTreeSet<Incarnation>) -> Option<Namespace> {
         let pid = container.pid?;
-        let incarnation = (container.id.clone(), pid, container.started_at.clone());
+        let incarnation = incarnation(container);
         living.insert(incarnation.clone());
         let mut namespaces = self.namespaces.lock().await;
         if let Some(known) = namespaces.get(&incarnation) {
@@ -226,6 +292,10 @@ fn own_name(container: &ObservedContainer) -> String {
     }
 }
 
+fn incarnation(container: &ObservedContainer) -> Incarnation {
+    (container.id.clone(), container.pid.unwrap_or_default(), container.started_at.clone())
+}
+
 fn sandbox_state(container: &ObservedContainer, namespace: Option<Namespace>) -> SandboxState {
     match (container.state, container.pid, namespace) {
         (ContainerState::Created, ..) => SandboxState::Created,
@@ -243,6 +313,7 @@ fn workload_state(container: &ObservedContainer) -> WorkloadState {
         ContainerState::Running => WorkloadState::Running(container.health),
         ContainerState::Restarting => WorkloadState::Restarting { status, restarts: container.restarts },
         ContainerState::Paused => WorkloadState::Paused,
-        ContainerState::Exited | ContainerState::Dead => WorkloadState::Exited { status },
+        ContainerState::Exited => WorkloadState::Exited { status, restarts: container.restarts },
+        ContainerState::Dead => WorkloadState::Leaving,
     }
 }

@@ -51,6 +51,10 @@ pub struct Sandbox {
     pub state: SandboxState,
     /// What it was made of.
     pub digest: String,
+    /// A person paused it.
+    pub paused: bool,
+    /// A person gave it another name.
+    pub renamed: bool,
 }
 
 /// Where a sandbox stands.
@@ -94,6 +98,8 @@ pub struct Workload {
     pub digest: String,
     /// Version of the service.
     pub deployment: u32,
+    /// A person gave it another name.
+    pub renamed: bool,
 }
 
 /// Where a workload stands.
@@ -114,9 +120,15 @@ pub enum WorkloadState {
     Exited {
         /// Exit status.
         status: i64,
+        /// How often Docker had started it again before.
+        restarts: u32,
     },
     /// A person paused it.
     Paused,
+    /// Its process ended just now; Docker has not said yet what comes of it.
+    Ending,
+    /// Somebody is removing it, or failed to.
+    Leaving,
 }
 
 impl Workload {

@@ -10,6 +10,7 @@ use dataplane_ebpf::abi::{
 };
 
 use super::tables::{BackendSet, text_name};
+use crate::docker::Role;
 use crate::model::{ReplicaAssignment, ReplicaKey};
 use crate::netlink::veth_name;
 
@@ -93,6 +94,10 @@ pub enum Step {
     CreateWorkload(Arc<ReplicaAssignment>),
     /// Starts it.
     StartWorkload,
+    /// Thaws what a person paused.
+    Resume(Role),
+    /// Gives back the name that a person changed.
+    Rename(Role),
     /// Stop signal; SIGKILL after the grace period.
     StopWorkload,
     /// Removes the container.
@@ -207,6 +212,10 @@ impl Step {
                 write!(f, "create {key} from {}, deployment {}", replica.spec.image, replica.deployment)
             }
             Self::StartWorkload => write!(f, "start {key}"),
+            Self::Resume(Role::Sandbox) => write!(f, "resume sandbox of {key}"),
+            Self::Resume(Role::Workload) => write!(f, "resume {key}"),
+            Self::Rename(Role::Sandbox) => write!(f, "name sandbox of {key} as it was"),
+            Self::Rename(Role::Workload) => write!(f, "name {key} as it was"),
             Self::StopWorkload => write!(f, "stop {key}"),
             Self::RemoveWorkload => write!(f, "remove {key}"),
             Self::Unplumb(name) => write!(f, "unplumb {key}: {name}"),

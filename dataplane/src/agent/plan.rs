@@ -6,7 +6,7 @@ use dataplane_ebpf::abi::flags;
 
 use super::desired::Desired;
 use super::observed::Observed;
-use super::op::Op;
+use super::op::{Op, Step};
 use super::tables::{self, TableSet};
 
 mod maps;
@@ -40,6 +40,47 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Vec<Op> {
     }
     maps::strays(desired, observed, &mut ops);
     ops
+}
+
+/// What of a plan can be done while Docker does not answer. Before it has ever told of containers (`known`), that is
+/// what holds for the node whatever runs.
+pub(super) fn without_docker(ops: Vec<Op>, known: bool) -> Vec<Op> {
+    let of_docker = |op: &Op| match op {
+        Op::RemoveStray(_) => true,
+        Op::Replica(_, step) => !matches!(step, Step::Plumb(_) | Step::Register(_) | Step::Attach(_) | Step::Open(_)),
+        _ => false,
+    };
+    // The steps of one replica build on each other: all, or none.
+    let waiting: BTreeSet<_> = ops.iter().filter(|op| of_docker(op)).map(Op::subject).collect();
+    let of_the_node = |op: &Op| {
+        matches!(
+            op,
+            Op::ConfigureNode(_)
+                | Op::SetEgress(_)
+                | Op::AttachSockets
+                | Op::PutName(..)
+                | Op::DropName(..)
+                | Op::PutPtr(..)
+                | Op::DropPtr(..)
+        )
+    };
+    let can_be = |op: &Op| match op {
+        Op::Replica(..) => known && !waiting.contains(&op.subject()),
+        _ => !of_docker(op) && (known || of_the_node(op)),
+    };
+    ops.into_iter().filter(can_be).collect()
+}
+
+/// Takes workloads that ended out of the backend sets that `last` led to, before everything is looked at again: with
+/// many containers a look takes time, and clients would be sent to the dead meanwhile.
+pub(super) fn withdraw(desired: &Desired, last: &Observed, ended: &BTreeSet<String>) -> Vec<Op> {
+    let mut observed = last.clone();
+    observed.workloads.retain(|_, workload| !ended.contains(&workload.id));
+    if observed.workloads.len() == last.workloads.len() {
+        return Vec::new();
+    }
+    let (before, after) = (tables::publish(desired, last), tables::publish(desired, &observed));
+    maps::switches(desired, &after, &before)
 }
 
 /// Whether a change of policy makes flows of the old one invalid: a network or the way out taken from a replica

@@ -7,7 +7,7 @@ use super::observed::{Observed, Sandbox, SandboxState, Workload, WorkloadState};
 use super::op::{Op, Step};
 use super::plan::{plan, veth_spec};
 use super::tables;
-use crate::docker::Health;
+use crate::docker::{Health, Role};
 use crate::model::{ReplicaAssignment, ReplicaKey};
 use crate::netlink::ObservedVeth;
 
@@ -69,7 +69,13 @@ fn predict_step(desired: &Desired, observed: &mut Observed, key: &ReplicaKey, st
         Step::Pull(replica) => drop(observed.images.insert(replica.spec.image.clone())),
         Step::CreateSandbox(replica) => {
             let digest = sandbox_digest(replica, &desired.node);
-            let sandbox = Sandbox { id: format!("sandbox of {key}"), state: SandboxState::Created, digest };
+            let sandbox = Sandbox {
+                id: format!("sandbox of {key}"),
+                state: SandboxState::Created,
+                digest,
+                paused: false,
+                renamed: false,
+            };
             observed.sandboxes.insert(key.clone(), sandbox);
         }
         Step::StartSandbox => {
@@ -123,17 +129,33 @@ fn predict_step(desired: &Desired, observed: &mut Observed, key: &ReplicaKey, st
                 astray: false,
                 digest: workload_digest(replica),
                 deployment: replica.deployment,
+                renamed: false,
             };
             observed.workloads.insert(key.clone(), workload);
         }
-        Step::StartWorkload => {
+        Step::StartWorkload | Step::Resume(Role::Workload) => {
             if let Some(workload) = observed.workloads.get_mut(key) {
                 workload.state = WorkloadState::Running(Health::Unchecked);
             }
         }
+        Step::Resume(Role::Sandbox) => {
+            if let Some(sandbox) = observed.sandboxes.get_mut(key) {
+                sandbox.paused = false;
+            }
+        }
+        Step::Rename(Role::Sandbox) => {
+            if let Some(sandbox) = observed.sandboxes.get_mut(key) {
+                sandbox.renamed = false;
+            }
+        }
+        Step::Rename(Role::Workload) => {
+            if let Some(workload) = observed.workloads.get_mut(key) {
+                workload.renamed = false;
+            }
+        }
         Step::StopWorkload => {
             if let Some(workload) = observed.workloads.get_mut(key) {
-                workload.state = WorkloadState::Exited { status: 0 };
+                workload.state = WorkloadState::Exited { status: 0, restarts: 0 };
             }
         }
         Step::RemoveWorkload => drop(observed.workloads.remove(key)),

@@ -11,6 +11,7 @@ use super::error::{AgentError, in_one_line};
 use super::observed::Observed;
 use super::op::Step;
 use super::status::{self, Progress, Work};
+use super::unknown::unknown;
 use crate::model::{ReplicaAssignment, ReplicaKey, ReplicaState, ReplicaStatus};
 use crate::store::{Revision, Store, Txn, schema};
 
@@ -87,6 +88,13 @@ impl Records {
         self.content && !self.any_busy() && self.last.as_ref().is_some_and(same)
     }
 
+    /// Refuses to decide about replicas that the store does not know.
+    pub(super) async fn refuse_unknown(&self, observed: &Observed) -> Result<(), AgentError> {
+        let here = observed.sandboxes.keys().chain(observed.workloads.keys()).cloned().collect();
+        let replicas = unknown(self.store.as_ref(), &self.node.name, &here).await?;
+        if replicas.is_empty() { Ok(()) } else { Err(AgentError::Unknown { replicas }) }
+    }
+
     pub(super) fn is_busy(&self, key: &ReplicaKey) -> bool {
         self.busy.contains_key(key)
     }
@@ -157,9 +165,16 @@ impl Records {
         idle.map(|(_, failure)| failure.retry).chain(self.retry).min()
     }
 
+    /// Has everything that failed tried again at once.
+    pub(super) fn forgive(&mut self) {
+        for failure in self.failures.values_mut() {
+            failure.retry = Instant::now();
+        }
+    }
+
     /// What was wanted and what was seen the last time all was looked at.
-    pub(super) fn last(&self) -> Option<(&Desired, &Observed)> {
-        self.last.as_ref().map(|(desired, observed)| (desired.as_ref(), observed.as_ref()))
+    pub(super) fn last(&self) -> Option<&(Arc<Desired>, Arc<Observed>)> {
+        self.last.as_ref()
     }
 
     /// Both are remembered; `content`: nothing was to be done about them, and all that was to be written is.

@@ -95,12 +95,13 @@ fn state(
             let state = if *restarts < RESTARTS_PATIENCE { ReplicaState::Starting } else { ReplicaState::Failed };
             (state, Some(message))
         }
-        Some(WorkloadState::Exited { status: 0 }) => (ReplicaState::Exited, None),
-        Some(WorkloadState::Exited { status }) => {
+        Some(WorkloadState::Ending) => (ReplicaState::Starting, Some("its process ended just now".into())),
+        Some(WorkloadState::Exited { status: 0, .. }) => (ReplicaState::Exited, None),
+        Some(WorkloadState::Exited { status, .. }) => {
             (ReplicaState::Failed, Some(format!("ended with status {status}: see `docker logs {name}`")))
         }
         Some(WorkloadState::Paused) => (ReplicaState::Failed, Some(format!("it is paused: `docker unpause {name}`"))),
-        Some(WorkloadState::Created) | None => match waits_for(replica, desired, observed) {
+        Some(WorkloadState::Created | WorkloadState::Leaving) | None => match waits_for(replica, desired, observed) {
             Some((service, DependsOn::ServiceHealthy)) => {
                 (ReplicaState::Starting, Some(format!("waits for {} to be healthy", service.service)))
             }

@@ -29,6 +29,8 @@ const UNTOLD_RETRY: Duration = Duration::from_secs(30);
 pub(super) struct Bells {
     /// Something is perhaps not as it should be.
     pub(super) look: Notify,
+    /// An image came: what failed for want of one is worth another attempt.
+    pub(super) images: Notify,
     /// The node's own routes, rules or addresses are perhaps not as they should be.
     pub(super) ground: Notify,
     /// A part of a pair that others may change again and again is perhaps not as it should be.
@@ -44,6 +46,7 @@ pub(super) fn watch(
 ) -> JoinSet<()> {
     let mut sources = JoinSet::new();
     sources.spawn(watch_store(store, after, Arc::clone(bells)));
+    sources.spawn(watch_images(Arc::clone(observer), Arc::clone(bells)));
     sources.spawn(watch_docker(Arc::clone(observer), Arc::clone(bells)));
     sources.spawn(watch_kernel(Arc::clone(observer), Arc::clone(bells)));
     sources.spawn(watch_containers(Arc::clone(observer), Arc::clone(bells)));
@@ -103,6 +106,17 @@ async fn watch_docker(observer: Arc<Observer>, bells: Arc<Bells>) {
                 }
             }
         }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+async fn watch_images(observer: Arc<Observer>, bells: Arc<Bells>) {
+    loop {
+        let mut images = observer.docker.images();
+        while let Some(Ok(())) = images.next().await {
+            bells.images.notify_one();
+        }
+        // Why it broke off is told by the watch of containers.
         tokio::time::sleep(RETRY).await;
     }
 }

@@ -124,6 +124,10 @@ impl Api {
 #[utoipa::path(get, path = "/v1/replicas", params(Filter), responses((status = 200, body = Vec<ReplicaRow>)))]
 pub(super) async fn replicas(State(api): State<Api>, filter: Asked<Filter>) -> Answer<Vec<ReplicaRow>> {
     let mut rows = View::read(api.store.as_ref()).await?.replicas(&filter?.0);
+    if let Some(silent) = api.observer.docker_silence().await {
+        rows::doubt(&mut rows, &api.node.name, silent);
+    }
+    // What the kernel lacks is graver than what Docker does not tell.
     match api.observer.installed().await {
         Ok(installed) => rows::complain(&mut rows, &api.node.name, &installed),
         Err(error) => tracing::warn!(error = in_one_line(&error), "Cannot look at the programs of this node."),

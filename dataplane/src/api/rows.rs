@@ -9,6 +9,7 @@ use crate::netlink::{container_mac, veth_name};
 use crate::store::schema::{self, Versioned};
 use crate::store::{Store, StoreError};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// One consistent enough view: assignments, and what nodes tell about them.
 pub(super) struct View {
@@ -143,6 +144,16 @@ impl View {
         let Some(environment) = self.state.environments.get(environment) else { return Vec::new() };
         let named = environment.value.networks.iter().filter(|(_, bit)| bits & (1 << **bit) != 0);
         named.map(|(name, _)| name.clone()).collect()
+    }
+}
+
+/// Says of replicas on this node that nobody knows how they are.
+pub(super) fn doubt(rows: &mut [ReplicaRow], node: &str, silent: Duration) {
+    let seconds = silent.as_secs();
+    for row in rows.iter_mut().filter(|row| row.node == node) {
+        row.message = Some(format!(
+            "Docker has not answered for {seconds} s (systemctl status docker): this is what it told last; traffic goes on"
+        ));
     }
 }
 

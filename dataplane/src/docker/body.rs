@@ -76,7 +76,13 @@ impl SandboxSpec {
 }
 
 impl WorkloadSpec {
-    pub(super) fn body(&self, log_driver: &str) -> ContainerCreateBody {
+    /// A container like it that is no replica's: should it be left over, its digest says so.
+    pub(super) fn probe(&self) -> ContainerCreateBody {
+        Self { config: String::new(), ..self.clone() }.body(&HostConfigLogConfig::default())
+    }
+
+    /// `log_default` is what the engine would do with its output.
+    pub(super) fn body(&self, log_default: &HostConfigLogConfig) -> ContainerCreateBody {
         let own = Labels {
             key: self.key.clone(),
             role: Role::Workload,
@@ -99,7 +105,7 @@ impl WorkloadSpec {
                 network_mode: Some(format!("container:{}", self.sandbox)),
                 mounts: Some(self.mounts()),
                 restart_policy: Some(policy(self.restart)),
-                log_config: log_rotation(log_driver),
+                log_config: log_rotation(log_default),
                 ..HostConfig::default()
             }),
             ..ContainerCreateBody::default()
@@ -138,12 +144,13 @@ fn policy(restart: RestartPolicy) -> EnginePolicy {
     EnginePolicy { name: Some(name), maximum_retry_count: retries }
 }
 
-/// By default the engine's files grow until the disk is full. Another driver was chosen by a person
-/// and is left alone.
-fn log_rotation(driver: &str) -> Option<HostConfigLogConfig> {
+/// The engine's own default writes a file that grows until the disk is full. A limit that a person gave to the engine
+/// is left alone, and so is another driver: `local` rotates by itself, the others keep nothing here.
+fn log_rotation(default: &HostConfigLogConfig) -> Option<HostConfigLogConfig> {
+    let limited = default.config.as_ref().is_some_and(|options| options.contains_key("max-size"));
     let options = [("max-size", "10m"), ("max-file", "3")];
-    matches!(driver, "json-file" | "local").then(|| HostConfigLogConfig {
-        typ: Some(driver.to_owned()),
+    (default.typ.as_deref() == Some("json-file") && !limited).then(|| HostConfigLogConfig {
+        typ: default.typ.clone(),
         config: Some(options.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
     })
 }
@@ -157,6 +164,11 @@ mod tests {
         let mut key = example(Role::Sandbox).key;
         key.service.service = service.to_owned();
         key
+    }
+
+    fn log_default(driver: &str, options: &[(&str, &str)]) -> HostConfigLogConfig {
+        let options = options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        HostConfigLogConfig { typ: Some(driver.to_owned()), config: Some(options.collect()) }
     }
 
     #[test]
@@ -208,7 +220,7 @@ mod tests {
             working_dir: None,
             user: None,
         };
-        let body = spec.body("journald");
+        let body = spec.body(&log_default("journald", &[]));
         let labels = body.labels.unwrap();
         assert_eq!((labels["skep.role"].as_str(), labels["team"].as_str()), ("workload", "a"));
         assert_eq!(body.env, Some(vec!["A=1=2".to_owned()]));
@@ -220,8 +232,11 @@ mod tests {
 
     #[test]
     fn output_is_rotated_where_the_engine_would_fill_the_disk() {
-        let config = log_rotation("json-file").unwrap().config.unwrap();
+        let config = log_rotation(&log_default("json-file", &[])).unwrap().config.unwrap();
         assert_eq!(config["max-size"], "10m");
-        assert!(log_rotation("syslog").is_none());
+        let limited = [("max-size", "50m")];
+        for default in [log_default("json-file", &limited), log_default("local", &[]), log_default("syslog", &[])] {
+            assert_eq!(log_rotation(&default), None, "{default:?}");
+        }
     }
 }

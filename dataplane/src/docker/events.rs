@@ -1,8 +1,9 @@
+use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bollard::models::EventMessage;
 use bollard::query_parameters::EventsOptions;
-use futures_util::{Stream, StreamExt};
+use futures_util::{Stream, StreamExt, TryStreamExt};
 
 use super::labels::{Labels, of_node};
 use super::{Docker, DockerError, Role};
@@ -50,15 +51,39 @@ impl Docker {
         let options = EventsOptions { since: Some(a_moment_ago()), until: None, filters: Some(filters) };
         let failed = self.failed("follow", "events");
         let ended = failed(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
-        // bollard sends the request with the first poll; the client is kept alive by the stream.
-        let client = self.client.clone();
-        let events = client.events(Some(options)).filter_map(move |message| {
-            std::future::ready(match message {
-                Ok(message) => event(message).map(Ok),
-                Err(error) => Some(Err(failed(error))),
-            })
-        });
-        events.chain(futures_util::stream::once(std::future::ready(Err(ended)))).boxed()
+        let docker = self.clone();
+        // Whoever listens anew does so because the engine went away, and may find another one.
+        let subscribed = async move {
+            let messages = docker.renew().await?.events(Some(options));
+            Ok(messages.filter_map(move |message| {
+                std::future::ready(match message {
+                    Ok(message) => event(message).map(Ok),
+                    Err(error) => Some(Err(failed(error))),
+                })
+            }))
+        };
+        futures_util::stream::once(subscribed)
+            .try_flatten()
+            .chain(futures_util::stream::once(std::future::ready(Err(ended))))
+            .boxed()
+    }
+
+    /// Rings whenever an image came, or got another name. Ends as [`Self::events`] does.
+    pub fn images(&self) -> impl Stream<Item = Result<(), DockerError>> + Send + Unpin + use<> {
+        const COMES: [&str; 5] = ["pull", "load", "import", "tag", "create"];
+        let filters = HashMap::from([("type".to_owned(), vec!["image".to_owned()])]);
+        let options = EventsOptions { since: Some(a_moment_ago()), until: None, filters: Some(filters) };
+        let docker = self.clone();
+        let subscribed = async move {
+            let failed = docker.failed("follow", "images");
+            let messages = docker.client().await?.events(Some(options));
+            let comes =
+                |message: &EventMessage| message.action.as_deref().is_some_and(|action| COMES.contains(&action));
+            Ok(messages
+                .map_err(failed)
+                .try_filter_map(move |message| std::future::ready(Ok(comes(&message).then_some(())))))
+        };
+        futures_util::stream::once(subscribed).try_flatten().boxed()
     }
 }
 

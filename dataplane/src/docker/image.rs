@@ -28,7 +28,7 @@ impl Docker {
     /// # Errors
     /// [`DockerError::Unavailable`], [`DockerError::Request`].
     pub async fn image_present(&self, image: &str) -> Result<bool, DockerError> {
-        match self.client.inspect_image(image).await {
+        match self.client().await?.inspect_image(image).await {
             Ok(_) => Ok(true),
             Err(error) if is_absent(&error) => Ok(false),
             Err(error) => Err(self.failed("look up image", image)(error)),
@@ -46,7 +46,8 @@ impl Docker {
             tag: (!is_exact(image)).then(|| "latest".to_owned()),
             ..CreateImageOptions::default()
         };
-        let mut lines = std::pin::pin!(self.client.create_image(Some(options), None, None));
+        let client = self.client().await?;
+        let mut lines = std::pin::pin!(client.create_image(Some(options), None, None));
         loop {
             match lines.try_next().await {
                 Ok(None) => return Ok(()),

@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary, HealthStatusEnum};
 use bollard::query_parameters::ListContainersOptions;
@@ -12,6 +13,9 @@ use crate::model::record::ReplicaRecord;
 
 /// How many containers are asked about at a time.
 const INSPECTIONS: usize = 8;
+
+/// A container is described from memory: an engine that takes longer is not merely busy.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Where a container stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,7 +105,7 @@ impl Docker {
     /// # Errors
     /// [`DockerError::Unavailable`], [`DockerError::Request`].
     pub async fn inspect(&self, container: &str) -> Result<Option<ObservedContainer>, DockerError> {
-        match self.client.inspect_container(container, None).await {
+        match self.client().await?.with_timeout(LOOK_TIMEOUT).inspect_container(container, None).await {
             Ok(response) => Ok(observed(response)),
             Err(error) if is_absent(&error) => Ok(None),
             Err(error) => Err(self.failed("inspect container", container)(error)),
@@ -135,7 +139,7 @@ impl Docker {
     pub async fn records(&self, node: &str) -> Result<Vec<RecordedContainer>, DockerError> {
         let mut found = Vec::new();
         for id in self.summaries(node).await?.into_iter().filter_map(|summary| summary.id) {
-            match self.client.inspect_container(&id, None).await {
+            match self.client().await?.with_timeout(LOOK_TIMEOUT).inspect_container(&id, None).await {
                 Ok(response) => found.extend(recorded(response)),
                 Err(error) if is_absent(&error) => {}
                 Err(error) => return Err(self.failed("inspect container", &id)(error)),
@@ -147,7 +151,8 @@ impl Docker {
     async fn summaries(&self, node: &str) -> Result<Vec<ContainerSummary>, DockerError> {
         let options =
             ListContainersOptions { all: true, filters: Some(of_node(node)), ..ListContainersOptions::default() };
-        self.client.list_containers(Some(options)).await.map_err(self.failed("list", "containers"))
+        let client = self.client().await?.with_timeout(LOOK_TIMEOUT);
+        client.list_containers(Some(options)).await.map_err(self.failed("list", "containers"))
     }
 }
 

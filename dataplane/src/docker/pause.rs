@@ -65,7 +65,8 @@ impl Docker {
             ..CreateImageOptions::default()
         };
         let body = bollard::body_full(archive);
-        self.client
+        self.client()
+            .await?
             .create_image(Some(options), Some(body), None)
             .try_for_each(|_| async { Ok(()) })
             .await
@@ -80,9 +81,10 @@ impl Docker {
     pub async fn remove_pause(&self) -> Result<(), DockerError> {
         let filters = HashMap::from([("reference".to_owned(), vec![REPOSITORY.to_owned()])]);
         let options = ListImagesOptions { filters: Some(filters), ..ListImagesOptions::default() };
-        let images = self.client.list_images(Some(options)).await.map_err(self.failed("list", "images"))?;
+        let client = self.client().await?;
+        let images = client.list_images(Some(options)).await.map_err(self.failed("list", "images"))?;
         for reference in images.into_iter().flat_map(|image| image.repo_tags) {
-            match self.client.remove_image(&reference, None::<RemoveImageOptions>, None).await {
+            match client.remove_image(&reference, None::<RemoveImageOptions>, None).await {
                 // Used by a container of another daemon on the same engine, or gone already.
                 Err(error) if matches!(refusal(&error), Some((404 | 409, _))) => {}
                 result => {

@@ -23,7 +23,7 @@ impl Docker {
         // The engine answers with the old one when there is one of that name.
         let request =
             VolumeCreateRequest { name: Some(name.clone()), labels: Some(labels), ..VolumeCreateRequest::default() };
-        self.client.create_volume(request).await.map_err(self.failed("create volume", &name))?;
+        self.client().await?.create_volume(request).await.map_err(self.failed("create volume", &name))?;
         Ok(name)
     }
 
@@ -33,7 +33,7 @@ impl Docker {
     /// [`DockerError::Request`], also when a container still uses it.
     pub async fn remove_volume(&self, environment: &EnvironmentKey, volume: &str) -> Result<(), DockerError> {
         let name = volume_name(environment, volume);
-        match self.client.remove_volume(&name, None::<RemoveVolumeOptions>).await {
+        match self.client().await?.remove_volume(&name, None::<RemoveVolumeOptions>).await {
             Err(error) if is_absent(&error) => Ok(()),
             result => result.map_err(self.failed("remove volume", &name)),
         }

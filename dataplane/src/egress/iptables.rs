@@ -7,6 +7,9 @@ use crate::netlink::VETH_PREFIX;
 /// Where Docker asks others to put their rules: it is run through first, and Docker never empties it.
 const DOCKER_CHAIN: &str = "DOCKER-USER";
 
+/// Where the rules may be.
+const CHAINS: [&str; 2] = [DOCKER_CHAIN, "FORWARD"];
+
 /// Seconds to wait for the lock that the legacy programs share.
 const LOCK: [&str; 2] = ["-w", "5"];
 
@@ -27,6 +30,10 @@ pub(super) async fn ensure(rules: &EgressRules) -> Result<bool, EgressError> {
     let mut changed = false;
     for program in programs().await {
         let Some(chain) = program.anchor().await else { continue };
+        // A newer engine has Docker's chain for IPv6 as well: what was elsewhere before goes there, and is not left.
+        for other in CHAINS.into_iter().filter(|other| *other != chain) {
+            changed |= program.clear(other, &rules.node).await?;
+        }
         let wanted = wanted(rules, program.ipv6);
         let present = program.own_rules(chain, &rules.node).await;
         if present.len() == wanted.len() && program.has_all(chain, &wanted).await {
@@ -46,10 +53,8 @@ pub(super) async fn ensure(rules: &EgressRules) -> Result<bool, EgressError> {
 /// Takes the rules away, wherever they are.
 pub(super) async fn remove(node: &str) -> Result<(), EgressError> {
     for program in programs().await {
-        for chain in [DOCKER_CHAIN, "FORWARD"] {
-            for rule in program.own_rules(chain, node).await {
-                program.change("-D", chain, &rule).await?;
-            }
+        for chain in CHAINS {
+            program.clear(chain, node).await?;
         }
     }
     Ok(())
@@ -92,6 +97,15 @@ impl Program {
         }
         let forward = self.ask(&["-S", "FORWARD"]).await?;
         forward.lines().any(|line| line == "-P FORWARD DROP").then_some("FORWARD")
+    }
+
+    /// Takes this node's rules out of a chain; whether there were any.
+    async fn clear(self, chain: &str, node: &str) -> Result<bool, EgressError> {
+        let rules = self.own_rules(chain, node).await;
+        for rule in &rules {
+            self.change("-D", chain, rule).await?;
+        }
+        Ok(!rules.is_empty())
     }
 
     /// Rules of a chain that bear this node's comment, without `-A CHAIN`.

@@ -74,7 +74,7 @@ impl Places {
 }
 
 /// One switch per service whose entry differs under any of its VIPs.
-fn switches(desired: &Desired, wanted: &TableSet, now: &TableSet) -> Vec<Op> {
+pub(super) fn switches(desired: &Desired, wanted: &TableSet, now: &TableSet) -> Vec<Op> {
     let names: BTreeMap<u32, &ServiceKey> = desired.services.values().map(|s| (s.id, &s.key)).collect();
     let mut keys: BTreeMap<u32, Vec<abi::ServiceKey>> = BTreeMap::new();
     let mut differ = BTreeSet::new();

@@ -8,8 +8,8 @@ use dataplane_ebpf::abi::Addr;
 use super::super::desired::{Desired, sandbox_digest, workload_digest};
 use super::super::observed::{Observed, SandboxState, Workload, WorkloadState};
 use super::super::op::{Op, Step};
-use crate::docker::Health;
-use crate::model::spec::DependsOn;
+use crate::docker::{Health, Role};
+use crate::model::spec::{DependsOn, RestartPolicy};
 use crate::model::{ReplicaAssignment, ReplicaKey, ServiceKey};
 use crate::netlink::{VethSpec, veth_name};
 
@@ -47,10 +47,17 @@ pub(super) fn converge(
     ops: &mut Vec<Op>,
 ) {
     let mut steps = Vec::new();
+    let workload_now = observed.workloads.get(key);
+    // Its network ended after it: nothing of it is to run again.
+    if observed.sandboxes.get(key).is_none_or(|sandbox| sandbox.cookie().is_none())
+        && workload_now.is_some_and(|workload| is_as_assigned(workload, replica) && has_ended(workload, replica))
+    {
+        return;
+    }
     if !observed.images.contains(&replica.spec.image) && !is_current(key, replica, observed) {
         steps.push(Step::Pull(Arc::clone(replica)));
         // The old one serves until its successor's image is there.
-        if observed.workloads.get(key).is_some_and(Workload::serves) {
+        if workload_now.is_some_and(Workload::serves) {
             ops.extend(steps.into_iter().map(|step| Op::Replica(key.clone(), step)));
             return;
         }
@@ -77,7 +84,11 @@ fn sandbox(
 ) -> bool {
     let sandbox = observed.sandboxes.get(key);
     match sandbox.filter(|sandbox| sandbox.digest == sandbox_digest(replica, &desired.node)).map(|s| s.state) {
-        Some(SandboxState::Running { .. }) => return false,
+        Some(SandboxState::Running { .. }) => {
+            steps.extend(sandbox.filter(|sandbox| sandbox.paused).map(|_| Step::Resume(Role::Sandbox)));
+            steps.extend(sandbox.filter(|sandbox| sandbox.renamed).map(|_| Step::Rename(Role::Sandbox)));
+            return false;
+        }
         Some(SandboxState::Created) => {}
         // A sandbox started again has another network namespace, and its workload would keep the old one: the pair
         // is made anew.
@@ -133,11 +144,19 @@ fn workload(
     let sandbox = observed.sandboxes.get(key).map(|sandbox| sandbox.id.as_str());
     let workload = observed.workloads.get(key).filter(|_| !sandbox_is_fresh);
     let fits = |workload: &&Workload| {
-        is_as_assigned(workload, replica) && !workload.astray && Some(workload.sandbox.as_str()) == sandbox
+        is_as_assigned(workload, replica)
+            && !workload.astray
+            && workload.state != WorkloadState::Leaving
+            && Some(workload.sandbox.as_str()) == sandbox
     };
-    match workload.filter(fits) {
+    let workload_fits = workload.filter(fits);
+    steps.extend(workload_fits.filter(|workload| workload.renamed).map(|_| Step::Rename(Role::Workload)));
+    match workload_fits {
         Some(workload) if workload.state == WorkloadState::Created => {}
-        // Exited or restarting: its restart policy is Docker's business, with or without skepd.
+        Some(workload) if workload.state == WorkloadState::Paused => return steps.push(Step::Resume(Role::Workload)),
+        // It has been started before: whom it depends on may be gone by now.
+        Some(workload) if was_stopped(workload, replica) => return steps.push(Step::StartWorkload),
+        // Running, ended for good, or restarting, which is Docker's business, with or without skepd.
         Some(_) => return,
         None => {
             steps.extend(workload.into_iter().flat_map(end));
@@ -152,8 +171,24 @@ fn workload(
 /// Stops a workload and removes it. One that does not run is not stopped again: a daemon before this one may have done
 /// it, and each has to get further than the last.
 fn end(workload: &Workload) -> impl Iterator<Item = Step> {
-    let runs = !matches!(workload.state, WorkloadState::Created | WorkloadState::Exited { .. });
+    let runs = !matches!(workload.state, WorkloadState::Created | WorkloadState::Exited { .. } | WorkloadState::Leaving);
     runs.then_some(Step::StopWorkload).into_iter().chain([Step::RemoveWorkload])
+}
+
+/// Whether somebody ended a workload that should run: where its restart policy would have Docker start it again,
+/// only a person's `docker stop` or `docker kill`, or a Docker that went away with it, leaves it ended.
+fn was_stopped(workload: &Workload, replica: &ReplicaAssignment) -> bool {
+    let WorkloadState::Exited { status, restarts } = workload.state else { return false };
+    match replica.spec.restart {
+        RestartPolicy::Always | RestartPolicy::UnlessStopped => true,
+        RestartPolicy::OnFailure(most) => status != 0 && (most == 0 || restarts < most),
+        RestartPolicy::No => false,
+    }
+}
+
+/// Whether a workload ended, and nobody is to start it again.
+fn has_ended(workload: &Workload, replica: &ReplicaAssignment) -> bool {
+    matches!(workload.state, WorkloadState::Exited { .. }) && !was_stopped(workload, replica)
 }
 
 /// Whether a workload is the one that is assigned.

@@ -12,6 +12,8 @@ use super::super::op::Step;
 use super::super::predict::{predict, simulate};
 use super::super::status;
 use super::*;
+
+mod engine;
 use crate::config::Args;
 use crate::docker::Health;
 use crate::model::spec::{DependsOn, ServiceType};

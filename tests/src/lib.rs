@@ -11,6 +11,7 @@
 //! | [`Container`] | one replica: its addresses, its netns, commands inside it |
 //! | [`netns`] | a bare network namespace, or a machine's or container's by the same handle |
 //! | [`bpffs`], [`cgroup`] | a BPF file system and a cgroup of a test's own, for programs without a daemon |
+//! | [`engine`] | another Docker Engine than the installed one |
 //! | [`load`], [`probe`], [`raw`] | traffic: what goes on while something is killed; who answers; forged frames |
 //! | [`faults`] | a node under load that something happens to, and what it was before and is after |
 //! | [`images`] | container images made on this machine: busybox, tools, PostgreSQL, Redis, musl, Go; or pulled |
@@ -40,6 +41,7 @@ pub mod bpffs;
 pub mod cgroup;
 pub mod command;
 mod container;
+pub mod engine;
 pub mod faults;
 pub mod images;
 mod lan;

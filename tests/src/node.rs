@@ -14,6 +14,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use serde_json::Value;
 
 use crate::{
     container::{Container, Replica},
@@ -30,6 +31,7 @@ pub struct NodeBuilder {
     lan: Option<Arc<Lan>>,
     live_restore: bool,
     dockerd: PathBuf,
+    dockerd_options: serde_json::Map<String, Value>,
     skepd_arguments: Vec<String>,
     small_state: bool,
 }
@@ -40,6 +42,7 @@ impl Default for NodeBuilder {
             lan: None,
             live_restore: true,
             dockerd: PathBuf::from("dockerd"),
+            dockerd_options: serde_json::Map::new(),
             skepd_arguments: Vec::new(),
             small_state: false,
         }
@@ -65,6 +68,13 @@ impl NodeBuilder {
     #[must_use]
     pub fn dockerd(mut self, path: impl Into<PathBuf>) -> Self {
         self.dockerd = path.into();
+        self
+    }
+
+    /// A further line of dockerd's `daemon.json`.
+    #[must_use]
+    pub fn dockerd_option(mut self, key: &str, value: Value) -> Self {
+        self.dockerd_options.insert(key.to_owned(), value);
         self
     }
 
@@ -100,7 +110,8 @@ impl NodeBuilder {
             address4,
             address6,
             live_restore: self.live_restore,
-            dockerd_path: self.dockerd,
+            dockerd_path: Mutex::new(self.dockerd),
+            dockerd_options: self.dockerd_options,
             skepd_arguments: self.skepd_arguments,
             machine,
             lan,
@@ -135,7 +146,8 @@ pub struct Node {
     address4: String,
     address6: String,
     live_restore: bool,
-    dockerd_path: PathBuf,
+    dockerd_path: Mutex<PathBuf>,
+    dockerd_options: serde_json::Map<String, Value>,
     skepd_arguments: Vec<String>,
     machine: Machine,
     lan: Arc<Lan>,
@@ -301,7 +313,7 @@ impl Drop for Node {
     }
 }
 
-/// The daemon behind a lock; a thread that panicked while it held the lock changes nothing.
-fn lock(daemon: &Mutex<Option<Process>>) -> MutexGuard<'_, Option<Process>> {
-    daemon.lock().unwrap_or_else(PoisonError::into_inner)
+/// What is behind a lock; a thread that panicked while it held the lock changes nothing.
+fn lock<T>(kept: &Mutex<T>) -> MutexGuard<'_, T> {
+    kept.lock().unwrap_or_else(PoisonError::into_inner)
 }

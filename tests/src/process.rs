@@ -66,7 +66,12 @@ impl Process {
     /// # Errors
     /// It has ended already.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        kill(self.pid, signal).with_context(|| format!("{signal} to `{}`", self.what))
+        kill(self.pid, signal).with_context(|| format!("{signal} to `{}`", self.what))?;
+        if signal == Signal::SIGCONT {
+            // `nsenter` stops with the process that it started.
+            kill(pid_of(self.entered.id()), signal).with_context(|| format!("{signal} to nsenter"))?;
+        }
+        Ok(())
     }
 
     /// Its exit status, once it has ended.

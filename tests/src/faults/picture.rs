@@ -113,7 +113,9 @@ fn array(value: &Value) -> impl Iterator<Item = &Value> {
 
 /// An object with only these of its members, as text.
 fn only(value: &Value, members: &[&str]) -> String {
-    let found = members.iter().filter_map(|member| value.get(member).map(|it| (member, it)));
+    // Docker has two words for nothing, and says now this, now that.
+    let nothing = |it: &&Value| it.is_null() || it.as_array().is_some_and(Vec::is_empty);
+    let found = members.iter().filter_map(|member| Some((member, value.get(member).filter(|it| !nothing(it))?)));
     found.map(|(member, it)| format!("{member} {it}")).collect::<Vec<_>>().join(", ")
 }
 

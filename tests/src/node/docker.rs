@@ -48,7 +48,7 @@ impl Node {
         // The file keeps this computer's own /etc/docker/daemon.json out of it.
         fs::write(directory.join("daemon.json"), self.daemon_json(directory).to_string())?;
         let config = directory.join("daemon.json").display().to_string();
-        let program = self.dockerd_path.display().to_string();
+        let program = lock(&self.dockerd_path).display().to_string();
         let mut dockerd = self.machine.spawn("dockerd", &[&program, "--config-file", &config])?;
         let socket = self.docker_socket();
         wait_for("an answer of dockerd", DEADLINE, || {
@@ -59,6 +59,11 @@ impl Node {
         })??;
         *lock(&self.dockerd) = Some(dockerd);
         Ok(())
+    }
+
+    /// From the next start on it is another engine.
+    pub fn replace_dockerd(&self, path: impl Into<PathBuf>) {
+        *lock(&self.dockerd_path) = path.into();
     }
 
     /// Stops dockerd by a signal and waits until it is gone.
@@ -72,6 +77,14 @@ impl Node {
         // After a SIGKILL it finds its old PID file, whose PID may be another process by now.
         let _absent = fs::remove_file(self.machine.directory().join("dockerd.pid"));
         Ok(())
+    }
+
+    /// Sends dockerd a signal.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn signal_docker(&self, signal: Signal) -> Result<()> {
+        lock(&self.dockerd).as_ref().context("dockerd is not running")?.signal(signal)
     }
 
     /// The PID of dockerd, as the test sees it.
@@ -93,7 +106,7 @@ impl Node {
 
     /// IPv6 on the default bridge and ip6tables: isolation is tested against a dual-stack Docker.
     fn daemon_json(&self, directory: &Path) -> serde_json::Value {
-        serde_json::json!({
+        let mut options = serde_json::json!({
             "log-level": "warn",
             "hosts": [self.docker_url()],
             "data-root": directory.join("docker"),
@@ -109,7 +122,11 @@ impl Node {
             // ip6tables is experimental until Engine 27.
             "experimental": true,
             "ip6tables": true,
-        })
+        });
+        for (key, value) in &self.dockerd_options {
+            options[key] = value.clone();
+        }
+        options
     }
 }
 

@@ -55,7 +55,8 @@ fn sysctls(place: &str, lines: &str, picture: &mut Picture) {
 
 fn describe(place: &str, documents: &[Value], picture: &mut Picture) {
     let [links, others @ ..] = documents else { return };
-    for link in array(links) {
+    // Docker's bridge is Docker's business: each start of it leaves another MAC and other routes.
+    for link in array(links).filter(|link| link["ifname"] != "docker0") {
         let shown = only(
             link,
             &[
@@ -79,7 +80,7 @@ fn describe(place: &str, documents: &[Value], picture: &mut Picture) {
             picture.add(format!("{place} address of {}: {shown}", link["ifname"]));
         }
     }
-    for entry in others.iter().flat_map(array) {
+    for entry in others.iter().flat_map(array).filter(|entry| entry["dev"] != "docker0") {
         let kept = without(entry, &["cache", "expires", "age", "used", "flags"]);
         picture.add(format!("{place}: {kept}"));
     }

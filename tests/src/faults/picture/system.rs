@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
+use serde_json::Value;
 
 use super::{Names, Picture, array, documents, without};
 use crate::node::Node;
@@ -37,7 +38,7 @@ fn firewall(node: &Node, picture: &mut Picture, names: &Names) -> Result<()> {
     let shown = documents(&node.run(&["nft", "-j", "list", "ruleset"])?)?;
     let mut places: BTreeMap<String, usize> = BTreeMap::new();
     for object in shown.iter().flat_map(|document| array(&document["nftables"])) {
-        if object.get("metainfo").is_some() {
+        if object.get("metainfo").is_some() || is_dockers(object) {
             continue;
         }
         let mut line = without(object, &["handle", "packets", "bytes"]).to_string();
@@ -50,6 +51,17 @@ fn firewall(node: &Node, picture: &mut Picture, names: &Names) -> Result<()> {
         picture.add(names.put(&format!("firewall: {line}")));
     }
     Ok(())
+}
+
+/// Rules that Docker sets anew, in an order of its own, at each start. DOCKER-USER belongs to people.
+fn is_dockers(object: &Value) -> bool {
+    let rule = &object["rule"];
+    let dockers = |name: &Value| name.as_str().is_some_and(|name| name.starts_with("DOCKER") && name != "DOCKER-USER");
+    let jumps =
+        array(&rule["expr"]).any(|part| part["jump"]["target"].as_str().is_some_and(|to| to.starts_with("DOCKER")));
+    // Among Docker's own are some without a name: those for its bridge.
+    let bridge = rule.is_object() && rule.to_string().contains("\"docker0\"");
+    jumps || bridge || dockers(&rule["chain"])
 }
 
 /// Who listens, on the host and in the containers.
@@ -77,13 +89,14 @@ fn processes(node: &Node, picture: &mut Picture, names: &Names) -> Result<()> {
     for line in node.run(&["ps", "-eo", "stat=,args="])?.lines() {
         let Some((state, arguments)) = line.trim().split_once(char::is_whitespace) else { continue };
         let arguments = arguments.trim();
-        let program = arguments.split_whitespace().next().unwrap_or_default();
-        let program = program.rsplit('/').next().unwrap_or_default();
+        // The same program may be started from another place after an upgrade.
+        let (path, rest) = arguments.split_once(' ').unwrap_or((arguments, ""));
+        let program = path.rsplit('/').next().unwrap_or_default();
         // `[kthreadd]` and what is dead already.
         if TRANSIENT.contains(&program) || program.starts_with('[') || state.starts_with('Z') {
             continue;
         }
-        *counted.entry(names.put(arguments)).or_default() += 1;
+        *counted.entry(names.put(format!("{program} {rest}").trim_end())).or_default() += 1;
     }
     for (line, count) in counted {
         // A server has a process for each connection.

@@ -90,6 +90,9 @@ async fn filled(path: &Path) -> Range {
     }
     let content = store.range("").await.unwrap();
     copied(path, content.revision).await;
+    drop(store);
+    // Whoever made the copy lets go of the store a moment after it.
+    drop(when_free(|| Embedded::read(path)).await.unwrap());
     content
 }
 

@@ -221,7 +221,7 @@ impl Agent {
     async fn look(&mut self, host: HostSide) -> Result<(), AgentError> {
         let eyes = Arc::clone(&self.hands.eyes);
         let desired = self.records.desired().await?;
-        let (told, silent) = match eyes.docker_tells().await {
+        let (told, mut silent) = match eyes.docker_tells().await {
             Ok(told) => (told, None),
             Err(AgentError::Docker(error @ DockerError::Unavailable { .. })) => {
                 (eyes.docker_told(self.records.last().map(|(_, observed)| observed.as_ref())).await, Some(error))
@@ -234,7 +234,10 @@ impl Agent {
             if self.records.is_content(&desired, &observed) {
                 return Ok(());
             }
-            eyes.images(&desired, &mut observed).await?;
+            match eyes.images(&desired, &mut observed).await {
+                Err(AgentError::Docker(error @ DockerError::Unavailable { .. })) => silent = Some(error),
+                looked => looked?,
+            }
         }
         let mut ops = plan(&desired, &observed);
         self.report(&ops, &observed);

@@ -16,6 +16,7 @@ mod spec;
 mod volume;
 
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use session::Session;
 
@@ -34,6 +35,8 @@ pub const ENGINE_MIN: (u32, u32) = (20, 10);
 pub struct Docker {
     address: String,
     session: Arc<Mutex<Option<Session>>>,
+    /// Since when pings have not been answered.
+    silent: Arc<Mutex<Option<Instant>>>,
 }
 
 /// What an engine says about itself.
@@ -71,7 +74,7 @@ impl Docker {
         if !address.starts_with("unix://") {
             return Err(DockerError::Address(address.to_owned()));
         }
-        Ok(Self { address: address.to_owned(), session: Arc::default() })
+        Ok(Self { address: address.to_owned(), session: Arc::default(), silent: Arc::default() })
     }
 
     /// The same, and it answers.

@@ -1,8 +1,8 @@
 //! Looks at Docker, the kernel and the pins.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Mutex;
 
@@ -16,7 +16,7 @@ use super::observed::{Observed, Sandbox, SandboxState, Workload, WorkloadState};
 use super::plan::is_as_assigned;
 use crate::bpf::{Attached, Maps, Programs};
 use crate::config::Config;
-use crate::docker::{ContainerState, Docker, DockerError, ObservedContainer, Role, sandbox_name, workload_name};
+use crate::docker::{ContainerState, Docker, ObservedContainer, Role, sandbox_name, workload_name};
 use crate::host::{Installed, InstalledError};
 use crate::model::{ReplicaAssignment, ReplicaKey};
 use crate::netlink::{HostSide, Inside, Netlink, Netns};
@@ -39,8 +39,6 @@ pub struct Observer {
     reports: Reports,
     pub(super) lives: Lives,
     namespaces: Mutex<BTreeMap<Incarnation, Namespace>>,
-    /// Since when Docker has not answered.
-    silent: std::sync::Mutex<Option<Instant>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -70,7 +68,6 @@ impl Observer {
             reports: Reports::default(),
             lives: Lives::default(),
             namespaces: Mutex::default(),
-            silent: std::sync::Mutex::default(),
         }
     }
 
@@ -104,15 +101,9 @@ impl Observer {
 
     /// For how long Docker has not answered; `None` when it does. Asks it: one that hangs tells nobody.
     pub async fn docker_silence(&self) -> Option<Duration> {
-        let answers = self.docker.ping(PATIENCE).await.is_ok();
-        self.heard(answers).map(|since| since.elapsed())
-    }
-
-    /// Since when Docker has not answered.
-    fn heard(&self, answers: bool) -> Option<Instant> {
-        let mut since = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
-        *since = (!answers).then(|| since.unwrap_or_else(Instant::now));
-        *since
+        // What it says is remembered.
+        let _heard = self.docker.ping(PATIENCE).await;
+        self.docker.silence()
     }
 
     /// While Docker does not answer: what it told last, as far as the kernel still bears it out.
@@ -147,9 +138,8 @@ impl Observer {
     /// [`AgentError`] when it does not.
     pub(super) async fn docker_tells(&self) -> Result<Observed, AgentError> {
         let mut observed = Observed::default();
-        let told = self.containers(&mut observed).await;
-        self.heard(!matches!(told, Err(AgentError::Docker(DockerError::Unavailable { .. }))));
-        told.map(|()| observed)
+        self.containers(&mut observed).await?;
+        Ok(observed)
     }
 
     /// The rest, which the kernel tells; of images nothing is known yet.
@@ -275,6 +265,9 @@ impl Observer {
                 || sandbox.is_none_or(|sandbox| sandbox.cookie().is_none())
         });
         let images: BTreeSet<&str> = needed.map(|replica| replica.spec.image.as_str()).collect();
+        if !images.is_empty() {
+            self.docker.ping(PATIENCE).await?;
+        }
         for image in images {
             if self.docker.image_present(image).await? {
                 observed.images.insert(image.to_owned());

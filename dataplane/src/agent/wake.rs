@@ -106,6 +106,8 @@ async fn watch_docker(observer: Arc<Observer>, bells: Arc<Bells>) {
                 }
             }
         }
+        // Nothing is to be made by what the last one said of itself.
+        observer.docker.disconnect();
         tokio::time::sleep(RETRY).await;
     }
 }

@@ -1,7 +1,7 @@
 //! What holds for as long as the engine's process lives.
 
 use std::sync::{MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bollard::models::HostConfigLogConfig;
 
@@ -31,6 +31,11 @@ impl Docker {
             Some(client) => Ok(client),
             None => self.renew().await,
         }
+    }
+
+    /// Forgets the connection: the engine at its other end is gone.
+    pub fn disconnect(&self) {
+        *self.session() = None;
     }
 
     /// Negotiates again and forgets what was known: the engine may be another one now, which no longer speaks the
@@ -64,7 +69,16 @@ impl Docker {
             address: self.address.clone(),
             source: format!("no answer within {} s", patience.as_secs()).into(),
         };
-        tokio::time::timeout(patience, asked).await.map_err(late)?.map(drop)
+        let heard = tokio::time::timeout(patience, asked).await.map_err(late).flatten();
+        let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        *silent = heard.as_ref().err().map(|_| silent.unwrap_or_else(Instant::now));
+        heard.map(drop)
+    }
+
+    /// For how long pings have not been answered; `None` when the last one was.
+    pub fn silence(&self) -> Option<Duration> {
+        let silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        silent.map(|since| since.elapsed())
     }
 
     pub(super) fn log_default(&self) -> Option<HostConfigLogConfig> {

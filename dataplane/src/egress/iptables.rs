@@ -30,22 +30,11 @@ pub(super) async fn ensure(rules: &EgressRules) -> Result<bool, EgressError> {
     let mut changed = false;
     for program in programs().await {
         let Some(chain) = program.anchor().await else { continue };
-        // A newer engine has Docker's chain for IPv6 as well: what was elsewhere before goes there, and is not left.
+        changed |= program.put(chain, rules).await?;
+        // A newer engine has Docker's chain for IPv6 as well: what was elsewhere before is not left there.
         for other in CHAINS.into_iter().filter(|other| *other != chain) {
             changed |= program.clear(other, &rules.node).await?;
         }
-        let wanted = wanted(rules, program.ipv6);
-        let present = program.own_rules(chain, &rules.node).await;
-        if present.len() == wanted.len() && program.has_all(chain, &wanted).await {
-            continue;
-        }
-        for rule in &present {
-            program.change("-D", chain, rule).await?;
-        }
-        for rule in &wanted {
-            program.change("-I", chain, rule).await?;
-        }
-        changed = true;
     }
     Ok(changed)
 }
@@ -97,6 +86,22 @@ impl Program {
         }
         let forward = self.ask(&["-S", "FORWARD"]).await?;
         forward.lines().any(|line| line == "-P FORWARD DROP").then_some("FORWARD")
+    }
+
+    /// Has the rules, and no others of this node, in a chain; whether anything was amiss.
+    async fn put(self, chain: &str, rules: &EgressRules) -> Result<bool, EgressError> {
+        let wanted = wanted(rules, self.ipv6);
+        let present = self.own_rules(chain, &rules.node).await;
+        if present.len() == wanted.len() && self.has_all(chain, &wanted).await {
+            return Ok(false);
+        }
+        for rule in &present {
+            self.change("-D", chain, rule).await?;
+        }
+        for rule in &wanted {
+            self.change("-I", chain, rule).await?;
+        }
+        Ok(true)
     }
 
     /// Takes this node's rules out of a chain; whether there were any.

@@ -171,7 +171,8 @@ fn workload(
 /// Stops a workload and removes it. One that does not run is not stopped again: a daemon before this one may have done
 /// it, and each has to get further than the last.
 fn end(workload: &Workload) -> impl Iterator<Item = Step> {
-    let runs = !matches!(workload.state, WorkloadState::Created | WorkloadState::Exited { .. } | WorkloadState::Leaving);
+    let runs =
+        !matches!(workload.state, WorkloadState::Created | WorkloadState::Exited { .. } | WorkloadState::Leaving);
     runs.then_some(Step::StopWorkload).into_iter().chain([Step::RemoveWorkload])
 }
 

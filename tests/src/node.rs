@@ -14,7 +14,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{
     container::{Container, Replica},
@@ -30,22 +30,13 @@ use crate::{
 pub struct NodeBuilder {
     lan: Option<Arc<Lan>>,
     live_restore: bool,
-    dockerd: PathBuf,
-    dockerd_options: serde_json::Map<String, Value>,
     skepd_arguments: Vec<String>,
     small_state: bool,
 }
 
 impl Default for NodeBuilder {
     fn default() -> Self {
-        Self {
-            lan: None,
-            live_restore: true,
-            dockerd: PathBuf::from("dockerd"),
-            dockerd_options: serde_json::Map::new(),
-            skepd_arguments: Vec::new(),
-            small_state: false,
-        }
+        Self { lan: None, live_restore: true, skepd_arguments: Vec::new(), small_state: false }
     }
 }
 
@@ -61,20 +52,6 @@ impl NodeBuilder {
     #[must_use]
     pub fn live_restore(mut self, yes: bool) -> Self {
         self.live_restore = yes;
-        self
-    }
-
-    /// Another engine than the installed one.
-    #[must_use]
-    pub fn dockerd(mut self, path: impl Into<PathBuf>) -> Self {
-        self.dockerd = path.into();
-        self
-    }
-
-    /// A further line of dockerd's `daemon.json`.
-    #[must_use]
-    pub fn dockerd_option(mut self, key: &str, value: Value) -> Self {
-        self.dockerd_options.insert(key.to_owned(), value);
         self
     }
 
@@ -110,8 +87,8 @@ impl NodeBuilder {
             address4,
             address6,
             live_restore: self.live_restore,
-            dockerd_path: Mutex::new(self.dockerd),
-            dockerd_options: self.dockerd_options,
+            dockerd_path: Mutex::new(PathBuf::from("dockerd")),
+            dockerd_options: Mutex::default(),
             skepd_arguments: self.skepd_arguments,
             machine,
             lan,
@@ -147,7 +124,7 @@ pub struct Node {
     address6: String,
     live_restore: bool,
     dockerd_path: Mutex<PathBuf>,
-    dockerd_options: serde_json::Map<String, Value>,
+    dockerd_options: Mutex<Map<String, Value>>,
     skepd_arguments: Vec<String>,
     machine: Machine,
     lan: Arc<Lan>,

@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use nix::{sys::signal::Signal, unistd::Pid};
+use serde_json::{Map, Value};
 
 use super::{Node, lock};
 use crate::wait::wait_for;
@@ -66,6 +67,11 @@ impl Node {
         *lock(&self.dockerd_path) = path.into();
     }
 
+    /// From the next start on its `daemon.json` has these lines as well, instead of those of the last call.
+    pub fn set_docker_options(&self, options: Map<String, Value>) {
+        *lock(&self.dockerd_options) = options;
+    }
+
     /// Stops dockerd by a signal and waits until it is gone.
     ///
     /// # Errors
@@ -105,7 +111,7 @@ impl Node {
     }
 
     /// IPv6 on the default bridge and ip6tables: isolation is tested against a dual-stack Docker.
-    fn daemon_json(&self, directory: &Path) -> serde_json::Value {
+    fn daemon_json(&self, directory: &Path) -> Value {
         let mut options = serde_json::json!({
             "log-level": "warn",
             "hosts": [self.docker_url()],
@@ -123,7 +129,7 @@ impl Node {
             "experimental": true,
             "ip6tables": true,
         });
-        for (key, value) in &self.dockerd_options {
+        for (key, value) in lock(&self.dockerd_options).iter() {
             options[key] = value.clone();
         }
         options

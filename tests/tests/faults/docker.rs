@@ -16,7 +16,15 @@ const RESTART: Duration = Duration::from_secs(30);
 /// Longer than skepd waits for an answer.
 const HANG: Duration = Duration::from_secs(6);
 
-pub(crate) const FAULTS: &[Fault] = &[
+/// The faults of this part; those that are much like another one with `SKEP_LONG` only.
+pub(crate) fn faults() -> Vec<Fault> {
+    match std::env::var_os("SKEP_LONG") {
+        None => FAULTS.to_vec(),
+        Some(_) => [FAULTS, MORE].concat(),
+    }
+}
+
+const FAULTS: &[Fault] = &[
     fault("dockerd: SIGTERM and a start, with live-restore", restart_docker, RESTART, Cost::Nothing),
     fault("dockerd: SIGKILL and a start, with live-restore", kill_docker, RESTART, Cost::Nothing),
     fault("dockerd: SIGSTOP for a while", hang_docker, SOON, Cost::Nothing),
@@ -24,17 +32,18 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault("docker system prune --all", prune, SOON, Cost::Nothing),
     fault("docker rmi of the pause image, rm of a sandbox", remove_pause, ANEW, Cost::Interruption),
     fault("docker stop of a workload", |scene| workload(scene, &["stop"]), SOON, Cost::Interruption),
-    fault("docker kill of a workload", |scene| workload(scene, &["kill"]), SOON, Cost::Interruption),
     fault("docker restart of a workload", |scene| workload(scene, &["restart"]), SOON, Cost::Interruption),
     fault("docker pause of a workload", |scene| workload(scene, &["pause"]), SOON, Cost::Interruption),
-    fault("docker rm --force of a workload", |scene| workload(scene, &["rm", "--force"]), SOON, Cost::Interruption),
-    fault("docker rename of a workload", |scene| rename(scene, &web(scene)?.0), SOON, Cost::Nothing),
     fault("docker stop of a sandbox", |scene| sandbox(scene, &["stop"]), ANEW, Cost::Interruption),
-    fault("docker kill of a sandbox", |scene| sandbox(scene, &["kill"]), ANEW, Cost::Interruption),
     fault("docker restart of a sandbox", restart_sandbox, ANEW, Cost::Interruption),
-    fault("docker pause of a sandbox", |scene| sandbox(scene, &["pause"]), SOON, Cost::Nothing),
-    fault("docker rm --force of a sandbox", |scene| sandbox(scene, &["rm", "--force"]), ANEW, Cost::Interruption),
     fault("docker rename of a sandbox", |scene| rename(scene, &web(scene)?.1), SOON, Cost::Nothing),
+];
+
+const MORE: &[Fault] = &[
+    fault("docker kill of a workload", |scene| workload(scene, &["kill"]), SOON, Cost::Interruption),
+    fault("docker rename of a workload", |scene| rename(scene, &web(scene)?.0), SOON, Cost::Nothing),
+    fault("docker kill of a sandbox", |scene| sandbox(scene, &["kill"]), ANEW, Cost::Interruption),
+    fault("docker pause of a sandbox", |scene| sandbox(scene, &["pause"]), SOON, Cost::Nothing),
 ];
 
 const fn fault(name: &'static str, inject: fn(&Scene) -> Result<()>, within: Duration, cost: Cost) -> Fault {

@@ -41,27 +41,40 @@ fn firewall(node: &Node, picture: &mut Picture, names: &Names) -> Result<()> {
         if object.get("metainfo").is_some() || is_dockers(object) {
             continue;
         }
-        let mut line = without(object, &["handle", "packets", "bytes"]).to_string();
-        if let Some(rule) = object.get("rule") {
-            let chain = format!("{} {} {}", rule["family"], rule["table"], rule["chain"]);
-            let place = places.entry(chain).or_default();
+        let mut object = without(object, &["handle", "packets", "bytes"]);
+        let place = object.get_mut("rule").map(|rule| {
+            let place = places.entry(format!("{} {} {}", rule["family"], rule["table"], rule["chain"])).or_default();
             *place += 1;
-            line = format!("rule {place}: {line}");
-        }
-        picture.add(names.put(&format!("firewall: {line}")));
+            if is_where_the_engine_has_it(rule) {
+                rule["chain"] = "FORWARD, or the chain that an engine has for people".into();
+            }
+            format!("rule {place}: ")
+        });
+        picture.add(names.put(&format!("firewall: {}{object}", place.unwrap_or_default())));
     }
     Ok(())
 }
 
-/// Rules that Docker sets anew, in an order of its own, at each start. DOCKER-USER belongs to people.
+/// A rule of skepd's for IPv6: only newer engines have a DOCKER-USER for that.
+fn is_where_the_engine_has_it(rule: &Value) -> bool {
+    let chain = rule["chain"].as_str();
+    let ours = rule["expr"].to_string().contains("\"skep*\"");
+    ours && rule["family"] == "ip6" && matches!(chain, Some("FORWARD" | "DOCKER-USER"))
+}
+
+/// Chains, and rules that Docker sets anew, in an order of its own, at each start. What is in DOCKER-USER belongs to
+/// people, but for Docker's own last rule.
 fn is_dockers(object: &Value) -> bool {
-    let rule = &object["rule"];
-    let dockers = |name: &Value| name.as_str().is_some_and(|name| name.starts_with("DOCKER") && name != "DOCKER-USER");
+    const USER: &str = "DOCKER-USER";
+    let (rule, chain) = (&object["rule"], &object["chain"]);
+    let dockers = |name: &Value| name.as_str().is_some_and(|name| name.starts_with("DOCKER") && name != USER);
+    let returns = |part: &Value| part.get("return").is_some() || part.get("counter").is_some();
+    let last = rule["chain"] == USER && array(&rule["expr"]).all(returns);
     let jumps =
         array(&rule["expr"]).any(|part| part["jump"]["target"].as_str().is_some_and(|to| to.starts_with("DOCKER")));
     // Among Docker's own are some without a name: those for its bridge.
     let bridge = rule.is_object() && rule.to_string().contains("\"docker0\"");
-    jumps || bridge || dockers(&rule["chain"])
+    jumps || bridge || last || dockers(&rule["chain"]) || chain["name"] == USER
 }
 
 /// Who listens, on the host and in the containers.

@@ -195,8 +195,8 @@ impl Bench {
     /// Waits until the daemon has died, and gives the op; none if it has done the work of the phase and lives.
     fn death(&self, phase: Phase, at: &str) -> Result<Option<String>> {
         let (picture, _) = self.expected.get(&phase).context("no expectation")?;
-        // The one that is there has an option more than the one in the picture.
-        let own = self.scene.node.skepd_command_line()?.join(" ");
+        // The one that is there has an option more than the one in the picture, which names programs without their place.
+        let own = self.scene.node.skepd_command_line()?[1..].join(" ");
         let mut look = Instant::now() + LOOK;
         let mut differences = Vec::new();
         let ended = wait_for("the daemon's end, or the work's", WITHIN, || {

@@ -3,6 +3,7 @@ use std::process::ExitCode;
 
 use dataplane::bpf::{self, Maps, ReasonText};
 use dataplane::clock::monotonic;
+use dataplane::egress;
 use dataplane_ebpf::abi::{FlowKey, Identity, Reason};
 use serde::Serialize;
 
@@ -22,7 +23,7 @@ const HEADER: [&str; 7] = ["REASON", "WHO", "COUNT", "LAST", "LAST PACKET", "WHA
 pub(crate) struct DropRow {
     #[serde(flatten)]
     pub(crate) text: ReasonText,
-    /// `project/environment/service`; nobody's yet when nothing was dropped.
+    /// `project/environment/service`; nobody's when nothing was dropped yet, or where the firewall does not tell.
     pub(crate) who: Option<String>,
     pub(crate) environment_id: u32,
     pub(crate) service_id: u32,
@@ -39,6 +40,10 @@ pub(crate) async fn list(global: &Global, args: &DropsArgs, output: &mut Output)
     let maps = pins::open(global)?;
     let directory = Directory::read(&maps).await?;
     let mut rows = lines(&maps, &directory)?;
+    match firewall(&maps).await {
+        Ok(dropped) => rows.extend(dropped),
+        Err(error) => output.note(&format!("What the firewall dropped is not known: {error}")),
+    }
     rows.retain(|row| {
         let (project, environment) = directory.environment_key(row.environment_id).unwrap_or_default();
         scope.contains(project, environment)
@@ -46,7 +51,7 @@ pub(crate) async fn list(global: &Global, args: &DropsArgs, output: &mut Output)
     if args.all {
         let counted: Vec<String> = rows.iter().map(|row| row.text.reason.clone()).collect();
         let never = Reason::ALL.iter().filter(|reason| !counted.iter().any(|name| name == reason.name()));
-        rows.extend(never.map(|reason| DropRow::never(*reason)));
+        rows.extend(never.map(|reason| DropRow::nobodys((*reason).into())));
     }
     if rows.is_empty() && !output.is_json() {
         output.note("Nothing was dropped.");
@@ -64,6 +69,13 @@ pub(crate) fn lines(maps: &Maps, directory: &Directory) -> Result<Vec<DropRow>, 
     Ok(drops.iter().map(|drop| DropRow::new(drop, directory)).collect())
 }
 
+/// What the rules behind the programs dropped.
+async fn firewall(maps: &Maps) -> Result<Vec<DropRow>, CtlError> {
+    let IpAddr::V4(dns) = maps.node()?.dns.to_ip() else { return Ok(Vec::new()) };
+    let dropped = egress::dropped(dns).await?;
+    Ok(dropped.into_iter().map(|(text, count)| DropRow { count, ..DropRow::nobodys(text) }).collect())
+}
+
 impl DropRow {
     fn new(drop: &bpf::DropLine, directory: &Directory) -> Self {
         let Identity { env, service } = drop.identity;
@@ -78,9 +90,10 @@ impl DropRow {
         }
     }
 
-    fn never(reason: Reason) -> Self {
+    /// Of no service that is known.
+    fn nobodys(text: ReasonText) -> Self {
         Self {
-            text: reason.into(),
+            text,
             who: None,
             environment_id: 0,
             service_id: 0,

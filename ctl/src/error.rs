@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use dataplane::bpf::BpfError;
+use dataplane::egress::EgressError;
 use dataplane::manifest::ManifestError;
 use dataplane::model::name::NameError;
 
@@ -51,6 +52,9 @@ pub(crate) enum CtlError {
     /// The maps.
     #[error(transparent)]
     Bpf(#[from] BpfError),
+    /// The firewall.
+    #[error(transparent)]
+    Egress(#[from] EgressError),
     /// No such map.
     #[error("no map is called {name:?}: see `skepctl map list`")]
     NoMap { name: String },

@@ -8,6 +8,7 @@
 //! The programs alone keep environments apart; flushing every rule here opens nothing between them.
 
 mod command;
+mod dropped;
 mod iptables;
 mod legacy;
 mod nft;
@@ -19,6 +20,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use tokio::sync::Mutex;
 use watch::Watch;
 
+pub use dropped::dropped;
 pub(crate) use watch::changes;
 
 /// What the rules depend on.

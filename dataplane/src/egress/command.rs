@@ -17,10 +17,19 @@ pub(super) async fn ask(program: &str, arguments: &[&str]) -> Option<String> {
 
 /// Runs a program that must succeed, with `input` on its standard input.
 pub(super) async fn run(program: &str, arguments: &[&str], input: &str) -> Result<(), EgressError> {
+    succeed(program, arguments, input).await.map(drop)
+}
+
+/// What a program that must succeed printed.
+pub(super) async fn output(program: &str, arguments: &[&str]) -> Result<String, EgressError> {
+    succeed(program, arguments, "").await
+}
+
+async fn succeed(program: &str, arguments: &[&str], input: &str) -> Result<String, EgressError> {
     let missing = |source| EgressError::Missing { program: program.to_owned(), package: package(program), source };
     let output = feed(program, arguments, input).await.map_err(missing)?;
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     Err(EgressError::Failed {
         command: [&[program], arguments].concat().join(" "),

@@ -3,6 +3,7 @@
 use std::fmt::{self, Display, Write};
 
 use super::command::{ask, run};
+use super::dropped::{self, Rule};
 use super::{EgressError, EgressRules};
 use crate::netlink::VETH_PREFIX;
 
@@ -34,10 +35,13 @@ fn delete(name: &str) -> String {
     format!("table inet {name}\ndelete table inet {name}\n")
 }
 
+/// Of every daemon's table.
+pub(super) const TABLE_PREFIX: &str = "skep_";
+
 /// Node names are host names; nft's identifiers have no hyphen, host names no underscore.
 pub(super) fn table_name(node: &str) -> String {
     let safe = |character: char| if character.is_ascii_alphanumeric() || character == '.' { character } else { '_' };
-    format!("skep_{}", node.chars().map(safe).collect::<String>())
+    format!("{TABLE_PREFIX}{}", node.chars().map(safe).collect::<String>())
 }
 
 /// The table in the words in which `nft list table` repeats it.
@@ -76,7 +80,7 @@ impl Table<'_> {
     /// A veth without its program lets nothing in, on both ways: closed, not open.
     fn unmarked(&self) -> String {
         let unmarked = self.mark("!=", self.0.pass_mark);
-        format!("iifname \"{VETH_PREFIX}*\" {unmarked} counter drop comment \"not let through by the program\"")
+        dropping(&format!("iifname \"{VETH_PREFIX}*\" {unmarked} "), &dropped::UNMARKED)
     }
 
     fn input(&self) -> Vec<String> {
@@ -85,7 +89,7 @@ impl Table<'_> {
             self.unmarked(),
             format!("ip daddr {dns} {} accept", self.mark("==", self.0.pass_mark)),
             format!("ip daddr {dns} {} accept", self.mark("==", self.0.host_mark)),
-            format!("ip daddr {dns} counter drop comment \"DNS is for replicas\""),
+            dropping(&format!("ip daddr {dns} "), &dropped::DNS),
         ]
     }
 
@@ -95,15 +99,15 @@ impl Table<'_> {
             format!("ip saddr {} goto leaving", self.0.container_pool4),
             format!("ip6 saddr {} goto leaving", self.0.container_pool6),
             format!("oifname \"{VETH_PREFIX}*\" ct state established,related accept"),
-            format!("oifname \"{VETH_PREFIX}*\" counter drop comment \"not a reply\""),
+            dropping(&format!("oifname \"{VETH_PREFIX}*\" "), &dropped::UNASKED),
         ]
     }
 
     fn leaving(&self) -> Vec<String> {
         // What connection tracking has lost would leave with the replica's own address.
-        let invalid = "ct state invalid counter drop comment \"would leave without masquerading\"".to_owned();
+        let invalid = dropping("ct state invalid ", &dropped::INVALID);
         let uplinks = self.0.uplinks.iter().map(|uplink| format!("oifname \"{uplink}\" accept"));
-        let rest = "counter drop comment \"not an uplink\"".to_owned();
+        let rest = dropping("", &dropped::UPLINK);
         std::iter::once(invalid).chain(uplinks).chain(std::iter::once(rest)).collect()
     }
 
@@ -117,7 +121,7 @@ impl Table<'_> {
             format!("{veths} {} accept", self.mark("==", self.0.host_mark)),
             format!("{veths} {errors4} accept"),
             format!("{veths} {errors6} accept"),
-            format!("{veths} counter drop comment \"replicas are not reachable from the host\""),
+            dropping(&format!("{veths} "), &dropped::HOST),
         ]
     }
 
@@ -130,6 +134,11 @@ impl Table<'_> {
         };
         pools.iter().flat_map(masquerade).collect()
     }
+}
+
+/// Drops what matches.
+fn dropping(matches: &str, rule: &Rule) -> String {
+    format!("{matches}{}", rule.statement())
 }
 
 #[cfg(test)]

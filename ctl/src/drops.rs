@@ -92,15 +92,7 @@ impl DropRow {
 
     /// Of no service that is known.
     fn nobodys(text: ReasonText) -> Self {
-        Self {
-            text,
-            who: None,
-            environment_id: 0,
-            service_id: 0,
-            count: 0,
-            last_seconds_ago: None,
-            last_packet: None,
-        }
+        Self { text, who: None, environment_id: 0, service_id: 0, count: 0, last_seconds_ago: None, last_packet: None }
     }
 
     /// As an entry of the map DROPS.

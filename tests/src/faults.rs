@@ -4,11 +4,11 @@
 //! [`Scene`] is the node; a [`Fault`] says how to break it, how soon it has to be mended and what the load may notice;
 //! [`Scene::suffer`] does it and gives the [`Row`] that goes into the list.
 
+mod list;
 mod load;
 mod picture;
 mod soak;
 
-use std::fmt;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -20,6 +20,7 @@ use crate::machine::Machine;
 use crate::node::{Node, NodeBuilder};
 use crate::wait::wait_for;
 
+pub use list::{Heading, LIST, Row};
 use load::Load;
 pub use load::Tally;
 pub use picture::Picture;
@@ -67,25 +68,6 @@ pub enum Cost {
     Nothing,
     /// Requests may fail until it is repaired.
     Interruption,
-}
-
-/// What became of a fault: a row of the list.
-#[derive(Debug, Clone)]
-pub struct Row {
-    /// [`Fault::name`].
-    pub fault: &'static str,
-    /// Requests of the load, from the injection until all was as before.
-    pub requests: u64,
-    /// How many of them failed.
-    pub failures: u64,
-    /// From the injection's end until all was as before; none: it never was, in the time it had.
-    pub repair: Option<Duration>,
-    /// What is not as before.
-    pub leaks: Vec<String>,
-    /// Answers that nobody should have got.
-    pub isolation: u64,
-    /// Whether it cost more than it may.
-    pub broken: bool,
 }
 
 impl Scene {
@@ -168,7 +150,7 @@ impl Scene {
         let broken =
             repair.is_none() || !leaks.is_empty() || isolation > 0 || (fault.cost == Cost::Nothing && failures > 0);
         let requests = after.requests - tally.requests;
-        Ok(Row { fault: fault.name, requests, failures, repair, leaks, isolation, broken })
+        Ok(Row { fault: fault.name.to_owned(), requests, failures, repair, leaks, isolation, broken })
     }
 
     /// Ends the load.
@@ -217,31 +199,7 @@ impl Scene {
     }
 }
 
-/// The heading of the list.
-pub struct Heading;
-
-impl fmt::Display for Heading {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:<56} {:>9} {:>9} {:>9} {:>6}", "fault", "requests", "failures", "repair", "leaks")
-    }
-}
-
-impl fmt::Display for Row {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { fault, requests, failures, repair, leaks, isolation, broken } = self;
-        let repair = repair.map_or("never".to_owned(), |repair| format!("{:.1} s", repair.as_secs_f64()));
-        write!(f, "{fault:<56} {requests:>9} {failures:>9} {repair:>9} {:>6}", leaks.len())?;
-        if *isolation > 0 {
-            write!(f, "  {isolation} ISOLATION FAILURES")?;
-        }
-        if *broken {
-            write!(f, "  FAILED")?;
-        }
-        leaks.iter().try_for_each(|leak| write!(f, "\n    {leak}"))
-    }
-}
-
-/// Makes every fault happen, one after the other, and prints the list.
+/// Makes every fault happen, one after the other, prints them, and enters them into the list.
 ///
 /// # Errors
 /// One of them cost more than it may.
@@ -251,6 +209,7 @@ pub fn all(scene: &mut Scene, faults: &[Fault]) -> Result<()> {
     for fault in faults {
         let row = scene.suffer(fault)?;
         println!("{row}");
+        row.enter()?;
         if row.broken {
             broken.push(row.fault);
         }

@@ -3,6 +3,7 @@
 //!
 //! Which ops there are, nobody counts: each daemon does one and dies, until there is none left.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use dataplane::store::Embedded;
 use dataplane::store::snapshot::Record;
 use serde_json::Value;
-use tests::faults::{Picture, Scene};
+use tests::faults::{Picture, Row, Scene, Tally};
 use tests::{Node, wait_for};
 
 /// From the start of a daemon until all is as it should be.
@@ -94,6 +95,9 @@ struct Bench {
     saved: PathBuf,
     /// What is there after each phase of an uninterrupted round, on the node and in the store.
     expected: BTreeMap<Phase, (Picture, BTreeSet<String>)>,
+    /// From the start of the daemon that follows a dead one until all is as it should be, at most.
+    slowest: Cell<Duration>,
+    deaths: Cell<usize>,
 }
 
 impl Bench {
@@ -102,8 +106,8 @@ impl Bench {
         let scene = Scene::start(Node::builder())?;
         let file = scene.node.compose_file("crash", "test", compose)?;
         let saved = scene.node.machine().directory().join("saved-state");
-        let (planned, expected) = Default::default();
-        let mut bench = Self { scene, file, planned, saved, expected };
+        let (planned, expected, slowest, deaths) = Default::default();
+        let mut bench = Self { scene, file, planned, saved, expected, slowest, deaths };
         bench.uninterrupted()?;
         Ok(bench)
     }
@@ -148,9 +152,12 @@ impl Bench {
             let (picture, stored) = self.expected.get(&phase).context("no expectation")?;
             let ops = die(self, phase, at)?;
             self.scene.node.kill_skepd()?;
+            let begun = Instant::now();
             self.scene.node.start_skepd()?;
             let what = format!("{phase:?} {at}, dead at {ops:#?}");
             self.until(&what, picture)?;
+            self.slowest.set(self.slowest.get().max(begun.elapsed()));
+            self.deaths.set(self.deaths.get() + ops.len());
             self.scene.node.kill_skepd()?;
             let now = self.stored()?;
             let (missing, new) = (stored.difference(&now), now.difference(stored));
@@ -296,8 +303,19 @@ impl Bench {
         let (before, _) = self.expected.get(&Phase::Down).context("no expectation")?;
         self.until("the end", before)?;
         self.scene.nothing_lingers()?;
-        let tally = self.scene.tally();
-        println!("{tally:?}");
+        let Tally { requests, failures, isolation } = self.scene.tally();
+        let row = Row {
+            fault: format!("skepd dead before or after an op, {} times", self.deaths.get()),
+            requests,
+            failures,
+            repair: Some(self.slowest.get()),
+            leaks: Vec::new(),
+            isolation,
+            broken: failures + isolation > 0,
+        };
+        println!("{row}");
+        row.enter()?;
+        ensure!(!row.broken, "{row}");
         self.scene.end()
     }
 }

@@ -5,7 +5,10 @@ mod summary;
 pub(crate) mod targets;
 mod vm;
 
-use anyhow::{Result, ensure};
+use std::{fs, io::ErrorKind, path::PathBuf};
+
+use ::tests::faults::Heading;
+use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     setup,
@@ -47,14 +50,29 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         pass(cargo().args(["build", "--package", "dataplane", "--features", "next-abi", "--bin", "skepd-next"]))?;
     }
     let chosen = targets::choose(targets::build(&targets::selection(&arguments.names))?, &arguments.names)?;
+    let list = faults()?;
     let mut summary = summary::Summary::default();
     for target in &chosen {
-        summary.add(&target.name, run::target(target, arguments.filter.as_deref(), arguments.long)?);
+        summary.add(&target.name, run::target(target, arguments.filter.as_deref(), arguments.long, &list)?);
     }
     if arguments.names.is_empty() || arguments.names.iter().any(|name| name == targets::DOC) {
         summary.add(targets::DOC, run::documentation(arguments.filter.as_deref())?);
     }
+    if let Ok(rows) = fs::read_to_string(&list) {
+        println!("\n{Heading}\n{rows}");
+    }
     println!("\n{summary}");
     ensure!(summary.passed(), "some tests failed");
     Ok(())
+}
+
+/// The file for the list of faults, not there yet.
+fn faults() -> Result<PathBuf> {
+    let target = ::tests::paths::target();
+    fs::create_dir_all(&target)?;
+    let list = target.canonicalize()?.join("faults.txt");
+    match fs::remove_file(&list) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).with_context(|| list.display().to_string()),
+        _ => Ok(list),
+    }
 }

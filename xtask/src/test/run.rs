@@ -2,10 +2,12 @@
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
+    path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
+use ::tests::faults::LIST;
 use anyhow::{Context as _, Result};
 
 use super::targets::Target;
@@ -25,11 +27,11 @@ pub(super) struct Outcome {
 /// Runs a test program, as root if it needs that.
 ///
 /// One at a time: they share a kernel, and the time that one takes is measured by another.
-pub(super) fn target(target: &Target, filter: Option<&str>, long: bool) -> Result<Outcome> {
+pub(super) fn target(target: &Target, filter: Option<&str>, long: bool, list: &Path) -> Result<Outcome> {
     println!("\n── {} ──", target.name);
     let executable = target.executable.to_string_lossy();
     let mut command = if target.root { as_root(&executable) } else { Command::new(&target.executable) };
-    command.current_dir(&target.directory).args(filter);
+    command.current_dir(&target.directory).args(filter).env(LIST, list);
     if long {
         command.env("SKEP_LONG", "1");
     }

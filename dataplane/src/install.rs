@@ -1,7 +1,8 @@
 //! `skepd install`: this machine's own daemon, as units of systemd.
 //!
 //! What should be is a list of files ([`files`]) and a few facts; [`plan`] compares it with what is ([`Facts`]) and
-//! gives the steps that are missing, which are printed (`--dry-run`) or done. [`remove`] is the way back.
+//! gives the steps that are missing, which are printed (`--dry-run`) or done. [`Upgrade`] does them so that they can be
+//! undone, [`remove`] is the way back.
 
 mod apply;
 pub mod documents;
@@ -10,6 +11,7 @@ mod facts;
 mod files;
 mod remove;
 mod step;
+mod upgrade;
 
 use std::path::Path;
 
@@ -18,6 +20,7 @@ pub use facts::{Facts, Manager, Unit};
 pub use files::File;
 pub use remove::{is_running, remove, stop};
 pub use step::{Step, plan};
+pub use upgrade::Upgrade;
 
 /// The daemon, then the forwarder for outside names, which outlives its restarts.
 pub const UNITS: [&str; 2] = ["skepd.service", "skepd-dns.service"];

@@ -9,7 +9,7 @@ use dataplane::agent::in_one_line;
 use dataplane::backup::{self, Passphrase, Summary};
 use dataplane::config::{Args, Command, Config, Options};
 use dataplane::host::Level;
-use dataplane::install::{self, InstallError, Wanted};
+use dataplane::install::{self, InstallError, Step, Upgrade, Wanted};
 use dataplane::{daemon, forwarder, logging, memory, repair, uninstall};
 
 pub(crate) fn main() -> ExitCode {
@@ -33,6 +33,7 @@ fn start() -> Result<ExitCode> {
             }
             .map(|()| ExitCode::SUCCESS);
         }
+        Some(Command::Upgrade { dry_run }) => return upgrade(&args.options, dry_run).map(|()| ExitCode::SUCCESS),
         Some(Command::Documents) => {
             println!("{}", serde_json::to_string_pretty(&install::documents::of(Args::command(), 8)?)?);
             return Ok(ExitCode::SUCCESS);
@@ -65,7 +66,7 @@ fn start() -> Result<ExitCode> {
             }
             Command::Dns => forwarder::run(forwarder::Config::from(&config)).await?,
             Command::Uninstall { yes, purge } => return remove(config, yes, purge).await,
-            Command::Install { .. } | Command::Documents => {}
+            Command::Install { .. } | Command::Upgrade { .. } | Command::Documents => {}
         }
         Ok(ExitCode::SUCCESS)
     })
@@ -83,22 +84,36 @@ fn tell(summary: &Summary) {
 }
 
 fn install(options: &Options, dry_run: bool, wanted: Wanted) -> Result<()> {
-    // Of this command, the units would know nothing.
-    if *options != Args::try_parse_from(["skepd"])?.options {
-        return Err(InstallError::Options.into());
-    }
+    takes_no(options)?;
     let steps = install::missing(wanted)?;
+    if may_do(&steps, dry_run)? { Ok(install::run(&steps)?) } else { Ok(()) }
+}
+
+fn upgrade(options: &Options, dry_run: bool) -> Result<()> {
+    takes_no(options)?;
+    let upgrade = Upgrade::to_this()?;
+    if may_do(upgrade.steps(), dry_run)? {
+        upgrade.run()?;
+        println!("skepd {} is up.", env!("CARGO_PKG_VERSION"));
+    }
+    Ok(())
+}
+
+/// Of the options of this command, the units would know nothing.
+fn takes_no(options: &Options) -> Result<()> {
+    if *options == Args::try_parse_from(["skepd"])?.options { Ok(()) } else { Err(InstallError::Options.into()) }
+}
+
+/// Whether there is anything to be done, and it is to be done now.
+fn may_do(steps: &[Step], dry_run: bool) -> Result<bool> {
     if steps.is_empty() {
         println!("Everything is there.");
-    }
-    if dry_run {
+    } else if dry_run {
         steps.iter().for_each(|step| println!("{step}"));
-        return Ok(());
-    }
-    if !nix::unistd::geteuid().is_root() {
+    } else if !nix::unistd::geteuid().is_root() {
         return Err(InstallError::NotRoot.into());
     }
-    Ok(install::run(&steps)?)
+    Ok(!steps.is_empty() && !dry_run)
 }
 
 async fn check(config: &Config) -> ExitCode {

@@ -57,6 +57,16 @@ pub enum Command {
         #[arg(long, value_name = "DIR")]
         destdir: Option<PathBuf>,
     },
+    /// Put this version in the place of the one that is installed and runs; if it does not come up, that one runs again.
+    ///
+    /// Run it by the new program: `./skepd upgrade`. Containers, connections and isolation go on meanwhile: maps are kept
+    /// or copied, programs replaced behind their links. The way back to an older version is the same. Packages do this by
+    /// themselves.
+    Upgrade {
+        /// Print what would be done; change nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Print man pages and completions as JSON, file by file.
     #[command(hide = true)]
     Documents,

@@ -13,6 +13,20 @@ pub enum InstallError {
         SKEP_VIP_POOL4=10.64.0.0/16 (skepd --help names each variable)"
     )]
     Options,
+    /// Somebody else sees to upgrades.
+    #[error("Skep was installed as a package, which brings upgrades itself: apt-get install ./skep_VERSION_ARCH.deb")]
+    Package,
+    /// There is nothing to upgrade.
+    #[error("Skep is not installed on this machine: skepd install")]
+    NotInstalled,
+    /// The new version did not come up.
+    #[error("{source}; {}; see journalctl -u skepd", put_back(left))]
+    PutBack {
+        /// What failed.
+        source: Box<Self>,
+        /// What failed on the way back.
+        left: Vec<Self>,
+    },
     /// A program that belongs to the installation is not beside this one.
     #[error("{} is not there: build both programs (cargo build --release), and keep them in one directory", path.display())]
     NoProgram {
@@ -65,5 +79,15 @@ impl InstallError {
     pub(super) fn file(operation: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::File { operation, path, source }
+    }
+}
+
+fn put_back(left: &[InstallError]) -> String {
+    match left {
+        [] => "everything was put back, and the version before runs again".to_owned(),
+        left => {
+            let said: Vec<String> = left.iter().map(ToString::to_string).collect();
+            format!("the version before could not be put back: {}", said.join("; "))
+        }
     }
 }

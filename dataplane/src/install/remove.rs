@@ -10,7 +10,7 @@ use super::facts::{Facts, Manager, manager};
 use super::{GROUP, files};
 
 /// Lists what dpkg has installed; there when Skep came as a package.
-const PACKAGE: &str = "/var/lib/dpkg/info/skep.list";
+pub(super) const PACKAGE: &str = "/var/lib/dpkg/info/skep.list";
 
 /// Whether a unit runs.
 pub fn is_running() -> bool {

@@ -4,7 +4,7 @@
 //! after that each event, and a timer, bring the next look. A replica that is being worked on is left out of the next
 //! plans until its steps are done.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,6 +31,7 @@ mod status;
 pub mod tables;
 mod unknown;
 mod wake;
+mod withdraw;
 
 pub use desired::Desired;
 pub use error::{AgentError, in_one_line};
@@ -141,8 +142,9 @@ impl Agent {
     /// [`AgentError::Store`] when the store cannot be read at all at the start.
     pub async fn run(mut self) -> Result<Infallible, AgentError> {
         let after = self.store.range("/assignments/").await?.revision;
-        let _sources = wake::watch(Arc::clone(&self.store), after, &self.hands.eyes, &self.bells);
+        let mut sources = wake::watch(Arc::clone(&self.store), after, &self.hands.eyes, &self.bells);
         let bells = Arc::clone(&self.bells);
+        sources.spawn(withdraw::watch(Arc::clone(&self.hands), self.records.follow(), Arc::clone(&bells)));
         let mut due = Due { resync: Instant::now() + LOOK, ground: None, pair: None };
         let (mut ground, mut look) = (false, true);
         loop {
@@ -155,10 +157,6 @@ impl Agent {
             let next = [due.ground, due.pair, retry, prune].into_iter().flatten().fold(due.resync, Instant::min);
             look = tokio::select! {
                 () = bells.look.notified() => true,
-                () = self.hands.eyes.lives.death() => {
-                    self.withdraw(&self.hands.eyes.lives.ended()).await;
-                    true
-                }
                 () = bells.images.notified() => {
                     self.records.forgive();
                     true
@@ -276,14 +274,6 @@ impl Agent {
                 self.records.seen(desired, observed, content && written.is_ok());
                 written
             }
-        }
-    }
-
-    /// Nobody is sent to containers that ended.
-    async fn withdraw(&mut self, ended: &BTreeSet<String>) {
-        let Some((desired, observed)) = self.records.last().filter(|_| !ended.is_empty()).cloned() else { return };
-        for op in plan::withdraw(&desired, &observed, ended) {
-            self.apply(&op, &desired, &observed).await;
         }
     }
 

@@ -125,11 +125,16 @@ impl Observer {
                 }
             }
         }
+        self.mark_ended(&mut observed);
+        observed
+    }
+
+    /// The kernel knows before Docker does.
+    fn mark_ended(&self, observed: &mut Observed) {
         let ended = self.lives.ended();
         for workload in observed.workloads.values_mut().filter(|workload| ended.contains(&workload.id)) {
             workload.state = WorkloadState::Ending;
         }
-        observed
     }
 
     /// What Docker tells: sandboxes, workloads, strays.
@@ -139,6 +144,7 @@ impl Observer {
     pub(super) async fn docker_tells(&self) -> Result<Observed, AgentError> {
         let mut observed = Observed::default();
         self.containers(&mut observed).await?;
+        self.mark_ended(&mut observed);
         Ok(observed)
     }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::desired::{Desired, Node};
@@ -28,6 +29,9 @@ pub(super) struct Failure {
     assignment: Option<Arc<ReplicaAssignment>>,
 }
 
+/// What was wanted, and what was there, at one look.
+pub(super) type Seen = (Arc<Desired>, Arc<Observed>);
+
 /// The agent's memory.
 pub(super) struct Records {
     store: Arc<dyn Store>,
@@ -36,7 +40,9 @@ pub(super) struct Records {
     failures: BTreeMap<ReplicaKey, Failure>,
     written: BTreeMap<ReplicaKey, ReplicaStatus>,
     wanted: Option<(Revision, Arc<Desired>)>,
-    last: Option<(Arc<Desired>, Arc<Observed>)>,
+    last: Option<Seen>,
+    /// The same, for others to follow.
+    told: watch::Sender<Option<Seen>>,
     /// Nothing was to be done about `last`.
     content: bool,
     noted: Option<String>,
@@ -53,6 +59,7 @@ impl Records {
             written: BTreeMap::new(),
             wanted: None,
             last: None,
+            told: watch::Sender::new(None),
             content: false,
             noted: None,
             retry: None,
@@ -173,8 +180,13 @@ impl Records {
     }
 
     /// What was wanted and what was seen the last time all was looked at.
-    pub(super) fn last(&self) -> Option<&(Arc<Desired>, Arc<Observed>)> {
+    pub(super) fn last(&self) -> Option<&Seen> {
         self.last.as_ref()
+    }
+
+    /// The same, whenever somebody asks.
+    pub(super) fn follow(&self) -> watch::Receiver<Option<Seen>> {
+        self.told.subscribe()
     }
 
     /// Both are remembered; `content`: nothing was to be done about them, and all that was to be written is.
@@ -183,6 +195,7 @@ impl Records {
         // A status that tells of work or of a failure is another one as soon as that is over.
         self.content = content && !self.any_busy() && self.failures.is_empty();
         self.last = Some((desired, observed));
+        self.told.send_replace(self.last.clone());
     }
 
     /// Writes the status of every replica, and takes away those of which nothing is left. `clean`: no entry in the

@@ -71,7 +71,7 @@ fn every_fault_is_found_with_its_remedy() {
         (Level::Error, "5.15.0-91", "6.1 or newer", HostFacts { kernel: "5.15.0-91-generic".to_owned(), ..good() }),
         (Level::Error, "no IPv6", "ipv6.disable=1", HostFacts { ipv6: false, ..good() }),
         (Level::Warn, "no bpffs", "mount -t bpf bpf /sys/fs/bpf", HostFacts { bpffs: Bpffs::Absent, ..good() }),
-        (Level::Error, "mount namespace alone", "PrivateMounts=", HostFacts { bpffs: Bpffs::Private, ..good() }),
+        (Level::Error, "mount namespace alone", "skepd-bpffs.service", HostFacts { bpffs: Bpffs::Private, ..good() }),
         (Level::Error, "cgroup v2", "mount -t cgroup2", HostFacts { cgroup2: None, ..good() }),
         (
             Level::Error,

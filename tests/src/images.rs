@@ -140,12 +140,25 @@ pub fn ensure(images: &[Image]) -> Result<()> {
 /// # Errors
 /// An image cannot be made, or the engine refuses it.
 pub(crate) fn load(machine: &Machine, docker: &str, images: &[Image]) -> Result<()> {
-    let mut archive = Archive::new(machine)?;
+    // In the machine's directory: it goes with the machine at the latest.
+    archive(machine.directory(), images)?.load(docker)
+}
+
+/// Makes images if need be and writes them to `file`, in the directory that it is in, as `docker load` takes them.
+///
+/// # Errors
+/// An image cannot be made, or the file not be written.
+pub fn save(images: &[Image], file: &Path) -> Result<()> {
+    archive(file.parent().unwrap_or(Path::new(".")), images)?.save(file)
+}
+
+fn archive(directory: &Path, images: &[Image]) -> Result<Archive> {
+    let mut archive = Archive::new(directory)?;
     for image in images {
         let layer = made(image.layer()).with_context(|| format!("cannot make the image {}", image.tag()))?;
         archive.add(image.tag(), recipe::config(*image, &layer.sha256).to_string().as_bytes(), &[layer.archive])?;
     }
-    archive.load(docker)
+    Ok(archive)
 }
 
 /// The packages that an image's server comes from, as `<name> <version>`; made first if it is not there yet.

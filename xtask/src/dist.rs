@@ -43,6 +43,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
+/// The package for this computer, as the source is now.
+pub(crate) fn package_for_this_computer() -> Result<String> {
+    let own = Architecture::of_this_computer()?;
+    let packages = packages_in(&tests::paths::target().join("dist"), &[own])?;
+    packages.into_iter().next().map(|(path, _)| path).context("no package was built")
+}
+
 /// The packages, and the digest of each.
 fn packages_in(directory: &Path, architectures: &[Architecture]) -> Result<Vec<(String, String)>> {
     fs::create_dir_all(directory)?;

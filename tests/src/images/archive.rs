@@ -3,15 +3,15 @@
 use std::{
     fs,
     os::unix::fs::symlink,
-    path::PathBuf,
-    process::{Command, Stdio},
+    path::{Path, PathBuf},
+    process::{ChildStdout, Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{command, machine::Machine};
+use crate::command;
 
 /// An archive in the making: layers are linked, not copied.
 #[derive(Debug)]
@@ -21,9 +21,9 @@ pub(super) struct Archive {
 }
 
 impl Archive {
-    /// An empty one, in the machine's directory: it goes with the machine at the latest.
-    pub(super) fn new(machine: &Machine) -> Result<Self> {
-        Ok(Self { directory: tempfile::tempdir_in(machine.directory())?, images: Vec::new() })
+    /// An empty one, in `directory`.
+    pub(super) fn new(directory: &Path) -> Result<Self> {
+        Ok(Self { directory: tempfile::tempdir_in(directory)?, images: Vec::new() })
     }
 
     /// Adds an image: its name and tag, its configuration as JSON, its layers (tar, compressed or not), lowest first.
@@ -44,6 +44,16 @@ impl Archive {
 
     /// Loads it into the engine at `docker` (`unix:///…`).
     pub(super) fn load(self, docker: &str) -> Result<()> {
+        self.write(|tar| command::run(Command::new("docker").args(["--host", docker, "load", "--quiet"]).stdin(tar)))
+    }
+
+    /// Writes it to `file`.
+    pub(super) fn save(self, file: &Path) -> Result<()> {
+        self.write(|mut tar| Ok(std::io::copy(&mut tar, &mut fs::File::create(file)?)?))
+    }
+
+    /// Writes it to whoever reads.
+    fn write<T>(self, read: impl FnOnce(ChildStdout) -> Result<T>) -> Result<()> {
         fs::write(self.directory.path().join("manifest.json"), json!(self.images).to_string())?;
         let mut tar = Command::new("tar")
             .args(["--create", "--dereference", "--directory"])
@@ -52,8 +62,7 @@ impl Archive {
             .stdout(Stdio::piped())
             .spawn()
             .context("cannot start tar")?;
-        let archive = tar.stdout.take().context("tar has no output")?;
-        command::run(Command::new("docker").args(["--host", docker, "load", "--quiet"]).stdin(archive))?;
+        read(tar.stdout.take().context("tar has no output")?)?;
         ensure!(tar.wait()?.success(), "tar failed");
         Ok(())
     }

@@ -91,7 +91,7 @@ pub(crate) fn pull(
 
 /// Loads a downloaded image under its name.
 fn load(machine: &Machine, docker: &str, name: &str, directory: &Path) -> Result<()> {
-    let mut archive = Archive::new(machine)?;
+    let mut archive = Archive::new(machine.directory())?;
     let parts = Parts::read(directory)?;
     archive.add(name, &fs::read(parts.config)?, &parts.layers)?;
     archive.load(docker)

@@ -32,7 +32,7 @@ const PACKAGES: &[&str] = &[
     "util-linux",
 ];
 /// For other kernels in QEMU.
-const VM_PACKAGES: &[&str] = &["cpio", "kmod", "xz-utils", "debian-archive-keyring"];
+const VM_PACKAGES: &[&str] = &["cpio", "e2fsprogs", "kmod", "mmdebstrap", "xz-utils", "debian-archive-keyring"];
 
 /// The packages that are not installed.
 pub(super) fn missing(vm: bool) -> Result<Vec<String>> {

@@ -8,6 +8,7 @@ mod apt;
 mod guest;
 mod initramfs;
 mod kernel;
+pub(super) mod reboot;
 mod report;
 
 use std::{

@@ -73,6 +73,11 @@ impl Apt {
         command::run(self.command("apt-get").args(["download", "--quiet"]).args(packages).current_dir(into)).map(drop)
     }
 
+    /// A release of the main archive, as a line of `sources.list`.
+    pub(super) fn source(&self, suite: &str) -> Result<String> {
+        Ok(format!("deb [signed-by={KEYRING}] {} {suite} main", mirror(Repository::Main)?))
+    }
+
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         let path = |name: &str| self.directory.join(name).display().to_string();

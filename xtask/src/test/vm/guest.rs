@@ -42,6 +42,8 @@ pub(super) fn run(kernel: &Kernel, base: &Path) -> Result<Run> {
     let start = Instant::now();
     let mut qemu = qemu(kernel)?;
     qemu.arg("-initrd").arg(&initramfs);
+    let tests = TESTS.join(",");
+    qemu.args(["-append", &format!("console={} panic=-1 quiet mitigations=off skep.tests={tests}", console_device()?)]);
     qemu.stdin(Stdio::null()).stdout(File::create(&console)?).stderr(Stdio::inherit());
     let mut guest = qemu.spawn().context("cannot start QEMU")?;
     let ended =
@@ -72,18 +74,25 @@ fn in_short(console: &str) -> String {
 }
 
 /// QEMU with a kernel, no disks, no devices but a console.
-fn qemu(kernel: &Kernel) -> Result<Command> {
-    let (program, machine, console) = match consts::ARCH {
-        "x86_64" => ("qemu-system-x86_64", "q35,usb=off", "ttyS0"),
-        "aarch64" => ("qemu-system-aarch64", "virt", "ttyAMA0"),
+pub(super) fn qemu(kernel: &Kernel) -> Result<Command> {
+    let (program, machine) = match consts::ARCH {
+        "x86_64" => ("qemu-system-x86_64", "q35,usb=off"),
+        "aarch64" => ("qemu-system-aarch64", "virt"),
         other => bail!("no guests on {other}"),
     };
     let mut qemu = Command::new(program);
     qemu.args(["-machine", machine, "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1536M"]);
     qemu.args(["-nographic", "-nodefaults", "-no-reboot", "-serial", "stdio", "-kernel"]).arg(kernel.image());
-    let tests = TESTS.join(",");
-    qemu.args(["-append", &format!("console={console} panic=-1 quiet mitigations=off skep.tests={tests}")]);
     Ok(qemu)
+}
+
+/// What the guest's kernel calls its console.
+pub(super) fn console_device() -> Result<&'static str> {
+    match consts::ARCH {
+        "x86_64" => Ok("ttyS0"),
+        "aarch64" => Ok("ttyAMA0"),
+        other => bail!("no guests on {other}"),
+    }
 }
 
 /// What a console says; see `init.sh` for the lines that begin with `skep:`.

@@ -17,6 +17,9 @@ use crate::test::targets::Target;
 
 /// PID 1 of the guest.
 const INIT: &str = include_str!("init.sh");
+/// What the tests need where it is not built in.
+const MODULES: [&str; 9] =
+    ["veth", "bridge", "tun", "dummy", "sch_ingress", "cls_bpf", "nf_tables", "nft_chain_nat", "nft_masq"];
 /// Programs that tests call, beside busybox's.
 const TOOLS: [&str; 4] = ["ip", "nft", "nsenter", "bpftool"];
 /// Where programs are; not all of it is on everybody's path.
@@ -64,8 +67,20 @@ pub(super) fn with_modules(kernel: &Kernel, base: &Path) -> Result<PathBuf> {
     if root.exists() {
         fs::remove_dir_all(&root)?;
     }
+    add_modules(&root, &kernel.modules(&MODULES)?)?;
+    let archive = kernel.directory().join("initramfs.cpio");
+    pack(&root, &archive)?;
+    let modules = fs::read(&archive)?;
+    let mut whole = fs::read(base)?;
+    whole.extend(modules);
+    fs::write(&archive, whole)?;
+    Ok(archive)
+}
+
+/// Puts modules into `/modules` of a root, named in the order in which they have to be loaded.
+pub(super) fn add_modules(root: &Path, modules: &[PathBuf]) -> Result<()> {
     fs::create_dir_all(root.join("modules"))?;
-    for (place, module) in kernel.modules()?.iter().enumerate() {
+    for (place, module) in modules.iter().enumerate() {
         let name = module.file_name().context("a module without a name")?.to_string_lossy().into_owned();
         let copy = root.join("modules").join(format!("{place:02}-{name}"));
         fs::copy(module, &copy)?;
@@ -74,13 +89,7 @@ pub(super) fn with_modules(kernel: &Kernel, base: &Path) -> Result<PathBuf> {
             command::run(Command::new("xz").arg("--decompress").arg(&copy))?;
         }
     }
-    let archive = kernel.directory().join("initramfs.cpio");
-    pack(&root, &archive)?;
-    let modules = fs::read(&archive)?;
-    let mut whole = fs::read(base)?;
-    whole.extend(modules);
-    fs::write(&archive, whole)?;
-    Ok(archive)
+    Ok(())
 }
 
 /// The libraries and the loader that a program is linked to.
@@ -91,7 +100,7 @@ fn libraries_of(program: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Packs a directory in the form that the kernel unpacks.
-fn pack(root: &Path, archive: &Path) -> Result<()> {
+pub(super) fn pack(root: &Path, archive: &Path) -> Result<()> {
     let mut cpio = Command::new("cpio")
         .args(["--create", "--null", "--quiet", "--format=newc", "--owner=0:0", "--file"])
         .arg(archive)

@@ -14,13 +14,10 @@ use super::apt::Apt;
 
 /// The oldest that Skep runs on, today's stable one, tomorrow's.
 const SERIES: [&str; 3] = ["6.1", "6.12", "7"];
-/// What the tests need where it is not built in; in the order of loading, with what these depend on.
-const MODULES: [&str; 9] =
-    ["veth", "bridge", "tun", "dummy", "sch_ingress", "cls_bpf", "nf_tables", "nft_chain_nat", "nft_masq"];
 /// Unpacks a package but for what no test needs, which is most of it.
 const UNPACK: &str = "dpkg-deb --fsys-tarfile \"$1\" | tar --extract --directory \"$2\" --keep-directory-symlink \
-    --exclude './usr/share' --exclude '*/kernel/sound' --exclude '*/kernel/fs' \
-    --exclude '*/kernel/drivers/[!n]*' --exclude '*/kernel/drivers/net/?*/*' --exclude '*/kernel/drivers/n[!e]*'";
+    --exclude './usr/share' --exclude '*/kernel/sound' --exclude '*/kernel/fs/[!ejmo]*' \
+    --exclude '*/kernel/drivers/[!bnv]*' --exclude '*/kernel/drivers/net/?*/*' --exclude '*/kernel/drivers/n[!e]*'";
 
 /// A kernel, unpacked.
 #[derive(Clone, Debug)]
@@ -45,10 +42,10 @@ impl Kernel {
         self.directory.join("vmlinuz")
     }
 
-    /// The files of the modules that the tests need, in the order of loading.
-    pub(super) fn modules(&self) -> Result<Vec<PathBuf>> {
+    /// The files of modules and of what they depend on, in the order of loading.
+    pub(super) fn modules(&self, wanted: &[&str]) -> Result<Vec<PathBuf>> {
         let mut files = Vec::new();
-        for module in MODULES {
+        for module in wanted {
             let mut modprobe = Command::new("/sbin/modprobe");
             modprobe
                 .args(["--show-depends", "--set-version", &self.release, "--dirname"])
@@ -82,8 +79,11 @@ pub(super) fn newest(directory: &Path, series: &[String]) -> Result<Vec<Kernel>>
         let release = release(&apt.show(&format!("{meta}={version}")).unwrap_or_default());
         let release = release.with_context(|| format!("{meta} {version} names no kernel"))?;
         let kernel = Kernel { directory: directory.join(&release), release };
-        if !kernel.image().is_file() {
+        // What is taken out of a package is another thing now and then.
+        let (stamp, there) = (kernel.directory.join("unpacked"), kernel.image().is_file());
+        if !there || fs::read_to_string(&stamp).ok().as_deref() != Some(UNPACK) {
             unpack(&apt, &kernel)?;
+            fs::write(stamp, UNPACK)?;
         }
         kernels.push(kernel);
     }

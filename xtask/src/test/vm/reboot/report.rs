@@ -1,0 +1,129 @@
+//! What the guests said, as a table.
+
+use std::fmt;
+
+use anyhow::{Context as _, Result, ensure};
+
+/// The two ways in which a machine went down, as the guest names them.
+const BOOTS: [&str; 2] = ["cut", "reboot"];
+/// Least number of addresses that an environment's probe has to be kept from: the other's, and its own database's.
+const FORBIDDEN: usize = 17;
+
+/// What a machine said of itself; see `stages.sh`.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Facts {
+    words: Vec<Vec<String>>,
+    pub(super) failures: Vec<String>,
+}
+
+impl Facts {
+    /// Takes the lines of a boot in.
+    pub(super) fn read(&mut self, lines: &[String]) {
+        for line in lines {
+            match line.strip_prefix("failed ") {
+                Some(what) => self.failures.push(format!("not so: {what}")),
+                None => self.words.push(line.split_whitespace().map(str::to_owned).collect()),
+            }
+        }
+    }
+
+    /// The rest of the last line that begins with these words.
+    fn last(&self, start: &[&str]) -> Option<&[String]> {
+        self.words.iter().rev().find_map(|words| {
+            let same = words.len() >= start.len() && words.iter().zip(start).all(|(word, wanted)| word == wanted);
+            same.then(|| &words[start.len()..])
+        })
+    }
+
+    /// A word of such a line.
+    fn word(&self, start: &[&str], place: usize) -> Option<&str> {
+        self.last(start)?.get(place).map(String::as_str)
+    }
+
+    /// Fails unless everything that has to be shown was: a stage that says nothing has shown nothing.
+    pub(super) fn must_be_whole(&self) -> Result<()> {
+        ensure!(
+            self.last(&["again"]).is_some_and(|rest| rest.join(" ") == "Everything is there."),
+            "a second `skepd install` still finds something to do: {:?}",
+            self.last(&["again"])
+        );
+        let number = |start: &[&str], place| self.word(start, place).and_then(|count| count.parse::<u32>().ok());
+        for environment in ["production", "staging"] {
+            let forbidden = self.last(&["forbidden", environment]).context("no forbidden addresses")?;
+            ensure!(forbidden.len() >= FORBIDDEN, "{environment} has too little to probe: {forbidden:?}");
+            for boot in BOOTS {
+                for (what, outcome) in [("probes", "reached what it must not"), ("load", "lost requests")] {
+                    let (count, bad) = (number(&[boot, what, environment], 0), number(&[boot, what, environment], 2));
+                    ensure!(count.is_some_and(|count| count > 0), "after the {boot}, {environment} has no {what}");
+                    ensure!(bad == Some(0), "after the {boot}, {environment} {outcome}: {bad:?}");
+                }
+            }
+        }
+        for boot in BOOTS {
+            ensure!(number(&[boot, "outside"], 5) == Some(0), "after the {boot}, containers answered the outside");
+        }
+        for end in ["a purge", "skepd uninstall"] {
+            let end: Vec<&str> = std::iter::once("nothing-left").chain(end.split(' ')).collect();
+            ensure!(self.last(&end).is_some(), "not shown: {}", end.join(" "));
+        }
+        Ok(())
+    }
+}
+
+/// Prints as a table, a column for each kernel.
+#[derive(Debug)]
+pub(super) struct Report<'a>(pub(super) &'a [(String, Facts)]);
+
+/// What is printed of each boot; the words after those that name it, and which of the rest.
+const ROWS: [(&str, &[&str], usize); 12] = [
+    ("  asked from outside", &["outside"], 1),
+    ("  Docker", &["docker"], 0),
+    ("  closed", &["closed"], 0),
+    ("  a replica's first moment", &["first", "production"], 0),
+    ("  its first answer", &["first", "production"], 1),
+    ("  every replica back", &["back"], 0),
+    ("requests since the first answer", &["load", "production"], 0),
+    ("  lost", &["load", "production"], 2),
+    ("rounds of forbidden requests", &["probes", "production"], 0),
+    ("  answered", &["probes", "production"], 2),
+    ("rounds from outside", &["outside"], 3),
+    ("  answered", &["outside"], 5),
+];
+/// What is printed once.
+const ONCE: [(&str, &[&str], usize); 8] = [
+    ("requests during an upgrade", &["upgrade", "production"], 0),
+    ("  lost", &["upgrade", "production"], 2),
+    ("without the package and back", &["return", "production"], 0),
+    ("  lost", &["return", "production"], 2),
+    ("capabilities of skepd", &["capabilities", "skepd"], 0),
+    ("  of skepd-dns", &["capabilities", "skepd-dns"], 0),
+    ("exposure of skepd (0 to 10)", &["exposure", "skepd"], 0),
+    ("  of skepd-dns", &["exposure", "skepd-dns"], 0),
+];
+
+impl Report<'_> {
+    fn line(&self, f: &mut fmt::Formatter<'_>, name: &str, value: impl Fn(&str, &Facts) -> String) -> fmt::Result {
+        write!(f, "{name:<34}")?;
+        for (release, facts) in self.0 {
+            write!(f, " {:>22}", value(release, facts))?;
+        }
+        writeln!(f)
+    }
+}
+
+impl fmt::Display for Report<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = |facts: &Facts, start: &[&str], place| facts.word(start, place).unwrap_or("-").to_owned();
+        self.line(f, "kernel", |release, _| release.to_owned())?;
+        for (boot, title) in BOOTS.into_iter().zip(["seconds after a power cut", "seconds after a reboot"]) {
+            self.line(f, title, |_, _| String::new())?;
+            for (name, start, place) in ROWS {
+                self.line(f, name, |_, facts| word(facts, &[&[boot], start].concat(), place))?;
+            }
+        }
+        for (name, start, place) in ONCE {
+            self.line(f, name, |_, facts| word(facts, start, place))?;
+        }
+        Ok(())
+    }
+}

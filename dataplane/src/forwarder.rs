@@ -14,6 +14,7 @@ mod cache;
 mod limits;
 mod message;
 mod policy;
+mod priority;
 mod resolv_conf;
 mod resolver;
 mod serve;
@@ -30,6 +31,7 @@ use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
+pub use self::priority::take_precedence;
 pub use self::supervisor::{Ensured, Supervisor, SupervisorError};
 use crate::config;
 

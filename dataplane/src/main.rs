@@ -42,6 +42,9 @@ fn start() -> Result<ExitCode> {
     }
     let config = args.options.resolve()?;
     logging::init(&config)?;
+    if args.command == Some(Command::Dns) {
+        forwarder::take_precedence();
+    }
     // Two threads serve everything that a node has to do; more would only cost memory.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;

@@ -1,6 +1,7 @@
 //! The forwarder's share of a busy processor.
 
-use rustix::process::{getpid, getsid, setpriority_process};
+use nix::unistd::{getpid, getsid};
+use rustix::process::setpriority_process;
 use tracing::debug;
 
 /// Everybody's names depend on it and it needs little: before whoever has 0, behind nobody's real-time work.
@@ -13,7 +14,7 @@ const NICE: i32 = -10;
 /// Not allowed to, it goes on without.
 pub fn take_precedence() {
     // Where sessions share the processor (sched(7), autogroup), `nice` counts within one only. A person's shell is not to
-    // take precedence with it.
+    // take precedence with it. In a container, the session of a process may be one from outside: its id is 0 then.
     let own_session = getsid(None).is_ok_and(|session| session == getpid());
     let session = own_session.then(|| std::fs::write("/proc/self/autogroup", NICE.to_string()));
     let process = setpriority_process(None, NICE);

@@ -11,6 +11,7 @@
 //! | [`Container`] | one replica: its addresses, its netns, commands inside it |
 //! | [`netns`] | a bare network namespace, or a machine's or container's by the same handle |
 //! | [`bpffs`], [`cgroup`] | a BPF file system and a cgroup of a test's own, for programs without a daemon |
+//! | [`apt`] | packages of Debian's other releases |
 //! | [`engine`] | another Docker Engine than the installed one |
 //! | [`load`], [`probe`], [`raw`] | traffic: what goes on while something is killed; who answers; forged frames |
 //! | [`faults`] | a node under load that something happens to, and what it was before and is after |
@@ -37,6 +38,7 @@
 //! of them may run side by side. Nothing outlives them, neither after a panic nor after a SIGKILL of
 //! the test: see [`Machine`]. Root is needed.
 
+pub mod apt;
 pub mod bpffs;
 pub mod cgroup;
 pub mod command;

@@ -4,7 +4,6 @@
 //! call, and a PID 1 that runs one after the other. Nothing of it is installed on this computer. The
 //! processor is emulated: this is about correctness, and works wherever QEMU does.
 
-mod apt;
 mod guest;
 mod initramfs;
 mod kernel;

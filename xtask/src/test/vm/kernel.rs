@@ -7,10 +7,8 @@ use std::{
     process::Command,
 };
 
-use ::tests::command;
+use ::tests::{apt::Apt, command};
 use anyhow::{Context as _, Result, bail};
-
-use super::apt::Apt;
 
 /// The oldest that Skep runs on, today's stable one, tomorrow's.
 const SERIES: [&str; 3] = ["6.1", "6.12", "7"];
@@ -69,7 +67,7 @@ impl Kernel {
 pub(super) fn newest(directory: &Path, series: &[String]) -> Result<Vec<Kernel>> {
     let series: Vec<&str> =
         if series.is_empty() { SERIES.to_vec() } else { series.iter().map(String::as_str).collect() };
-    let apt = Apt::new(&directory.join("apt"))?;
+    let apt = Apt::new()?;
     let meta = format!("linux-image-{}", architecture()?);
     let versions = apt.versions(&meta)?;
     let mut kernels = Vec::new();

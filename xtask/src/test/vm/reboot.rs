@@ -15,13 +15,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use ::tests::apt::Apt;
 use ::tests::command;
 use ::tests::images::{self, Image};
 use anyhow::{Context as _, Result, ensure};
 
 use self::guest::Guest;
 use self::report::{Facts, Report};
-use super::apt::Apt;
 use super::kernel::{self, Kernel};
 use crate::dist;
 use crate::setup;
@@ -49,7 +49,7 @@ pub(in crate::test) fn run(yes: bool, series: &[String], long: bool) -> Result<(
     fs::create_dir_all(directory.join("reboot"))?;
     let directory = directory.canonicalize()?;
     let kernels = kernel::newest(&directory, &series)?;
-    let apt = Apt::new(&directory.join("apt"))?;
+    let apt = Apt::new()?;
     let own = directory.join("reboot");
     let root = image::root(&own, &apt)?;
     let payload = payload(&own)?;

@@ -8,9 +8,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use tests::command;
+use tests::{apt::Apt, command};
 
-use crate::test::vm::apt::Apt;
 use crate::test::vm::{initramfs, kernel::Kernel};
 
 /// The release whose programs the guest runs.

@@ -1,17 +1,17 @@
-//! An APT of our own, which sees Debian's other releases; this computer's is not touched.
+//! An APT of our own, which sees Debian's other releases: kernels, a newer engine. This computer's is not touched.
 
 use std::{
     collections::BTreeSet,
-    env, fs,
+    env,
+    fs::{self, File},
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, SystemTime},
 };
 
 use anyhow::{Context as _, Result, bail};
-use tests::command;
 
-use crate::shell::answer;
+use crate::{command, paths};
 
 /// Releases that together have every series of kernels, and where they are.
 const SUITES: [(Repository, &str); 5] = [
@@ -33,21 +33,28 @@ enum Repository {
 
 /// APT's state, lists and configuration in a directory of their own.
 #[derive(Debug)]
-pub(super) struct Apt {
+pub struct Apt {
     directory: PathBuf,
 }
 
 impl Apt {
-    /// Sets it up, and fetches the package lists unless they are from today.
-    pub(super) fn new(directory: &Path) -> Result<Self> {
+    /// Sets it up below `target/`, and fetches the package lists unless they are from today.
+    ///
+    /// # Errors
+    /// The lists cannot be fetched; this computer has no source of Debian's, and `SKEP_DEBIAN_MIRROR` names none.
+    pub fn new() -> Result<Self> {
+        let directory = paths::target().join("apt");
         for part in ["lists/partial", "archives/partial", "preferences.d"] {
             fs::create_dir_all(directory.join(part))?;
         }
-        fs::write(directory.join("status"), "")?;
-        fs::write(directory.join("sources.list"), sources()?)?;
-        let apt = Self { directory: directory.to_path_buf() };
+        let apt = Self { directory: directory.canonicalize()? };
+        // Others may do the same at this moment: who comes second finds fresh lists.
+        let lock = File::create(directory.join("lock"))?;
+        lock.lock()?;
         let stamp = directory.join("updated");
         if !is_fresh(&stamp) {
+            fs::write(directory.join("status"), "")?;
+            fs::write(directory.join("sources.list"), sources()?)?;
             println!("Fetching the package lists of Debian's releases …");
             command::run(apt.command("apt-get").args(["update", "--quiet"]))?;
             fs::write(stamp, "")?;
@@ -56,25 +63,35 @@ impl Apt {
     }
 
     /// The versions of a package, newest first.
-    pub(super) fn versions(&self, package: &str) -> Result<Vec<String>> {
+    ///
+    /// # Errors
+    /// `apt-cache` fails.
+    pub fn versions(&self, package: &str) -> Result<Vec<String>> {
         let table = command::run(self.command("apt-cache").args(["madison", package]))?;
         Ok(table.lines().filter_map(|line| line.split('|').nth(1)).map(|version| version.trim().to_owned()).collect())
     }
 
     /// What a package says of itself; nothing when there is none.
-    pub(super) fn show(&self, package: &str) -> Option<String> {
+    #[must_use]
+    pub fn show(&self, package: &str) -> Option<String> {
         command::run(self.command("apt-cache").args(["show", "--no-all-versions", package]))
             .ok()
             .filter(|text| !text.is_empty())
     }
 
     /// Downloads packages into a directory.
-    pub(super) fn download(&self, packages: &[String], into: &Path) -> Result<()> {
+    ///
+    /// # Errors
+    /// There is none of that name, or it cannot be fetched.
+    pub fn download(&self, packages: &[String], into: &Path) -> Result<()> {
         command::run(self.command("apt-get").args(["download", "--quiet"]).args(packages).current_dir(into)).map(drop)
     }
 
     /// A release of the main archive, as a line of `sources.list`.
-    pub(super) fn source(&self, suite: &str) -> Result<String> {
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn source(&self, suite: &str) -> Result<String> {
         Ok(format!("deb [signed-by={KEYRING}] {} {suite} main", mirror(Repository::Main)?))
     }
 
@@ -118,8 +135,9 @@ fn mirror(repository: Repository) -> Result<String> {
     if let Ok(mirror) = env::var("SKEP_DEBIAN_MIRROR") {
         return Ok(format!("{}{ending}", mirror.trim_end_matches('/')));
     }
-    let targets = answer("apt-get", &["indextargets", "--format", "$(LABEL) $(REPO_URI)", "Created-By: Packages"]);
-    let targets = targets.context("apt-get indextargets: this computer has no APT")?;
+    let mut targets = Command::new("apt-get");
+    targets.args(["indextargets", "--format", "$(LABEL) $(REPO_URI)", "Created-By: Packages"]);
+    let targets = command::run(&mut targets).context("this computer has no APT")?;
     let uris: BTreeSet<&str> = targets.lines().filter_map(|line| line.strip_prefix(label)?.strip_prefix(' ')).collect();
     match uris.first() {
         Some(uri) => Ok((*uri).to_owned()),

@@ -7,6 +7,7 @@ pub mod assignment;
 pub mod check;
 pub mod name;
 pub mod record;
+pub mod rollout;
 pub mod spec;
 pub mod status;
 

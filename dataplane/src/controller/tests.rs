@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use super::*;
 use crate::model::allocation::{REST_SECONDS, example_pools as pools};
-use crate::model::spec::{NetworkAttachment, NetworkSpec, RestartPolicy, ServiceType};
+use crate::model::spec::{NetworkAttachment, NetworkSpec};
 use crate::model::{ReplicaKey, ReplicaState, ReplicaStatus, ServiceKey, ServiceSpec};
 use crate::store::{Embedded, Revision};
 
@@ -22,19 +22,9 @@ fn environment(name: &str) -> EnvironmentKey {
 
 fn service(image: &str, replicas: u32, networks: &[&str]) -> ServiceSpec {
     ServiceSpec {
-        kind: ServiceType::Service,
-        image: image.into(),
-        command: None,
-        entrypoint: None,
-        environment: BTreeMap::new(),
-        depends_on: BTreeMap::new(),
         networks: networks.iter().map(|name| (name.to_string(), NetworkAttachment::default())).collect(),
-        volumes: Vec::new(),
-        restart: RestartPolicy::default(),
         replicas,
-        labels: BTreeMap::new(),
-        working_dir: None,
-        user: None,
+        ..ServiceSpec::of_image(image)
     }
 }
 

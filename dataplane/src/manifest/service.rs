@@ -16,6 +16,9 @@ use crate::model::spec::{DependsOn, NetworkAttachment, RestartPolicy, ServiceTyp
 /// The network of services that name none.
 pub(super) const DEFAULT_NETWORK: &str = "default";
 
+/// Stands in for an image that is missing, which is an error already.
+const MISSING: &str = "missing";
+
 const DATABASES: [&str; 6] = ["postgres", "postgresql", "mysql", "mariadb", "mongo", "mongodb"];
 const CACHES: [&str; 2] = ["redis", "valkey"];
 
@@ -29,8 +32,13 @@ pub(super) fn read(reader: &mut Reader<'_>, node: &Node, path: &str, place: &str
     for field in &fields {
         reader.places.insert(format!("{place}.{}", field.key), field.at);
     }
-    let mut service =
-        Service { spec: blank(), kind: None, env_files: Vec::new(), variables: BTreeMap::new(), scale: None };
+    let mut service = Service {
+        spec: ServiceSpec::of_image(MISSING),
+        kind: None,
+        env_files: Vec::new(),
+        variables: BTreeMap::new(),
+        scale: None,
+    };
     for field in &fields {
         service.field(reader, field, place);
     }
@@ -53,25 +61,6 @@ struct Service {
     variables: BTreeMap<String, String>,
     /// Where the number of replicas was said first.
     scale: Option<&'static str>,
-}
-
-fn blank() -> ServiceSpec {
-    ServiceSpec {
-        kind: ServiceType::Service,
-        // Stands in for one that is missing, which is an error already.
-        image: "missing".to_owned(),
-        command: None,
-        entrypoint: None,
-        environment: BTreeMap::new(),
-        depends_on: BTreeMap::new(),
-        networks: BTreeMap::new(),
-        volumes: Vec::new(),
-        restart: RestartPolicy::default(),
-        replicas: 1,
-        labels: BTreeMap::new(),
-        working_dir: None,
-        user: None,
-    }
 }
 
 impl Service {

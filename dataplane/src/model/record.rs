@@ -42,19 +42,10 @@ pub(crate) fn example(service: &str, replica: u32, egress: bool, networks: &[(&s
     let environment = EnvironmentKey { project: "shop".into(), environment: "production".into() };
     let number = u8::try_from(service.len() * 16).unwrap() + u8::try_from(replica).unwrap();
     let spec = ServiceSpec {
-        kind: Default::default(),
-        image: "busybox:latest".into(),
-        command: None,
-        entrypoint: None,
         environment: [("A", "1"), ("AB", "se=cret")].map(|(k, v)| (k.into(), v.into())).into(),
-        depends_on: BTreeMap::new(),
         networks: networks.iter().map(|(name, _)| ((*name).into(), Default::default())).collect(),
-        volumes: Vec::new(),
-        restart: Default::default(),
         replicas: 2,
-        labels: BTreeMap::new(),
-        working_dir: None,
-        user: None,
+        ..ServiceSpec::of_image("busybox:latest")
     };
     let assignment = ReplicaAssignment {
         key: ReplicaKey { service: ServiceKey { environment, service: service.into() }, replica },

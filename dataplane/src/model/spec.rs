@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::name::EnvironmentKey;
+use super::rollout::{HealthCheck, Millis, Order, Probe, Rollout};
 
 /// Most networks in one environment: a bit each in a u64.
 pub const NETWORKS_MAX: usize = 64;
@@ -75,6 +76,57 @@ pub struct ServiceSpec {
     pub working_dir: Option<String>,
     /// User (and group) in the container.
     pub user: Option<String>,
+    /// The port it serves on, where somebody must know: `x-skep.port`.
+    #[serde(default)]
+    pub port: Option<u16>,
+    /// Compose's `healthcheck`.
+    #[serde(default)]
+    pub healthcheck: Option<HealthCheck>,
+    /// What the node asks `port`; [`None`]: nothing.
+    #[serde(default)]
+    pub probe: Option<Probe>,
+    /// A replica that is not well so long after its start never will be.
+    #[serde(default = "start_timeout")]
+    pub start_timeout: Millis,
+    /// How an update goes.
+    #[serde(default)]
+    pub update: Rollout,
+    /// How an update that failed is taken back.
+    #[serde(default)]
+    pub rollback: Rollout,
+    /// How long connections of a replica that is to stop may take to end by themselves.
+    #[serde(default = "drain_timeout")]
+    pub drain_timeout: Millis,
+    /// What asks it to stop; [`None`]: the image's own, or SIGTERM.
+    #[serde(default)]
+    pub stop_signal: Option<String>,
+    /// Between that and SIGKILL.
+    #[serde(default = "stop_grace_period")]
+    pub stop_grace_period: Millis,
+    /// Run once with the new image before clients are sent to it.
+    #[serde(default)]
+    pub release: Option<Vec<String>>,
+    /// When to run it, in cron's syntax, for what runs and ends; [`None`]: always.
+    #[serde(default)]
+    pub schedule: Option<String>,
+    /// Raised to have the same deployed anew: after a failure, on request, for a new credential.
+    #[serde(default)]
+    pub attempt: u32,
+}
+
+/// See [`ServiceSpec::start_timeout`].
+const fn start_timeout() -> Millis {
+    60_000
+}
+
+/// See [`ServiceSpec::drain_timeout`].
+const fn drain_timeout() -> Millis {
+    30_000
+}
+
+/// Docker's own.
+const fn stop_grace_period() -> Millis {
+    10_000
 }
 
 /// When a dependency is satisfied.
@@ -121,6 +173,45 @@ pub enum RestartPolicy {
 }
 
 impl ServiceSpec {
+    /// A service of which nothing but the image was said.
+    pub fn of_image(image: &str) -> Self {
+        Self {
+            kind: ServiceType::default(),
+            image: image.to_owned(),
+            command: None,
+            entrypoint: None,
+            environment: BTreeMap::new(),
+            depends_on: BTreeMap::new(),
+            networks: BTreeMap::new(),
+            volumes: Vec::new(),
+            restart: RestartPolicy::default(),
+            replicas: 1,
+            labels: BTreeMap::new(),
+            working_dir: None,
+            user: None,
+            port: None,
+            healthcheck: None,
+            probe: None,
+            start_timeout: start_timeout(),
+            update: Rollout::default(),
+            rollback: Rollout::default(),
+            drain_timeout: drain_timeout(),
+            stop_signal: None,
+            stop_grace_period: stop_grace_period(),
+            release: None,
+            schedule: None,
+            attempt: 0,
+        }
+    }
+
+    /// Which comes first in an update: two must never write to one volume.
+    pub fn order(&self) -> Order {
+        match self.volumes.iter().any(|mount| !mount.read_only) {
+            true => Order::StopFirst,
+            false => self.update.order,
+        }
+    }
+
     /// Whether running replicas need no change to be this: only their number may differ.
     pub fn same_deployment(&self, other: &Self) -> bool {
         *self == Self { replicas: self.replicas, ..other.clone() }

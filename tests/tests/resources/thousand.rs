@@ -14,7 +14,7 @@ use dataplane::agent::{Desired, Observed, desired, plan, predict};
 use dataplane::bpf::{MapSizes, Maps, Pins, Programs, find_cgroup2_root};
 use dataplane::config::{Args, Config};
 use dataplane::controller::{self, State};
-use dataplane::model::spec::{NetworkAttachment, NetworkSpec, RestartPolicy, ServiceType};
+use dataplane::model::spec::{NetworkAttachment, NetworkSpec};
 use dataplane::model::{EnvironmentKey, EnvironmentSpec, ReplicaAssignment, ServiceSpec};
 use dataplane::netlink::{Netlink, Netns, VethSpec};
 use dataplane::store::{Embedded, Store, Txn, schema};
@@ -31,19 +31,9 @@ const SHORT: usize = 50;
 fn environment(number: u32) -> EnvironmentSpec {
     let key = EnvironmentKey { project: format!("p{number}"), environment: "production".into() };
     let service = ServiceSpec {
-        kind: ServiceType::Service,
-        image: "busybox:latest".into(),
-        command: None,
-        entrypoint: None,
-        environment: BTreeMap::new(),
-        depends_on: BTreeMap::new(),
         networks: BTreeMap::from([("default".to_owned(), NetworkAttachment::default())]),
-        volumes: Vec::new(),
-        restart: RestartPolicy::default(),
         replicas: TEN,
-        labels: BTreeMap::new(),
-        working_dir: None,
-        user: None,
+        ..ServiceSpec::of_image("busybox:latest")
     };
     let services = (0..TEN).map(|number| (format!("s{number}"), service.clone())).collect();
     let networks = BTreeMap::from([("default".to_owned(), NetworkSpec::default())]);

@@ -16,7 +16,7 @@ use super::*;
 mod engine;
 use crate::config::Args;
 use crate::docker::Health;
-use crate::model::spec::{DependsOn, ServiceType};
+use crate::model::spec::DependsOn;
 use crate::model::{
     EnvironmentAssignment, EnvironmentKey, ReplicaAssignment, ReplicaKey, ServiceAssignment, ServiceKey,
 };
@@ -25,19 +25,9 @@ use crate::netlink::Inside;
 
 fn spec(depends_on: &[(&str, DependsOn)]) -> ServiceSpec {
     ServiceSpec {
-        kind: ServiceType::Service,
-        image: "busybox".into(),
-        command: None,
-        entrypoint: None,
-        environment: BTreeMap::new(),
         depends_on: depends_on.iter().map(|(name, condition)| ((*name).into(), *condition)).collect(),
         networks: BTreeMap::from([("default".into(), Default::default())]),
-        volumes: Vec::new(),
-        restart: RestartPolicy::UnlessStopped,
-        replicas: 1,
-        labels: BTreeMap::new(),
-        working_dir: None,
-        user: None,
+        ..ServiceSpec::of_image("busybox")
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 use dataplane::agent::tables::{Registration, egress_rules, full_name, names, wire_name};
 use dataplane::bpf::{BackendAddress, Generations, Maps, ServiceVips};
 use dataplane::config::marks;
-use dataplane::model::spec::{RestartPolicy, ServiceSpec, ServiceType};
+use dataplane::model::spec::{RestartPolicy, ServiceSpec};
 use dataplane::model::{EnvironmentKey, ReplicaAssignment, ReplicaKey, ServiceAssignment, ServiceKey};
 use dataplane::netlink::Netlink;
 use dataplane_ebpf::abi::{Addr, Identity, Name, NameKey, NodeConfig, Pool, Ptr, PtrKey};
@@ -164,19 +164,5 @@ fn backend(replica: &Replica) -> BackendAddress {
 }
 
 fn nothing_to_run() -> ServiceSpec {
-    ServiceSpec {
-        kind: ServiceType::Service,
-        image: String::new(),
-        command: None,
-        entrypoint: None,
-        environment: BTreeMap::new(),
-        depends_on: BTreeMap::new(),
-        networks: BTreeMap::new(),
-        volumes: Vec::new(),
-        restart: RestartPolicy::No,
-        replicas: 1,
-        labels: BTreeMap::new(),
-        working_dir: None,
-        user: None,
-    }
+    ServiceSpec { restart: RestartPolicy::No, ..ServiceSpec::of_image("") }
 }

@@ -42,7 +42,7 @@ pub fn check(state: &State, sizes: &MapSizes) -> Result<(), Condition> {
 /// Replicas by node: those that are assigned, and those that a node has not let go of yet, whose entries are there.
 fn replicas(state: &State) -> BTreeSet<(&ReplicaKey, &str)> {
     let assigned = state.replicas.iter().map(|(key, replica)| (key, replica.value.node.as_str()));
-    assigned.chain(state.present.iter().map(|(key, node)| (key, node.as_str()))).collect()
+    assigned.chain(state.statuses.keys().map(|(key, node)| (key, node.as_str()))).collect()
 }
 
 fn full(count: &str, room: u32, what: &str, option: &str) -> Condition {
@@ -55,16 +55,18 @@ fn full(count: &str, room: u32, what: &str, option: &str) -> Condition {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{EnvironmentKey, ServiceKey};
+    use crate::model::{EnvironmentKey, ReplicaStatus, ServiceKey};
 
     const SIZES: MapSizes = MapSizes { local: 2, endpoints: 3, services: 1, rules: 1, flows: 1 };
 
     fn state(nodes: &[&str]) -> State {
         let environment = EnvironmentKey { project: "shop".into(), environment: "production".into() };
         let service = ServiceKey { environment, service: "web".into() };
-        let key = |replica| ReplicaKey { service: service.clone(), replica };
-        let present = (1..).zip(nodes).map(|(replica, node)| (key(replica), (*node).to_owned()));
-        State { present: present.collect(), ..State::default() }
+        let key = |replica| service.replica(1, replica);
+        let status = |(replica, node): (u32, &&str)| {
+            ((key(replica), (*node).to_owned()), ReplicaStatus::new(key(replica), node))
+        };
+        State { statuses: (1..).zip(nodes).map(status).collect(), ..State::default() }
     }
 
     #[test]

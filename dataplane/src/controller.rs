@@ -4,20 +4,26 @@
 //! transaction. Steps are taken until there is none left, so a crash between any two of them costs
 //! nothing. [`run`] does that whenever something changes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use serde::Serialize;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{info, warn};
 
-use crate::model::{EnvironmentKey, EnvironmentSpec, NodeRecord, Pools};
+use crate::clock::unix;
+use crate::model::rollout::Millis;
+use crate::model::{
+    Condition, Deployment, DeploymentKey, DeploymentState, EnvironmentKey, EnvironmentSpec, NodeRecord, Pools,
+    ReplicaKey,
+};
 use crate::store::schema::{self, Key, Subject, Versioned};
 use crate::store::{Entry, Event, Leadership, Outcome, Store, StoreError, Txn, WatchStream, Write};
 
 mod allocate;
+mod deploy;
 mod error;
 mod reconcile;
 mod state;
@@ -26,7 +32,7 @@ mod state;
 mod tests;
 
 pub use error::ControllerError;
-pub use reconcile::reconcile;
+pub use reconcile::{Next, reconcile};
 pub use state::State;
 
 /// The election that one controller wins.
@@ -58,7 +64,8 @@ async fn lead(store: &dyn Store, pools: &Pools, candidate: &str) -> Result<(), S
         let state = State::load(store).await?;
         let watch = store.watch("/", state.revision).await?;
         let dirty = state.keys();
-        let mut controller = Controller { store, pools, leadership: &leadership, state, watch, dirty };
+        let mut controller =
+            Controller { store, pools, leadership: &leadership, state, watch, dirty, due: BTreeMap::new() };
         match controller.until(Instant::now() + RESYNC).await {
             Ok(()) | Err(StoreError::Compacted { .. }) => {}
             Err(error) => return Err(error),
@@ -79,6 +86,8 @@ struct Controller<'a> {
     watch: WatchStream,
     /// Environments to look at.
     dirty: BTreeSet<EnvironmentKey>,
+    /// And when to look at others, whatever happens: milliseconds since the epoch.
+    due: BTreeMap<EnvironmentKey, Millis>,
 }
 
 impl Controller<'_> {
@@ -90,9 +99,12 @@ impl Controller<'_> {
                     return Ok(());
                 }
             }
-            match timeout_at(resync, self.event()).await {
+            let next = self.due.values().min().map(|due| Duration::from_millis(due.saturating_sub(unix())));
+            let until = next.map_or(resync, |next| resync.min(Instant::now() + next));
+            match timeout_at(until, self.event()).await {
                 Ok(seen) => seen?,
-                Err(_) => return Ok(()),
+                Err(_) if resync <= Instant::now() => return Ok(()),
+                Err(_) => self.dirty.extend(self.due.extract_if(.., |_, due| *due <= unix()).map(|(key, _)| key)),
             }
         }
     }
@@ -100,7 +112,11 @@ impl Controller<'_> {
     /// Takes every step there is for an environment; false after a conflict.
     async fn settle(&mut self, key: &EnvironmentKey) -> Result<bool, StoreError> {
         loop {
-            let mut txn = reconcile(&self.state, self.pools, key, now())?;
+            let Next { mut txn, due } = reconcile(&self.state, self.pools, key, unix())?;
+            match due {
+                Some(due) => self.due.insert(key.clone(), due),
+                None => self.due.remove(key),
+            };
             if txn.then.is_empty() {
                 return Ok(true);
             }
@@ -124,9 +140,14 @@ impl Controller<'_> {
             match Subject::of(event.key()) {
                 Some(Subject::Intent(key)) => drop(self.dirty.insert(key)),
                 Some(Subject::Replica(_, key)) => drop(self.dirty.insert(key.service.environment)),
-                // How a replica fares changes nothing here; that a node has it no longer does.
-                Some(Subject::Status(_, key)) if matches!(event, Event::Delete { .. }) => {
+                // How a replica fares is of interest while something becomes of it; that a node has it no longer always.
+                Some(Subject::Status(_, key)) if matches!(event, Event::Delete { .. }) || self.is_moving(&key) => {
                     self.dirty.insert(key.service.environment);
+                }
+                Some(Subject::Deployment(key)) => drop(self.dirty.insert(key.service.environment)),
+                Some(Subject::Ack(_)) => {
+                    let open = self.state.deployments.values().filter(|deployment| deployment.value.is_open());
+                    self.dirty.extend(open.map(|deployment| deployment.value.key.service.environment.clone()));
                 }
                 Some(Subject::Environment(key)) => drop(self.dirty.insert(key)),
                 Some(Subject::Service(key)) => drop(self.dirty.insert(key.environment)),
@@ -141,7 +162,19 @@ impl Controller<'_> {
     }
 }
 
-/// What the assignments would be if `key` were asked to be `spec` ([`None`]: to be gone). Nothing is written.
+impl Controller<'_> {
+    /// Whether the replica is about to end, or its deployment has not come to a good end.
+    fn is_moving(&self, key: &ReplicaKey) -> bool {
+        let state = |of: &Versioned<Deployment>| of.value.state;
+        self.state.replicas.get(key).is_some_and(|replica| replica.value.ending)
+            || self.state.deployments_of(&key.service).any(|of| {
+                matches!(state(of), DeploymentState::Queued | DeploymentState::Deploying | DeploymentState::Failed)
+            })
+    }
+}
+
+/// What would be assigned one after the other if `key` were asked to be `spec` ([`None`]: to be gone) and all went
+/// well; the last of it is what stays. Nothing is written.
 ///
 /// # Errors
 /// [`ControllerError::Store`] when the store can't be read, [`ControllerError::Condition`] when the intent
@@ -151,7 +184,7 @@ pub async fn preview(
     pools: &Pools,
     key: &EnvironmentKey,
     spec: Option<EnvironmentSpec>,
-) -> Result<State, ControllerError> {
+) -> Result<Vec<State>, ControllerError> {
     let mut state = State::load(store).await?;
     match spec {
         Some(value) => {
@@ -160,18 +193,34 @@ pub async fn preview(
         }
         None => drop(state.intents.remove(key)),
     }
+    let failed = |state: &State| -> BTreeMap<DeploymentKey, String> {
+        let all = state.deployments.values().map(|deployment| &deployment.value);
+        all.filter_map(|deployment| Some((deployment.key.clone(), deployment.reason.clone()?))).collect()
+    };
+    let failed_before = failed(&state);
+    let (mut stages, mut now) = (Vec::new(), unix());
     loop {
-        let txn = reconcile(&state, pools, key, now())?;
-        if txn.then.is_empty() {
-            break;
+        let Next { txn, due } = reconcile(&state, pools, key, now)?;
+        if !txn.then.is_empty() {
+            for write in txn.then {
+                state.apply(&imagined(write, state.revision))?;
+            }
+            continue;
         }
-        for write in txn.then {
-            state.apply(&imagined(write, state.revision))?;
+        if let Some(condition) = state.conditions.remove(key) {
+            return Err(ControllerError::Condition(condition.value));
         }
-    }
-    match state.conditions.remove(key) {
-        Some(condition) => Err(ControllerError::Condition(condition.value)),
-        None => Ok(state),
+        if let Some((_, message)) = failed(&state).into_iter().find(|failed| !failed_before.contains_key(&failed.0)) {
+            let remedy = "mend that, and try again".into();
+            return Err(ControllerError::Condition(Condition { message, remedy }));
+        }
+        let waits = state.turn_out_well(key);
+        stages.push(state.clone());
+        now = match due {
+            Some(due) => due.max(now),
+            None if waits => now,
+            None => return Ok(stages),
+        };
     }
 }
 
@@ -194,7 +243,7 @@ pub async fn register(store: &dyn Store, pools: &Pools, name: &str) -> Result<No
         if let Some(record) = state.nodes.get(name) {
             return Ok(record.value.clone());
         }
-        let mut allocator = allocate::Allocator::new(&state, pools, now());
+        let mut allocator = allocate::Allocator::new(&state, pools, unix() / 1000);
         let record = allocator.node(name).map_err(ControllerError::Condition)?;
         let mut txn = Txn::default();
         set(&mut txn, &schema::node(name), None, Some(&record))?;
@@ -222,9 +271,4 @@ fn set<T: PartialEq + Serialize>(
         None => changed.delete(key),
     };
     Ok(())
-}
-
-/// Seconds since the epoch.
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
 }

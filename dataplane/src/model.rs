@@ -5,6 +5,7 @@
 pub mod allocation;
 pub mod assignment;
 pub mod check;
+pub mod deployment;
 pub mod name;
 pub mod record;
 pub mod rollout;
@@ -12,7 +13,8 @@ pub mod spec;
 pub mod status;
 
 pub use allocation::Pools;
-pub use assignment::{EnvironmentAssignment, NodeRecord, ReplicaAssignment, ServiceAssignment};
-pub use name::{EnvironmentKey, ReplicaKey, ServiceKey};
+pub use assignment::{EnvironmentAssignment, Next, NodeRecord, ReplicaAssignment, ServiceAssignment};
+pub use deployment::{Deployment, DeploymentState, Phase};
+pub use name::{DeploymentKey, EnvironmentKey, ReplicaKey, ServiceKey};
 pub use spec::{EnvironmentSpec, ServiceSpec};
-pub use status::{Condition, ReplicaState, ReplicaStatus};
+pub use status::{Ack, Condition, ReplicaState, ReplicaStatus};

@@ -145,13 +145,5 @@ fn known(snapshot: &Snapshot, node: &str) -> Result<BTreeSet<ReplicaKey>, StoreE
 
 /// The status that lets the agent take a replica away.
 fn leaving(key: &ReplicaKey, node: &str) -> ReplicaStatus {
-    ReplicaStatus {
-        key: key.clone(),
-        node: node.to_owned(),
-        deployment: 0,
-        state: ReplicaState::Stopping,
-        message: None,
-        container: None,
-        sandbox: None,
-    }
+    ReplicaStatus { state: ReplicaState::Stopping, ..ReplicaStatus::new(key.clone(), node) }
 }

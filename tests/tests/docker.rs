@@ -17,14 +17,13 @@ const IMAGE: &str = "busybox:latest";
 
 fn key(service: &str) -> ReplicaKey {
     let environment = EnvironmentKey { project: "shop".to_owned(), environment: "production".to_owned() };
-    ReplicaKey { service: ServiceKey { environment, service: service.to_owned() }, replica: 1 }
+    ServiceKey { environment, service: service.to_owned() }.replica(3, 1)
 }
 
 fn sandbox(service: &str) -> Result<SandboxSpec> {
     Ok(SandboxSpec {
         key: key(service),
         node: "n1".to_owned(),
-        deployment: 3,
         config: "s0".to_owned(),
         address4: [10, 208, 0, 5].into(),
         address6: "fd53:6b65:7000::5".parse()?,
@@ -38,7 +37,6 @@ fn workload(service: &str, sandbox: &str, script: &str) -> WorkloadSpec {
     WorkloadSpec {
         key: key(service),
         node: "n1".to_owned(),
-        deployment: 3,
         config: "w0".to_owned(),
         record: "{}".to_owned(),
         sandbox: sandbox.to_owned(),
@@ -89,7 +87,7 @@ fn a_pair_shares_names_and_nothing_of_the_network_is_dockers() -> Result<()> {
     with_engine(async |node, docker| {
         let image = docker.import_pause().await?;
         ensure!(docker.import_pause().await? == image, "a second import gives another image");
-        ensure!(docker.image_present(&image).await?);
+        ensure!(docker.image(&image).await?.is_some_and(|digest| digest.contains("sha256:")));
         let sandbox_id = running_sandbox(&docker, "api").await?;
         let spec = workload("api", &sandbox_id, "exec sleep 1000");
         let id = docker.create_workload(&spec).await?;
@@ -142,7 +140,7 @@ fn containers_are_listed_as_they_are() -> Result<()> {
         let created = find(&id).await?;
         ensure!((created.role, created.state) == (Role::Workload, ContainerState::Created));
         ensure!(created.sandbox.as_deref() == Some(&sandbox_id) && created.key == key("api"));
-        ensure!((created.deployment, created.config.as_str()) == (3, "w0"));
+        ensure!((created.key.deployment, created.config.as_str()) == (3, "w0"));
         ensure!(created.pid.is_none() && created.exit_code.is_none() && created.started_at.is_none());
 
         let mut events = docker.events("n1");
@@ -252,7 +250,7 @@ fn the_engine_says_what_the_check_asks() -> Result<()> {
         ensure!(info.is_new_enough() && info.live_restore && !info.userns_remap && !info.rootless, "{info:?}");
         let image = docker.import_pause().await?;
         docker.remove_pause().await?;
-        ensure!(!docker.image_present(&image).await?, "{image} is still there");
+        ensure!(docker.image(&image).await?.is_none(), "{image} is still there");
         Ok(())
     })
 }

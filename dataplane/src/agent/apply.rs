@@ -180,7 +180,8 @@ impl Hands {
                 for mount in &replica.spec.volumes {
                     docker.ensure_volume(&chain.key.service.environment, &mount.volume).await?;
                 }
-                let spec = workload_spec(replica, chain)?;
+                let pinned = docker.image(replica.reference()).await?;
+                let spec = WorkloadSpec { pinned, ..workload_spec(replica, chain)? };
                 chain.workload = Some(docker.create_workload(&spec).await?);
             }
             Step::StartWorkload => docker.start(chain.workload_id()?).await?,
@@ -313,7 +314,6 @@ fn sandbox_spec(replica: &ReplicaAssignment, node: &Node) -> SandboxSpec {
     SandboxSpec {
         key: replica.key.clone(),
         node: node.name.clone(),
-        deployment: replica.deployment,
         config: sandbox_digest(replica, node),
         address4: replica.address4,
         address6: replica.address6,
@@ -329,11 +329,11 @@ fn workload_spec(replica: &ReplicaAssignment, chain: &Chain) -> Result<WorkloadS
     Ok(WorkloadSpec {
         key: replica.key.clone(),
         node: chain.node.name.clone(),
-        deployment: replica.deployment,
         config: workload_digest(replica),
         record: record.to_label(),
         sandbox: chain.sandbox_id()?.to_owned(),
-        image: spec.image,
+        image: replica.reference().to_owned(),
+        pinned: None,
         command: spec.command,
         entrypoint: spec.entrypoint,
         environment: spec.environment,

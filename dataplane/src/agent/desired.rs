@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::model::{
     EnvironmentAssignment, EnvironmentKey, ReplicaAssignment, ReplicaKey, ServiceAssignment, ServiceKey,
 };
+use crate::store::Revision;
 
 /// Everything that [`super::plan()`] wants to be true.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,6 +18,8 @@ pub struct Desired {
     pub environments: BTreeMap<EnvironmentKey, EnvironmentAssignment>,
     /// Services with their VIPs.
     pub services: BTreeMap<ServiceKey, ServiceAssignment>,
+    /// Revision of the last change of one of these.
+    pub revision: Revision,
     /// Replicas of this node.
     pub replicas: BTreeMap<ReplicaKey, Arc<ReplicaAssignment>>,
 }
@@ -35,7 +38,7 @@ pub struct Node {
 impl Desired {
     /// The replicas of a service on this node.
     pub fn replicas_of<'a>(&'a self, service: &'a ServiceKey) -> impl Iterator<Item = &'a Arc<ReplicaAssignment>> {
-        let first = ReplicaKey { service: service.clone(), replica: 0 };
+        let first = service.replica(0, 0);
         let from = self.replicas.range(first..);
         from.take_while(move |(key, _)| key.service == *service).map(|(_, replica)| replica)
     }

@@ -217,8 +217,8 @@ impl Observer {
                 sandbox: container.sandbox.clone().unwrap_or_default(),
                 astray: inode.is_some() && inode != sandbox,
                 digest: container.config.clone(),
-                deployment: container.deployment,
                 renamed: container.name != workload_name(&container.node, &container.key),
+                image: container.image.clone(),
             };
             if observed.workloads.contains_key(&container.key) {
                 observed.strays.insert(container.id.clone());
@@ -263,19 +263,23 @@ impl Observer {
     }
 
     /// Only images that something is to be made of are asked for: an idle node asks for none.
-    pub(super) async fn images(&self, desired: &Desired, observed: &mut Observed) -> Result<(), AgentError> {
+    ///
+    /// # Errors
+    /// [`AgentError`] when Docker does not tell.
+    pub async fn images(&self, desired: &Desired, observed: &mut Observed) -> Result<(), AgentError> {
         let needed = desired.replicas.values().filter(|replica| {
             let workload = observed.workloads.get(&replica.key);
             let sandbox = observed.sandboxes.get(&replica.key);
-            workload.is_none_or(|workload| !is_as_assigned(workload, replica))
-                || sandbox.is_none_or(|sandbox| sandbox.cookie().is_none())
+            !replica.ending
+                && (workload.is_none_or(|workload| !is_as_assigned(workload, replica))
+                    || sandbox.is_none_or(|sandbox| sandbox.cookie().is_none()))
         });
-        let images: BTreeSet<&str> = needed.map(|replica| replica.spec.image.as_str()).collect();
+        let images: BTreeSet<&str> = needed.map(|replica| replica.reference()).collect();
         if !images.is_empty() {
             self.docker.ping(PATIENCE).await?;
         }
         for image in images {
-            if self.docker.image_present(image).await? {
+            if self.docker.image(image).await?.is_some() {
                 observed.images.insert(image.to_owned());
             }
         }

@@ -18,6 +18,8 @@ pub struct Observed {
     pub workloads: BTreeMap<ReplicaKey, Workload>,
     /// Containers labelled as this node's that belong to no replica: ids.
     pub strays: BTreeSet<String>,
+    /// How far the replicas that end are.
+    pub drains: BTreeMap<ReplicaKey, Drain>,
     /// Which of the desired images are on this node.
     pub images: BTreeSet<String>,
     /// Host ends of veth pairs, by the container's address.
@@ -83,6 +85,15 @@ impl Sandbox {
     }
 }
 
+/// What a replica that ends still serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drain {
+    /// Connections.
+    pub connections: u32,
+    /// There are none, or they have had their time.
+    pub over: bool,
+}
+
 /// The container that people asked for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Workload {
@@ -96,10 +107,10 @@ pub struct Workload {
     pub astray: bool,
     /// What it was made of.
     pub digest: String,
-    /// Version of the service.
-    pub deployment: u32,
     /// A person gave it another name.
     pub renamed: bool,
+    /// What its image was when it was made, by digest.
+    pub image: Option<String>,
 }
 
 /// Where a workload stands.
@@ -132,8 +143,8 @@ pub enum WorkloadState {
 }
 
 impl Workload {
-    /// Whether it may be a backend.
-    pub fn serves(&self) -> bool {
+    /// Whether its process is there to serve, in the right place.
+    pub fn runs(&self) -> bool {
         matches!(self.state, WorkloadState::Running(_)) && !self.astray
     }
 }

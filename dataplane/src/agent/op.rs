@@ -193,7 +193,7 @@ impl fmt::Display for Op {
 impl Step {
     fn describe(&self, key: &ReplicaKey, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Pull(replica) => write!(f, "pull {} for {key}", replica.spec.image),
+            Self::Pull(replica) => write!(f, "pull {} for {key}", replica.reference()),
             Self::CreateSandbox(replica) => {
                 write!(f, "create sandbox of {key} for {} and {}", replica.address4, replica.address6)
             }
@@ -209,7 +209,7 @@ impl Step {
             Self::Attach(replica) => write!(f, "attach the programs to {} of {key}", veth_name(replica.address4)),
             Self::Open(replica) => write!(f, "set {} of {key} up", veth_name(replica.address4)),
             Self::CreateWorkload(replica) => {
-                write!(f, "create {key} from {}, deployment {}", replica.spec.image, replica.deployment)
+                write!(f, "create {key} from {}", replica.reference())
             }
             Self::StartWorkload => write!(f, "start {key}"),
             Self::Resume(Role::Sandbox) => write!(f, "resume sandbox of {key}"),

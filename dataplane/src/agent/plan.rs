@@ -8,6 +8,7 @@ use super::desired::Desired;
 use super::observed::Observed;
 use super::op::{Op, Step};
 use super::tables::{self, TableSet};
+use crate::model::ReplicaKey;
 
 mod maps;
 mod replica;
@@ -31,11 +32,15 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Vec<Op> {
     if !observed.sockets_attached {
         ops.push(Op::AttachSockets);
     }
-    for (key, replica) in &desired.replicas {
+    for (key, replica) in desired.replicas.iter().filter(|(_, replica)| !replica.ending) {
         replica::converge(key, replica, desired, observed, &mut ops);
     }
+    let ends = |key: &ReplicaKey| match desired.replicas.get(key) {
+        Some(replica) => replica.ending && replica::is_drained(key, observed),
+        None => true,
+    };
     let present: BTreeSet<_> = observed.sandboxes.keys().chain(observed.workloads.keys()).collect();
-    for key in present.into_iter().filter(|key| !desired.replicas.contains_key(key)) {
+    for key in present.into_iter().filter(|key| ends(key)) {
         replica::tear_down(key, desired, observed, &mut ops);
     }
     maps::strays(desired, observed, &mut ops);

@@ -3,7 +3,7 @@
 use dataplane_ebpf::abi::Addr;
 
 use super::desired::{Desired, sandbox_digest, workload_digest};
-use super::observed::{Observed, Sandbox, SandboxState, Workload, WorkloadState};
+use super::observed::{Drain, Observed, Sandbox, SandboxState, Workload, WorkloadState};
 use super::op::{Op, Step};
 use super::plan::{plan, veth_spec};
 use super::tables;
@@ -14,16 +14,18 @@ use crate::netlink::ObservedVeth;
 /// More rounds than any chain of dependencies is long; a plan that has not ended by then never will.
 const ROUNDS_MAX: usize = 256;
 
-/// Every op until all is as it should be, if each does what it says.
-pub fn simulate(desired: &Desired, mut observed: Observed) -> Vec<Op> {
+/// Every op until all is as it should be, if each does what it says and connections of what ends do, too.
+pub fn simulate(desired: &Desired, observed: &mut Observed) -> Vec<Op> {
     let mut all = Vec::new();
+    let ending = desired.replicas.iter().filter(|(_, replica)| replica.ending);
+    observed.drains = ending.map(|(key, _)| (key.clone(), Drain { connections: 0, over: true })).collect();
     for _ in 0..ROUNDS_MAX {
-        let ops = plan(desired, &observed);
+        let ops = plan(desired, observed);
         if ops.is_empty() {
             break;
         }
         for op in &ops {
-            predict(desired, &mut observed, op);
+            predict(desired, observed, op);
         }
         all.extend(ops);
     }
@@ -66,7 +68,7 @@ pub fn predict(desired: &Desired, observed: &mut Observed, op: &Op) {
 
 fn predict_step(desired: &Desired, observed: &mut Observed, key: &ReplicaKey, step: &Step) {
     match step {
-        Step::Pull(replica) => drop(observed.images.insert(replica.spec.image.clone())),
+        Step::Pull(replica) => drop(observed.images.insert(replica.reference().to_owned())),
         Step::CreateSandbox(replica) => {
             let digest = sandbox_digest(replica, &desired.node);
             let sandbox = Sandbox {
@@ -128,8 +130,8 @@ fn predict_step(desired: &Desired, observed: &mut Observed, key: &ReplicaKey, st
                 sandbox: observed.sandboxes.get(key).map(|sandbox| sandbox.id.clone()).unwrap_or_default(),
                 astray: false,
                 digest: workload_digest(replica),
-                deployment: replica.deployment,
                 renamed: false,
+                image: None,
             };
             observed.workloads.insert(key.clone(), workload);
         }

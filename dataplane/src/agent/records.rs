@@ -13,7 +13,7 @@ use super::observed::Observed;
 use super::op::Step;
 use super::status::{self, Progress, Work};
 use super::unknown::unknown;
-use crate::model::{ReplicaAssignment, ReplicaKey, ReplicaState, ReplicaStatus};
+use crate::model::{Ack, ReplicaAssignment, ReplicaKey, ReplicaState, ReplicaStatus};
 use crate::store::{Revision, Store, Txn, schema};
 
 /// First and longest pause before a failed replica is tried again.
@@ -39,6 +39,9 @@ pub(super) struct Records {
     busy: BTreeMap<ReplicaKey, Progress>,
     failures: BTreeMap<ReplicaKey, Failure>,
     written: BTreeMap<ReplicaKey, ReplicaStatus>,
+    acknowledged: Option<Ack>,
+    /// Connections that ended with the replica they were to.
+    cut: BTreeMap<ReplicaKey, u32>,
     wanted: Option<(Revision, Arc<Desired>)>,
     last: Option<Seen>,
     /// The same, for others to follow.
@@ -57,6 +60,8 @@ impl Records {
             busy: BTreeMap::new(),
             failures: BTreeMap::new(),
             written: BTreeMap::new(),
+            acknowledged: None,
+            cut: BTreeMap::new(),
             wanted: None,
             last: None,
             told: watch::Sender::new(None),
@@ -82,6 +87,7 @@ impl Records {
         let desired = Arc::new(Desired {
             node: self.node.clone(),
             environments: environments.into_iter().map(|e| (e.value.key.clone(), e.value)).collect(),
+            revision: services.iter().map(|service| service.revision).max().unwrap_or(0),
             services: services.into_iter().map(|s| (s.value.key.clone(), s.value)).collect(),
             replicas: replicas.into_iter().map(|r| (r.value.key.clone(), Arc::new(r.value))).collect(),
         });
@@ -221,7 +227,14 @@ impl Records {
         for key in &gone {
             txn = txn.delete(&schema::status(&self.node.name, key));
         }
-        self.put(txn, statuses).await
+        let ack = Some(Ack { services: desired.revision }).filter(|ack| clean && self.acknowledged != Some(*ack));
+        if let Some(ack) = &ack {
+            txn = txn.put(&schema::ack(&self.node.name), ack)?;
+        }
+        self.put(txn, statuses).await?;
+        self.acknowledged = ack.or(self.acknowledged);
+        self.cut.retain(|key, _| self.written.contains_key(key));
+        Ok(())
     }
 
     /// Writes again what was told since.
@@ -235,10 +248,11 @@ impl Records {
         let work = |key: &ReplicaKey| Work {
             progress: self.busy.get(key),
             failure: self.failures.get(key).map(|failure| failure.error.as_str()),
+            attempts: self.failures.get(key).map_or(0, |failure| failure.attempts),
+            cut: self.cut.get(key).copied().or_else(|| Some(self.written.get(key)?.cut)).unwrap_or(0),
         };
         let leaving = self.written.iter().filter(|(key, _)| !desired.replicas.contains_key(key));
-        let leaving =
-            leaving.map(|(key, before)| (key.clone(), status::of_leaving(key, before, desired, observed, &work(key))));
+        let leaving = leaving.map(|(key, _)| (key.clone(), status::of_leaving(key, desired, observed, &work(key))));
         let assigned = desired
             .replicas
             .iter()

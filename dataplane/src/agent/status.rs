@@ -2,7 +2,7 @@
 
 use super::desired::Desired;
 use super::observed::{Observed, Workload, WorkloadState};
-use super::plan::{is_as_assigned, waits_for};
+use super::plan::waits_for;
 use crate::docker::{Health, workload_name};
 use crate::model::spec::DependsOn;
 use crate::model::{ReplicaAssignment, ReplicaKey, ReplicaState, ReplicaStatus};
@@ -17,6 +17,10 @@ pub(super) struct Work<'a> {
     pub(super) progress: Option<&'a Progress>,
     /// The last attempt failed.
     pub(super) failure: Option<&'a str>,
+    /// So many did, in a row.
+    pub(super) attempts: u32,
+    /// Connections that were cut when it was stopped.
+    pub(super) cut: u32,
 }
 
 /// How a step goes.
@@ -35,35 +39,21 @@ pub(super) fn of(
 ) -> ReplicaStatus {
     let workload = observed.workloads.get(&replica.key);
     let (state, message) = state(replica, workload, desired, observed, work);
-    ReplicaStatus { state, message, deployment: replica.deployment, ..bare(&replica.key, desired, observed) }
+    ReplicaStatus { state, message, attempts: work.attempts, cut: work.cut, ..bare(&replica.key, desired, observed) }
 }
 
 /// Of a replica that is leaving.
-pub(super) fn of_leaving(
-    key: &ReplicaKey,
-    before: &ReplicaStatus,
-    desired: &Desired,
-    observed: &Observed,
-    work: &Work<'_>,
-) -> ReplicaStatus {
+pub(super) fn of_leaving(key: &ReplicaKey, desired: &Desired, observed: &Observed, work: &Work<'_>) -> ReplicaStatus {
     let message = work.failure.map(ToOwned::to_owned);
-    ReplicaStatus {
-        state: ReplicaState::Stopping,
-        message,
-        deployment: before.deployment,
-        ..bare(key, desired, observed)
-    }
+    ReplicaStatus { state: ReplicaState::Stopping, message, cut: work.cut, ..bare(key, desired, observed) }
 }
 
 fn bare(key: &ReplicaKey, desired: &Desired, observed: &Observed) -> ReplicaStatus {
     ReplicaStatus {
-        key: key.clone(),
-        node: desired.node.name.clone(),
-        deployment: 0,
-        state: ReplicaState::Pending,
-        message: None,
         container: observed.workloads.get(key).map(|workload| workload.id.clone()),
         sandbox: observed.sandboxes.get(key).map(|sandbox| sandbox.id.clone()),
+        image: observed.workloads.get(key).and_then(|workload| workload.image.clone()),
+        ..ReplicaStatus::new(key.clone(), &desired.node.name)
     }
 }
 
@@ -80,12 +70,12 @@ fn state(
     if let Some(failure) = work.failure {
         return (ReplicaState::Failed, Some(failure.to_owned()));
     }
-    if workload.is_some_and(|workload| !is_as_assigned(workload, replica)) {
-        return (ReplicaState::Starting, Some("it takes the place of the one before".into()));
+    if replica.ending {
+        return ending(replica, observed);
     }
     let name = workload_name(&desired.node.name, &replica.key);
     match workload.map(|workload| &workload.state) {
-        Some(WorkloadState::Running(health)) if super::tables::serves(replica, desired, observed) => {
+        Some(WorkloadState::Running(health)) if super::tables::is_well(replica, desired, observed) => {
             (ReplicaState::Running, health_note(*health))
         }
         Some(WorkloadState::Restarting { status, restarts }) => {
@@ -111,6 +101,24 @@ fn state(
             None => (ReplicaState::Pending, None),
         },
         Some(WorkloadState::Running(_)) => (ReplicaState::Starting, Some("its network is made anew".into())),
+    }
+}
+
+/// Of a replica that is drained, stopped and taken away.
+fn ending(replica: &ReplicaAssignment, observed: &Observed) -> (ReplicaState, Option<String>) {
+    let addresses = [replica.address4.into(), replica.address6.into()];
+    let is_gone = !observed.sandboxes.contains_key(&replica.key)
+        && !observed.workloads.contains_key(&replica.key)
+        && !observed.veths.contains_key(&replica.address4)
+        && !addresses.iter().any(|address| observed.tables.endpoints.contains_key(address));
+    let open = observed.drains.get(&replica.key).filter(|drain| !drain.over);
+    match (is_gone, open.map(|drain| drain.connections)) {
+        (true, _) => (ReplicaState::Stopped, None),
+        (false, Some(1)) => (ReplicaState::Stopping, Some("one connection has yet to end".into())),
+        (false, Some(connections)) => {
+            (ReplicaState::Stopping, Some(format!("{connections} connections have yet to end")))
+        }
+        (false, None) => (ReplicaState::Stopping, None),
     }
 }
 

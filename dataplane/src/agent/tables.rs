@@ -13,7 +13,7 @@ use super::observed::Observed;
 use super::plan::is_as_assigned;
 use crate::config::marks;
 use crate::model::name::ZONE;
-use crate::model::{ReplicaAssignment, ServiceAssignment, ServiceKey};
+use crate::model::{ReplicaAssignment, ReplicaKey, ServiceAssignment, ServiceKey};
 use crate::netlink;
 
 /// The contents of the maps that the agent writes. Values are sealed.
@@ -148,7 +148,8 @@ pub(super) fn publish(desired: &Desired, observed: &Observed) -> TableSet {
 
 /// The replicas that serve now.
 fn backends(service: &ServiceKey, desired: &Desired, observed: &Observed) -> Vec<BackendAddress> {
-    let serves = |replica: &&_| serves(replica, desired, observed);
+    let served_by = |key: &ReplicaKey| desired.services.get(service).is_some_and(|service| service.is_served_by(key));
+    let serves = |replica: &&ReplicaAssignment| served_by(&replica.key) && is_well(replica, desired, observed);
     let replicas = desired.replicas_of(service).map(AsRef::as_ref).filter(serves);
     let mut backends: Vec<_> = replicas
         .map(|r| BackendAddress { address4: r.address4, address6: r.address6, node: desired.node.id })
@@ -157,14 +158,12 @@ fn backends(service: &ServiceKey, desired: &Desired, observed: &Observed) -> Vec
     backends
 }
 
-/// Whether a replica runs in its own sandbox behind its own device, and is not about to be replaced. Its entries are
-/// no condition: they are written before any set is switched, and a change of networks must not take it out meanwhile.
-pub(super) fn serves(replica: &ReplicaAssignment, desired: &Desired, observed: &Observed) -> bool {
-    let Some(workload) = observed.workloads.get(&replica.key).filter(|workload| workload.serves()) else {
-        return false;
-    };
-    let stays = is_as_assigned(workload, replica) || !observed.images.contains(&replica.spec.image);
-    stays && registration(replica, desired, observed).is_some()
+/// Whether a replica runs in its own sandbox behind its own device. Its entries are no condition: they are written
+/// before any set is switched, and a change of networks must not take it out meanwhile.
+pub(super) fn is_well(replica: &ReplicaAssignment, desired: &Desired, observed: &Observed) -> bool {
+    let workload = observed.workloads.get(&replica.key).filter(|workload| workload.runs());
+    workload.is_some_and(|workload| is_as_assigned(workload, replica))
+        && registration(replica, desired, observed).is_some()
 }
 
 /// The entries of a replica whose device and namespace exist.

@@ -64,10 +64,12 @@ pub(super) async fn put_environment(
 ) -> Answer<Accepted> {
     let (Query(dry), Json(spec)) = (dry?, body?);
     validate(&key, &spec)?;
-    let assignments = controller::preview(api.store.as_ref(), &api.config.pools(), &key, Some(spec.clone())).await?;
-    capacity::check(&assignments, &api.config.map_sizes).map_err(ControllerError::Condition)?;
+    let stages = controller::preview(api.store.as_ref(), &api.config.pools(), &key, Some(spec.clone())).await?;
+    for stage in &stages {
+        capacity::check(stage, &api.config.map_sizes).map_err(ControllerError::Condition)?;
+    }
     if dry.dry_run {
-        return api.plan(key, &assignments).await;
+        return api.plan(key, &stages).await;
     }
     let txn = Txn::default().put(&schema::intent(&key), &spec)?;
     accepted(key, api.store.txn(txn).await?)
@@ -87,8 +89,8 @@ pub(super) async fn delete_environment(
         return Err(Refusal::no_environment(&key));
     }
     if dry.dry_run {
-        let assignments = controller::preview(api.store.as_ref(), &api.config.pools(), &key, None).await?;
-        return api.plan(key, &assignments).await;
+        let stages = controller::preview(api.store.as_ref(), &api.config.pools(), &key, None).await?;
+        return api.plan(key, &stages).await;
     }
     accepted(key, api.store.txn(Txn::default().delete(&intent)).await?)
 }
@@ -104,19 +106,36 @@ fn accepted(key: EnvironmentKey, outcome: Outcome) -> Answer<Accepted> {
 }
 
 impl Api {
-    /// What this node would do.
-    async fn plan(&self, key: EnvironmentKey, assignments: &Assignments) -> Answer<Accepted> {
+    /// What this node would do, stage by stage.
+    async fn plan(&self, key: EnvironmentKey, stages: &[Assignments]) -> Answer<Accepted> {
+        let (mut plan, mut observed, mut revision) = (Vec::new(), None, 0);
+        for stage in stages {
+            let wanted = self.desired(stage);
+            let mut now = match observed.take() {
+                Some(mut now) => {
+                    // Of what is made only now.
+                    self.observer.images(&wanted, &mut now).await?;
+                    now
+                }
+                None => self.observer.observe(&wanted).await?,
+            };
+            plan.extend(predict::simulate(&wanted, &mut now).iter().map(ToString::to_string));
+            (observed, revision) = (Some(now), stage.revision);
+        }
+        Ok(Json(Accepted { key, revision, plan: Some(plan) }))
+    }
+
+    /// What this node should be.
+    fn desired(&self, assignments: &Assignments) -> Desired {
         let values = assignments.replicas.values().map(|replica| &replica.value);
         let here = values.filter(|replica| replica.node == self.node.name);
-        let wanted = Desired {
+        Desired {
             node: desired::Node { name: self.node.name.clone(), id: self.node.id, config: Arc::clone(&self.config) },
             environments: assignments.environments.iter().map(|(k, v)| (k.clone(), v.value.clone())).collect(),
             services: assignments.services.iter().map(|(k, v)| (k.clone(), v.value.clone())).collect(),
+            revision: assignments.revision,
             replicas: here.map(|replica| (replica.key.clone(), Arc::new(replica.clone()))).collect(),
-        };
-        let observed = self.observer.observe(&wanted).await?;
-        let plan = predict::simulate(&wanted, observed).iter().map(ToString::to_string).collect();
-        Ok(Json(Accepted { key, revision: assignments.revision, plan: Some(plan) }))
+        }
     }
 }
 

@@ -6,15 +6,14 @@ use crate::controller::State;
 use crate::host::Installed;
 use crate::model::{EnvironmentKey, ReplicaKey, ReplicaState, ReplicaStatus};
 use crate::netlink::{container_mac, veth_name};
-use crate::store::schema::{self, Versioned};
+use crate::store::schema::Versioned;
 use crate::store::{Store, StoreError};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// One consistent enough view: assignments, and what nodes tell about them.
+/// What is assigned, and what nodes tell about it.
 pub(super) struct View {
     pub(super) state: State,
-    pub(super) statuses: BTreeMap<ReplicaKey, ReplicaStatus>,
 }
 
 /// Which environments to show.
@@ -41,32 +40,23 @@ impl Filter {
 
 impl View {
     pub(super) async fn read(store: &dyn Store) -> Result<Self, StoreError> {
-        let state = State::load(store).await?;
-        let (statuses, _) = schema::range_json(store, &schema::statuses()).await?;
-        let statuses = statuses.into_iter().map(|Versioned { value, .. }| (value.key.clone(), value)).collect();
-        Ok(Self { state, statuses })
+        Ok(Self { state: State::load(store).await? })
     }
 
     /// Replicas that should be, and those that are still leaving.
     pub(super) fn replicas(&self, filter: &Filter) -> Vec<ReplicaRow> {
         let mut rows: BTreeMap<&ReplicaKey, ReplicaRow> = BTreeMap::new();
-        for (key, status) in &self.statuses {
+        for ((key, _), status) in &self.state.statuses {
             rows.insert(key, told(key, status));
         }
         for (key, Versioned { value: replica, .. }) in &self.state.replicas {
             let row = rows.entry(key).or_insert_with(|| empty(key));
-            if row.deployment != replica.deployment {
-                // What the node tells is still about the one before.
-                row.state = ReplicaState::Pending;
-                row.message = None;
-            }
-            row.deployment = replica.deployment;
             row.node.clone_from(&replica.node);
             row.address = replica.address4.to_string();
             row.address6 = replica.address6.to_string();
             row.vip = replica.vip4.to_string();
             row.vip6 = replica.vip6.to_string();
-            row.image.clone_from(&replica.spec.image);
+            row.image = replica.spec.image.clone();
         }
         let shown = rows.into_iter().filter(|(key, _)| filter.shows(&key.service.environment));
         shown.map(|(_, row)| row).collect()
@@ -137,7 +127,8 @@ impl View {
     }
 
     fn serves(&self, key: &ReplicaKey) -> bool {
-        self.statuses.get(key).is_some_and(|status| status.state == ReplicaState::Running)
+        let served_by = self.state.services.get(&key.service).is_some_and(|service| service.value.is_served_by(key));
+        served_by && self.state.status_of(key).is_some_and(|status| status.state == ReplicaState::Running)
     }
 
     fn networks(&self, environment: &EnvironmentKey, bits: u64) -> Vec<String> {
@@ -172,7 +163,7 @@ fn empty(key: &ReplicaKey) -> ReplicaRow {
         environment: key.service.environment.environment.clone(),
         service: key.service.service.clone(),
         replica: key.replica,
-        deployment: 0,
+        deployment: key.deployment,
         state: ReplicaState::Pending,
         message: None,
         node: String::new(),
@@ -188,7 +179,6 @@ fn empty(key: &ReplicaKey) -> ReplicaRow {
 
 fn told(key: &ReplicaKey, status: &ReplicaStatus) -> ReplicaRow {
     ReplicaRow {
-        deployment: status.deployment,
         state: status.state,
         message: status.message.clone(),
         node: status.node.clone(),

@@ -1,8 +1,7 @@
 //! How an environment comes to be what was asked for, line by line.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
@@ -16,8 +15,9 @@ use super::Api;
 use super::error::Refusal;
 use super::rows::View;
 use super::types::{ErrorBody, WatchEvent};
+use crate::clock::unix;
 use crate::controller::reconcile;
-use crate::model::{EnvironmentKey, ReplicaKey, ReplicaState, ReplicaStatus};
+use crate::model::{DeploymentState, EnvironmentKey, ReplicaKey, ReplicaState, ReplicaStatus};
 use crate::store::StoreError;
 
 /// Lines that wait for a slow reader.
@@ -88,7 +88,8 @@ async fn tell(api: &Api, key: &EnvironmentKey, lines: &mpsc::Sender<Bytes>) -> R
 
 /// What differs from what was told.
 fn changes(key: &EnvironmentKey, view: &View, told: &mut BTreeMap<ReplicaKey, ReplicaStatus>) -> Vec<WatchEvent> {
-    let now: BTreeMap<_, _> = view.statuses.iter().filter(|(replica, _)| replica.service.environment == *key).collect();
+    let statuses = view.state.statuses.values().map(|status| (&status.key, status));
+    let now: BTreeMap<_, _> = statuses.filter(|(replica, _)| replica.service.environment == *key).collect();
     let gone: Vec<_> = told.keys().filter(|replica| !now.contains_key(replica)).cloned().collect();
     let mut events = Vec::new();
     for replica in gone {
@@ -104,28 +105,37 @@ fn changes(key: &EnvironmentKey, view: &View, told: &mut BTreeMap<ReplicaKey, Re
     events
 }
 
-/// The last line, when there is nothing more to wait for: the controller has nothing to assign, and every replica
-/// runs, has ended by itself or has failed; what should be gone is gone.
+/// The last line, when there is nothing more to wait for: the controller has nothing to assign and no deployment is on
+/// its way, every replica is well, has ended by itself or has failed; what should be gone is gone.
 fn outcome(api: &Api, key: &EnvironmentKey, view: &View) -> Result<Option<WatchEvent>, StoreError> {
-    if let Some(condition) = view.state.conditions.get(key) {
+    let state = &view.state;
+    if let Some(condition) = state.conditions.get(key) {
         let failed = BTreeMap::from([(key.to_string(), condition.value.to_string())]);
         return Ok(Some(WatchEvent::Done { failed }));
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
-    if !reconcile(&view.state, &api.config.pools(), key, now)?.then.is_empty() {
-        return Ok(None);
-    }
-    let assigned: BTreeSet<_> = view.state.replicas_of(key).map(|replica| &replica.value.key).collect();
-    let leaving = |replica: &&ReplicaKey| replica.service.environment == *key && !assigned.contains(replica);
-    if view.statuses.keys().any(|replica| leaving(&replica)) {
+    if !reconcile(state, &api.config.pools(), key, unix())?.txn.then.is_empty() {
         return Ok(None);
     }
     let mut failed = BTreeMap::new();
-    for replica in view.state.replicas_of(key).map(|replica| &replica.value) {
-        let status = view.statuses.get(&replica.key).filter(|status| status.deployment == replica.deployment);
-        match status.map(|status| (status.state, &status.message)) {
+    for service in state.services_of(key).map(|service| &service.value) {
+        let Some(latest) = state.deployments_of(&service.key).last().map(|latest| &latest.value) else { continue };
+        match latest.state {
+            DeploymentState::Queued | DeploymentState::Deploying => return Ok(None),
+            DeploymentState::Failed => {
+                failed.insert(latest.key.to_string(), latest.reason.clone().unwrap_or_default());
+            }
+            DeploymentState::Ready | DeploymentState::Superseded => {}
+        }
+    }
+    let is_assigned = |replica: &ReplicaKey| state.replicas.get(replica).is_some_and(|replica| !replica.value.ending);
+    let here = |replica: &&ReplicaKey| replica.service.environment == *key;
+    if state.statuses.keys().map(|(replica, _)| replica).filter(here).any(|replica| !is_assigned(replica)) {
+        return Ok(None);
+    }
+    for replica in state.replicas_of(key).map(|replica| &replica.value) {
+        match state.status_of(&replica.key).map(|status| (status.state, &status.message)) {
             Some((ReplicaState::Running | ReplicaState::Exited, _)) => {}
-            Some((ReplicaState::Failed, message)) => {
+            Some((ReplicaState::Failed | ReplicaState::Unhealthy, message)) => {
                 failed.insert(replica.key.to_string(), message.clone().unwrap_or_default());
             }
             _ => return Ok(None),

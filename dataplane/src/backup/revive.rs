@@ -163,15 +163,7 @@ mod tests {
         };
         put(&mut snapshot, &schema::node("n1"), &node).unwrap();
         put(&mut snapshot, &schema::replica("n1", &replica.key), &replica).unwrap();
-        let status = ReplicaStatus {
-            key: replica.key.clone(),
-            node: "n1".into(),
-            deployment: 1,
-            state: crate::model::ReplicaState::Running,
-            message: None,
-            container: None,
-            sandbox: None,
-        };
+        let status = ReplicaStatus::new(replica.key.clone(), "n1");
         put(&mut snapshot, &schema::status("n1", &replica.key), &status).unwrap();
         put(&mut snapshot, &schema::ids(), &Ids { environment: 4, service: 9, node: 1 }).unwrap();
         put(&mut snapshot, &schema::vips(), &AddressPool { cursor: 250, ..AddressPool::default() }).unwrap();

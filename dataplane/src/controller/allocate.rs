@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::set;
 use super::state::State;
 use crate::model::allocation::{AddressPool, DNS_OFFSET, Ids, PrefixPool, REST_SECONDS, nth4, nth6};
-use crate::model::{Condition, NodeRecord, Pools, ReplicaAssignment, ReplicaKey};
+use crate::model::{Condition, DeploymentKey, NodeRecord, Pools, ReplicaAssignment, ReplicaKey};
 use crate::store::schema::{self, Key, Versioned};
 use crate::store::{StoreError, Txn};
 
@@ -36,6 +36,8 @@ pub(super) struct Allocator<'a> {
     vips_used: Option<BTreeSet<u32>>,
     /// Whether each node's `used` has been counted.
     nodes_counted: bool,
+    /// How many replicas of a deployment each node has.
+    siblings: BTreeMap<DeploymentKey, BTreeMap<String, usize>>,
 }
 
 /// A node's share.
@@ -68,6 +70,7 @@ impl<'a> Allocator<'a> {
             nodes: state.nodes.iter().map(node).collect(),
             vips_used: None,
             nodes_counted: false,
+            siblings: BTreeMap::new(),
         }
     }
 
@@ -119,6 +122,7 @@ impl<'a> Allocator<'a> {
         loop {
             let Some(node) = self.nodes.get_mut(&name) else { return Err(no_node()) };
             if let Some(offset) = node.take(self.now) {
+                *self.siblings.entry(key.of()).or_default().entry(name).or_default() += 1;
                 return node.placed(offset);
             }
             let (used, resting) = (node.used.len(), node.pool.resting.len());
@@ -147,7 +151,7 @@ impl<'a> Allocator<'a> {
     /// Lets the addresses rest of those replicas, among the ones that `whose` picks, that no node has any more.
     pub(super) fn rest(&mut self, whose: impl Fn(&ReplicaKey) -> bool) {
         for (name, node) in &mut self.nodes {
-            let gone = |key: &ReplicaKey| whose(key) && !self.state.present.contains(&(key.clone(), name.clone()));
+            let gone = |key: &ReplicaKey| whose(key) && !self.state.statuses.contains_key(&(key.clone(), name.clone()));
             let offsets: Vec<u32> = node.pool.leaving.iter().filter(|(_, key)| gone(key)).map(|(o, _)| *o).collect();
             for offset in offsets {
                 node.pool.leaving.remove(&offset);
@@ -206,13 +210,15 @@ impl<'a> Allocator<'a> {
         })
     }
 
-    /// The node with the fewest replicas of the service, then with the fewest of all.
-    fn choose(&self, key: &ReplicaKey) -> Result<String, Condition> {
-        let first = ReplicaKey { service: key.service.clone(), replica: 0 };
-        let mut siblings: BTreeMap<&str, usize> = BTreeMap::new();
-        for (_, replica) in self.state.replicas.range(first..).take_while(|(k, _)| k.service == key.service) {
-            *siblings.entry(&replica.value.node).or_default() += 1;
-        }
+    /// The node with the fewest replicas of the deployment, then with the fewest of all.
+    fn choose(&mut self, key: &ReplicaKey) -> Result<String, Condition> {
+        let state = self.state;
+        let siblings = self.siblings.entry(key.of()).or_insert_with(|| {
+            let mut siblings: BTreeMap<String, usize> = BTreeMap::new();
+            let same = state.replicas_of_service(&key.service).filter(|r| r.value.key.deployment == key.deployment);
+            same.for_each(|replica| *siblings.entry(replica.value.node.clone()).or_default() += 1);
+            siblings
+        });
         let load = |(name, node): &(&String, &Node)| (siblings.get(name.as_str()).copied(), node.used.len());
         self.nodes.iter().min_by_key(load).map(|(name, _)| name.clone()).ok_or_else(no_node)
     }

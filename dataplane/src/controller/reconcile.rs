@@ -1,13 +1,15 @@
 //! One step from what is assigned to what should be, for one environment, as one transaction.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::allocate::{Allocator, network_bits};
+use super::deploy::{self, Decision, Situation};
 use super::set;
 use super::state::State;
+use crate::model::rollout::Millis;
 use crate::model::{
-    Condition, EnvironmentAssignment, EnvironmentKey, EnvironmentSpec, Pools, ReplicaAssignment, ReplicaKey,
-    ServiceAssignment, ServiceKey, ServiceSpec,
+    Condition, Deployment, EnvironmentAssignment, EnvironmentKey, EnvironmentSpec, Pools, ReplicaAssignment,
+    ReplicaKey, ReplicaState, ServiceAssignment, ServiceKey, ServiceSpec,
 };
 use crate::store::schema::Versioned;
 use crate::store::{StoreError, Txn, schema};
@@ -15,47 +17,63 @@ use crate::store::{StoreError, Txn, schema};
 /// About as many assignments go into one step. With their nodes' records they stay under the 128 writes that
 /// etcd takes at once.
 const WRITES_MAX: usize = 48;
+/// So many versions of a service are remembered.
+const HISTORY: usize = 20;
 
-/// The next step for an environment; nothing in it when all is as it should be.
+/// What is to be done next.
+#[derive(Debug, Default)]
+pub struct Next {
+    /// Nothing in it when all is as it should be for now.
+    pub txn: Txn,
+    /// When to look again, should nothing happen before: milliseconds since the epoch.
+    pub due: Option<Millis>,
+}
+
+/// The next step for an environment.
 ///
 /// Pure: the same arguments give the same transaction. It compares the revision of everything that it
-/// writes, and of the intent, with those in `state`, so it either fits the store or conflicts.
+/// writes, and of the intent, with those in `state`, so it either fits the store or conflicts. `now` is in milliseconds
+/// since the epoch.
 ///
 /// # Errors
 /// [`StoreError::Value`] when a value has no JSON form.
-pub fn reconcile(state: &State, pools: &Pools, key: &EnvironmentKey, now: u64) -> Result<Txn, StoreError> {
+pub fn reconcile(state: &State, pools: &Pools, key: &EnvironmentKey, now: Millis) -> Result<Next, StoreError> {
     let intent = state.intents.get(key);
     let mut step = Step {
         state,
         key,
         now,
         intent: intent.map(|intent| &intent.value),
-        allocator: Allocator::new(state, pools, now),
+        allocator: Allocator::new(state, pools, now / 1000),
         txn: Txn::default(),
         condition: None,
+        due: None,
     };
     if let Some(environment) = step.environment()? {
-        let services = step.services(&environment)?;
+        step.services(&environment)?;
         step.removals()?;
-        step.replicas(&environment, &services)?;
         step.releases()?;
     }
+    let due = step.due;
     let txn = step.finish()?;
-    Ok(if txn.then.is_empty() { txn } else { txn.when(&schema::intent(key), intent.map(|intent| intent.revision)) })
+    let txn =
+        if txn.then.is_empty() { txn } else { txn.when(&schema::intent(key), intent.map(|intent| intent.revision)) };
+    Ok(Next { txn, due })
 }
 
 struct Step<'a> {
     state: &'a State,
     key: &'a EnvironmentKey,
-    now: u64,
+    now: Millis,
     intent: Option<&'a EnvironmentSpec>,
     allocator: Allocator<'a>,
     txn: Txn,
     /// The first thing that stood in the way.
     condition: Option<Condition>,
+    due: Option<Millis>,
 }
 
-impl Step<'_> {
+impl<'a> Step<'a> {
     /// The environment's ids. [`None`]: it is not wanted, and nothing of it is left.
     fn environment(&mut self) -> Result<Option<EnvironmentAssignment>, StoreError> {
         let before = self.state.environments.get(self.key);
@@ -79,25 +97,25 @@ impl Step<'_> {
             networks: BTreeMap::new(),
             resting: BTreeMap::new(),
         });
-        after.networks = network_bits(&after.networks, &mut after.resting, intent.networks.keys(), self.now);
+        // Those of versions that are to be replaced are in use until then.
+        let state = self.state;
+        let used = state.replicas_of(self.key).map(|replica| &replica.value.spec);
+        let used = used.chain(state.services_of(self.key).filter(|s| !s.value.leaving).map(|s| &s.value.spec));
+        let used = used.flat_map(|spec| spec.networks.keys());
+        let wanted: BTreeSet<&String> = intent.networks.keys().chain(used).collect();
+        after.networks = network_bits(&after.networks, &mut after.resting, wanted.iter().copied(), self.now / 1000);
         after
     }
 
-    /// The services that are wanted and have all they need.
-    fn services(&mut self, environment: &EnvironmentAssignment) -> Result<Vec<ServiceAssignment>, StoreError> {
+    /// Every service that is wanted: its deployments, its assignment, its replicas.
+    fn services(&mut self, environment: &EnvironmentAssignment) -> Result<(), StoreError> {
         let wanted = self.intent.map(|intent| &intent.services);
-        let mut assigned = Vec::new();
         for (name, spec) in wanted.into_iter().flatten() {
             if self.is_full() {
                 break;
             }
-            match self.assigned_service(environment, name, spec) {
-                Ok(after) => {
-                    let before = self.state.services.get(&after.key);
-                    set(&mut self.txn, &schema::service(&after.key), before, Some(&after))?;
-                    assigned.push(after);
-                }
-                Err(condition) => drop(self.condition.get_or_insert(condition)),
+            if let Err(condition) = self.service(environment, name, spec)? {
+                self.condition.get_or_insert(condition);
             }
         }
         for before in self.state.services_of(self.key) {
@@ -106,92 +124,121 @@ impl Step<'_> {
                 set(&mut self.txn, &schema::service(&after.key), Some(before), Some(&after))?;
             }
         }
-        Ok(assigned)
+        Ok(())
+    }
+
+    fn service(
+        &mut self,
+        environment: &EnvironmentAssignment,
+        name: &str,
+        spec: &ServiceSpec,
+    ) -> Result<Result<(), Condition>, StoreError> {
+        let state = self.state;
+        let key = ServiceKey { environment: self.key.clone(), service: name.to_owned() };
+        let before = state.services.get(&key);
+        let status = |key: &ReplicaKey| state.status_of(key);
+        let situation = Situation {
+            key: &key,
+            intent: spec,
+            assigned: before.map(|before| &before.value),
+            deployments: state.deployments_of(&key).map(|d| (d.value.key.deployment, d.value.clone())).collect(),
+            replicas: state.replicas_of_service(&key).map(|r| (r.value.key.deployment, r.value.key.replica)).collect(),
+            status: &status,
+            acknowledged: before.is_some_and(|before| state.is_acknowledged(before)),
+            now: self.now,
+        };
+        let mut decision = deploy::decide(&situation);
+        let mut after = match self.assigned_service(environment, &key, &decision) {
+            Ok(after) => after,
+            Err(condition) => return Ok(Err(condition)),
+        };
+        let placed = match self.replicas(environment, &after, &decision)? {
+            // There is no room for a new version: the one that serves goes on.
+            Err((deployment, condition)) if deployment != after.deployment => {
+                decision.fail(&situation, condition.to_string());
+                self.assigned_service(environment, &key, &decision).map(|changed| after = changed)
+            }
+            placed => placed.map_err(|(_, condition)| condition),
+        };
+        self.endings(&key, &mut decision)?;
+        set(&mut self.txn, &schema::service(&key), before, Some(&after))?;
+        self.deployments(&key, &decision)?;
+        self.due = [self.due, decision.due].into_iter().flatten().min();
+        Ok(placed)
     }
 
     fn assigned_service(
         &mut self,
         environment: &EnvironmentAssignment,
-        name: &str,
-        spec: &ServiceSpec,
+        key: &ServiceKey,
+        decision: &Decision,
     ) -> Result<ServiceAssignment, Condition> {
-        let networks = bits(environment, spec.networks.keys())?;
+        let (deployment, next) = (decision.serving, decision.next);
+        // While two versions serve, the service is in the networks of both.
+        let specs = [Some(deployment), next.map(|next| next.deployment)].into_iter().flatten();
+        let specs: Vec<&ServiceSpec> =
+            specs.filter_map(|number| decision.deployments.get(&number)).map(|deployment| &deployment.spec).collect();
+        let mut networks = 0;
         let mut aliases: BTreeMap<String, u64> = BTreeMap::new();
-        for (network, attachment) in &spec.networks {
+        for (network, attachment) in specs.iter().flat_map(|spec| &spec.networks) {
             let bit = bits(environment, [network].into_iter())?;
+            networks |= bit;
             for alias in &attachment.aliases {
                 *aliases.entry(alias.clone()).or_default() |= bit;
             }
         }
-        let key = ServiceKey { environment: self.key.clone(), service: name.to_owned() };
-        if let Some(before) = self.state.services.get(&key) {
+        let spec = (*specs.first().ok_or_else(no_deployment)?).clone();
+        if let Some(before) = self.state.services.get(key) {
             let before = before.value.clone();
-            let deployment = before.deployment + u32::from(!before.spec.same_deployment(spec));
-            let spec = spec.clone();
-            return Ok(ServiceAssignment { networks, aliases, deployment, spec, leaving: false, ..before });
+            return Ok(ServiceAssignment { networks, aliases, deployment, next, spec, leaving: false, ..before });
         }
         let (vip4, vip6) = self.allocator.vip()?;
         let (env, id) = (environment.id, self.allocator.service_id());
-        let (spec, leaving) = (spec.clone(), false);
-        Ok(ServiceAssignment { key, env, id, vip4, vip6, networks, aliases, deployment: 1, spec, leaving })
+        let (key, leaving) = (key.clone(), false);
+        Ok(ServiceAssignment { key, env, id, vip4, vip6, networks, aliases, deployment, next, spec, leaving })
     }
 
-    /// Takes away the replicas that nobody wants any more.
-    fn removals(&mut self) -> Result<(), StoreError> {
-        for before in self.state.replicas_of(self.key) {
-            let key = &before.value.key;
-            let wanted = self.intent.and_then(|intent| intent.services.get(&key.service.service));
-            if wanted.is_some_and(|spec| key.replica <= spec.replicas) || self.is_full() {
-                continue;
-            }
-            set(&mut self.txn, &schema::replica(&before.value.node, key), Some(before), None)?;
-            self.allocator.leave(&before.value);
-        }
-        Ok(())
-    }
-
-    /// Brings the replicas there are up to date, and places the missing ones.
+    /// Brings the replicas that are wanted up to date, and places the missing ones. Else the deployment for which there
+    /// is no room, and why.
     fn replicas(
         &mut self,
         environment: &EnvironmentAssignment,
-        services: &[ServiceAssignment],
-    ) -> Result<(), StoreError> {
-        let Some(intent) = self.intent else { return Ok(()) };
-        for service in services {
-            let egress = service.spec.has_egress(&intent.networks);
-            for replica in 1..=service.spec.replicas {
-                if self.is_full() {
-                    return Ok(());
-                }
-                let key = ReplicaKey { service: service.key.clone(), replica };
-                let before = self.state.replicas.get(&key);
-                match self.assigned_replica(environment, service, before, key, egress) {
-                    Ok(after) => {
-                        set(&mut self.txn, &schema::replica(&after.node, &after.key), before, Some(&after))?;
-                    }
-                    Err(condition) => {
-                        self.condition.get_or_insert(condition);
-                        break;
-                    }
-                }
+        service: &ServiceAssignment,
+        decision: &Decision,
+    ) -> Result<Result<(), (u32, Condition)>, StoreError> {
+        for (deployment, replica) in decision.wanted() {
+            if self.is_full() {
+                break;
+            }
+            let key = service.key.replica(deployment, replica);
+            let Some(deployment) = decision.deployments.get(&deployment) else { continue };
+            let before = self.state.replicas.get(&key);
+            match self.assigned_replica(environment, service, deployment, before, key) {
+                Ok(after) => set(&mut self.txn, &schema::replica(&after.node, &after.key), before, Some(&after))?,
+                Err(condition) => return Ok(Err((deployment.key.deployment, condition))),
             }
         }
-        Ok(())
+        Ok(Ok(()))
     }
 
     fn assigned_replica(
         &mut self,
         environment: &EnvironmentAssignment,
         service: &ServiceAssignment,
+        deployment: &Deployment,
         before: Option<&Versioned<ReplicaAssignment>>,
         key: ReplicaKey,
-        egress: bool,
     ) -> Result<ReplicaAssignment, Condition> {
-        let ServiceAssignment { networks, deployment, vip4, vip6, .. } = *service;
+        let (spec, ending) = (&deployment.spec, false);
+        let networks = bits(environment, spec.networks.keys())?;
+        let declared = self.intent.map(|intent| &intent.networks);
+        let egress = declared.is_some_and(|declared| spec.has_egress(declared));
         if let Some(Versioned { value: before, .. }) = before {
+            // What its networks were like is not known any more: they are not in the file.
+            let known = spec.networks.keys().all(|name| declared.is_some_and(|declared| declared.contains_key(name)));
+            let egress = if known { egress } else { before.egress };
             // Within a deployment the specs differ at most in the number of replicas, which is nothing to one.
-            let spec = if before.deployment == deployment { &before.spec } else { &service.spec };
-            return Ok(ReplicaAssignment { networks, deployment, egress, spec: spec.clone(), ..before.clone() });
+            return Ok(ReplicaAssignment { networks, egress, ending, ..before.clone() });
         }
         let placed = self.allocator.place(&key)?;
         Ok(ReplicaAssignment {
@@ -199,15 +246,69 @@ impl Step<'_> {
             node: placed.node,
             env: environment.id,
             service_id: service.id,
-            deployment,
             address4: placed.address4,
             address6: placed.address6,
-            vip4,
-            vip6,
+            vip4: service.vip4,
+            vip6: service.vip6,
             networks,
             egress,
-            spec: service.spec.clone(),
+            spec: spec.clone(),
+            image: deployment.image.clone(),
+            ending,
         })
+    }
+
+    /// Has the replicas that are not wanted any more end, and takes away those that have.
+    fn endings(&mut self, key: &ServiceKey, decision: &mut Decision) -> Result<(), StoreError> {
+        let wanted = decision.wanted();
+        for before in self.state.replicas_of_service(key) {
+            let replica = &before.value;
+            if wanted.contains(&(replica.key.deployment, replica.key.replica)) || self.is_full() {
+                continue;
+            }
+            let status = self.state.status_of(&replica.key).filter(|status| status.state == ReplicaState::Stopped);
+            let store_key = schema::replica(&replica.node, &replica.key);
+            match status.filter(|_| replica.ending) {
+                Some(status) => {
+                    if let Some(deployment) = decision.deployments.get_mut(&replica.key.deployment) {
+                        deployment.cut += status.cut;
+                    }
+                    set(&mut self.txn, &store_key, Some(before), None)?;
+                    self.allocator.leave(replica);
+                }
+                None => {
+                    let after = ReplicaAssignment { ending: true, ..replica.clone() };
+                    set(&mut self.txn, &store_key, Some(before), Some(&after))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what became of the deployments. Of those that are over the last ones are kept.
+    fn deployments(&mut self, key: &ServiceKey, decision: &Decision) -> Result<(), StoreError> {
+        let surplus = decision.deployments.len().saturating_sub(HISTORY);
+        for (place, (number, after)) in decision.deployments.iter().enumerate() {
+            let before = self.state.deployments.get(&after.key);
+            let has_replica = self.state.replicas_of_service(key).any(|r| r.value.key.deployment == *number);
+            let is_old = place < surplus && !after.is_open() && *number != decision.serving && !has_replica;
+            set(&mut self.txn, &schema::deployment(&after.key), before, Some(after).filter(|_| !is_old))?;
+        }
+        Ok(())
+    }
+
+    /// Takes away the replicas of services that nobody wants any more.
+    fn removals(&mut self) -> Result<(), StoreError> {
+        for before in self.state.replicas_of(self.key) {
+            let key = &before.value.key;
+            let wanted = self.intent.is_some_and(|intent| intent.services.contains_key(&key.service.service));
+            if wanted || self.is_full() {
+                continue;
+            }
+            set(&mut self.txn, &schema::replica(&before.value.node, key), Some(before), None)?;
+            self.allocator.leave(&before.value);
+        }
+        Ok(())
     }
 
     /// Lets go of what no node has any more: addresses of replicas, then services and their VIPs.
@@ -218,6 +319,9 @@ impl Step<'_> {
             let wanted = self.intent.is_some_and(|intent| intent.services.contains_key(&service.key.service));
             if service.leaving && !wanted && !self.state.has_replica(&service.key) && !self.is_full() {
                 set(&mut self.txn, &schema::service(&service.key), Some(before), None)?;
+                for deployment in self.state.deployments_of(&service.key) {
+                    set(&mut self.txn, &schema::deployment(&deployment.value.key), Some(deployment), None)?;
+                }
                 self.allocator.release_vip(service.vip4);
             }
         }
@@ -237,6 +341,10 @@ impl Step<'_> {
     fn is_full(&self) -> bool {
         self.txn.then.len() >= WRITES_MAX
     }
+}
+
+fn no_deployment() -> Condition {
+    Condition { message: "a service has no deployment".into(), remedy: "skepctl up again".into() }
 }
 
 /// The networks as a mask.

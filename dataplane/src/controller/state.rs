@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::allocation::{AddressPool, Ids, PrefixPool};
 use crate::model::{
-    Condition, EnvironmentAssignment, EnvironmentKey, EnvironmentSpec, NodeRecord, ReplicaAssignment, ReplicaKey,
-    ServiceAssignment, ServiceKey,
+    Ack, Condition, Deployment, DeploymentKey, EnvironmentAssignment, EnvironmentKey, EnvironmentSpec, NodeRecord,
+    ReplicaAssignment, ReplicaKey, ReplicaState, ReplicaStatus, ServiceAssignment, ServiceKey,
 };
 use crate::store::schema::{Subject, Versioned, decode};
 use crate::store::{Entry, Event, Revision, Store, StoreError};
@@ -25,8 +25,12 @@ pub struct State {
     pub services: BTreeMap<ServiceKey, Versioned<ServiceAssignment>>,
     /// Where each replica runs.
     pub replicas: BTreeMap<ReplicaKey, Versioned<ReplicaAssignment>>,
-    /// Replicas of which a node still has something: its agent reports a status.
-    pub present: BTreeSet<(ReplicaKey, String)>,
+    /// Versions of services.
+    pub deployments: BTreeMap<DeploymentKey, Versioned<Deployment>>,
+    /// What each node tells of the replicas of which it has something.
+    pub statuses: BTreeMap<(ReplicaKey, String), ReplicaStatus>,
+    /// Up to where each node has carried out what was decided.
+    pub acks: BTreeMap<String, Ack>,
     /// Why an environment is not as wanted.
     pub conditions: BTreeMap<EnvironmentKey, Versioned<Condition>>,
     /// Ids handed out last.
@@ -75,7 +79,9 @@ impl State {
             Subject::Environment(key) => drop(self.environments.insert(key, decode(entry)?)),
             Subject::Service(key) => drop(self.services.insert(key, decode(entry)?)),
             Subject::Replica(_, key) => drop(self.replicas.insert(key, decode(entry)?)),
-            Subject::Status(node, key) => drop(self.present.insert((key, node))),
+            Subject::Deployment(key) => drop(self.deployments.insert(key, decode(entry)?)),
+            Subject::Status(node, key) => drop(self.statuses.insert((key, node), decode(entry)?.value)),
+            Subject::Ack(node) => drop(self.acks.insert(node, decode(entry)?.value)),
             Subject::Condition(key) => drop(self.conditions.insert(key, decode(entry)?)),
             Subject::Addresses(node) => drop(self.addresses.insert(node, decode(entry)?)),
             Subject::Ids => self.ids = Some(decode(entry)?),
@@ -98,7 +104,9 @@ impl State {
                     self.replicas.remove(&key);
                 }
             }
-            Subject::Status(node, key) => drop(self.present.remove(&(key, node))),
+            Subject::Deployment(key) => drop(self.deployments.remove(&key)),
+            Subject::Status(node, key) => drop(self.statuses.remove(&(key, node))),
+            Subject::Ack(node) => drop(self.acks.remove(&node)),
             Subject::Condition(key) => drop(self.conditions.remove(&key)),
             Subject::Addresses(node) => drop(self.addresses.remove(&node)),
             Subject::Ids => self.ids = None,
@@ -121,18 +129,59 @@ impl State {
     /// The replicas of an environment.
     pub fn replicas_of(&self, key: &EnvironmentKey) -> impl Iterator<Item = &Versioned<ReplicaAssignment>> {
         let service = ServiceKey { environment: key.clone(), service: String::new() };
-        let first = ReplicaKey { service, replica: 0 };
+        let first = service.replica(0, 0);
         self.replicas
             .range(first..)
             .take_while(|(replica, _)| replica.service.environment == *key)
             .map(|(_, value)| value)
     }
 
+    /// The replicas of a service.
+    pub fn replicas_of_service(&self, key: &ServiceKey) -> impl Iterator<Item = &Versioned<ReplicaAssignment>> {
+        let from = self.replicas.range(key.replica(0, 0)..);
+        from.take_while(|(replica, _)| replica.service == *key).map(|(_, value)| value)
+    }
+
+    /// The versions of a service.
+    pub fn deployments_of(&self, key: &ServiceKey) -> impl Iterator<Item = &Versioned<Deployment>> {
+        let from = self.deployments.range(key.deployment(0)..);
+        from.take_while(|(deployment, _)| deployment.service == *key).map(|(_, value)| value)
+    }
+
+    /// What is known of a replica.
+    pub fn status_of(&self, key: &ReplicaKey) -> Option<&ReplicaStatus> {
+        let assigned =
+            self.replicas.get(key).and_then(|replica| self.statuses.get(&(key.clone(), replica.value.node.clone())));
+        let first = (key.clone(), String::new());
+        assigned
+            .or_else(|| self.statuses.range(first..).next().filter(|((of, _), _)| of == key).map(|(_, status)| status))
+    }
+
     /// Whether a replica of the service is assigned, or still there on some node.
     pub fn has_replica(&self, key: &ServiceKey) -> bool {
-        let first = ReplicaKey { service: key.clone(), replica: 0 };
-        let assigned = self.replicas.range(&first..).next().is_some_and(|(replica, _)| replica.service == *key);
-        let present = (first, String::new());
-        assigned || self.present.range(&present..).next().is_some_and(|(replica, _)| replica.service == *key)
+        let present = (key.replica(0, 0), String::new());
+        self.replicas_of_service(key).next().is_some()
+            || self.statuses.range(&present..).next().is_some_and(|((replica, _), _)| replica.service == *key)
+    }
+
+    /// Whether every node's maps say what the service's assignment says.
+    pub fn is_acknowledged(&self, service: &Versioned<ServiceAssignment>) -> bool {
+        let told = |node| self.acks.get(node).is_some_and(|ack: &Ack| ack.services >= service.revision);
+        self.nodes.keys().all(told)
+    }
+
+    /// What nodes would tell of an environment if they did all they are to: for dry runs. Whether they have not yet.
+    pub(super) fn turn_out_well(&mut self, key: &EnvironmentKey) -> bool {
+        let mut statuses: BTreeMap<_, _> = self.statuses.clone();
+        statuses.retain(|(replica, _), _| replica.service.environment != *key);
+        for replica in self.replicas_of(key).map(|replica| &replica.value) {
+            let state = if replica.ending { ReplicaState::Stopped } else { ReplicaState::Running };
+            let status = ReplicaStatus { state, ..ReplicaStatus::new(replica.key.clone(), &replica.node) };
+            statuses.insert((replica.key.clone(), replica.node.clone()), status);
+        }
+        let acks = self.nodes.keys().map(|node| (node.clone(), Ack { services: u64::MAX })).collect();
+        let waits = self.statuses != statuses || self.acks != acks;
+        (self.statuses, self.acks) = (statuses, acks);
+        waits
     }
 }

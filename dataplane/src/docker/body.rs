@@ -8,7 +8,7 @@ use bollard::models::{
     RestartPolicyNameEnum,
 };
 
-use super::labels::{Labels, RECORD};
+use super::labels::{IMAGE, Labels, RECORD};
 use super::spec::volume_name;
 use super::{Role, SandboxSpec, WorkloadSpec, pause};
 use crate::model::ReplicaKey;
@@ -25,13 +25,8 @@ impl SandboxSpec {
     /// What the engine refuses beside `container:<sandbox>` is set here, and inherited from here:
     /// hostname, hosts, DNS.
     pub(super) fn body(&self) -> ContainerCreateBody {
-        let labels = Labels {
-            key: self.key.clone(),
-            role: Role::Sandbox,
-            node: self.node.clone(),
-            deployment: self.deployment,
-            config: self.config.clone(),
-        };
+        let labels =
+            Labels { key: self.key.clone(), role: Role::Sandbox, node: self.node.clone(), config: self.config.clone() };
         ContainerCreateBody {
             image: Some(pause::reference()),
             entrypoint: Some(vec![pause::PATH.to_owned()]),
@@ -87,12 +82,12 @@ impl WorkloadSpec {
             key: self.key.clone(),
             role: Role::Workload,
             node: self.node.clone(),
-            deployment: self.deployment,
             config: self.config.clone(),
         };
         let mut labels: HashMap<String, String> = self.labels.clone().into_iter().collect();
         labels.extend(own.into_map());
         labels.insert(RECORD.to_owned(), self.record.clone());
+        labels.extend(self.pinned.clone().map(|pinned| (IMAGE.to_owned(), pinned)));
         ContainerCreateBody {
             image: Some(self.image.clone()),
             cmd: self.command.clone(),
@@ -185,7 +180,6 @@ mod tests {
         let spec = SandboxSpec {
             key: key("api"),
             node: "n1".to_owned(),
-            deployment: 1,
             config: "c".to_owned(),
             address4: [10, 208, 0, 5].into(),
             address6: "fd53::5".parse().unwrap(),
@@ -206,11 +200,11 @@ mod tests {
         let spec = WorkloadSpec {
             key: key("api"),
             node: "n1".to_owned(),
-            deployment: 1,
             config: "c".to_owned(),
             record: "{}".to_owned(),
             sandbox: "s1".to_owned(),
             image: "redis".to_owned(),
+            pinned: Some("redis@sha256:00".to_owned()),
             command: None,
             entrypoint: None,
             environment: [("A".to_owned(), "1=2".to_owned())].into(),

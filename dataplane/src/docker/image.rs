@@ -23,14 +23,15 @@ fn is_exact(image: &str) -> bool {
 }
 
 impl Docker {
-    /// Whether the engine has an image under this reference.
+    /// What the engine has under this reference, by digest: as its registry knows it (`name@sha256:…`), or by its id
+    /// (`sha256:…`) if it came from none. [`None`]: nothing.
     ///
     /// # Errors
     /// [`DockerError::Unavailable`], [`DockerError::Request`].
-    pub async fn image_present(&self, image: &str) -> Result<bool, DockerError> {
+    pub async fn image(&self, image: &str) -> Result<Option<String>, DockerError> {
         match self.client().await?.inspect_image(image).await {
-            Ok(_) => Ok(true),
-            Err(error) if is_absent(&error) => Ok(false),
+            Ok(found) => Ok(found.repo_digests.and_then(|digests| digests.into_iter().next()).or(found.id)),
+            Err(error) if is_absent(&error) => Ok(None),
             Err(error) => Err(self.failed("look up image", image)(error)),
         }
     }

@@ -13,6 +13,7 @@ pub(super) const DEPLOYMENT: &str = "skep.deployment";
 pub(super) const ROLE: &str = "skep.role";
 pub(super) const NODE: &str = "skep.node";
 pub(super) const CONFIG: &str = "skep.config";
+pub(super) const IMAGE: &str = "skep.image";
 pub(super) const RECORD: &str = "skep.record";
 pub(super) const VOLUME: &str = "skep.volume";
 
@@ -40,7 +41,6 @@ pub(super) struct Labels {
     pub(super) key: ReplicaKey,
     pub(super) role: Role,
     pub(super) node: String,
-    pub(super) deployment: u32,
     pub(super) config: String,
 }
 
@@ -57,10 +57,9 @@ impl Labels {
             _ => return None,
         };
         Some(Self {
-            key: ReplicaKey { service, replica: number(REPLICA)? },
+            key: service.replica(number(DEPLOYMENT)?, number(REPLICA)?),
             role,
             node: text(NODE)?,
-            deployment: number(DEPLOYMENT)?,
             config: text(CONFIG)?,
         })
     }
@@ -72,7 +71,7 @@ impl Labels {
             (ENVIRONMENT.to_owned(), environment.environment),
             (SERVICE.to_owned(), service),
             (REPLICA.to_owned(), self.key.replica.to_string()),
-            (DEPLOYMENT.to_owned(), self.deployment.to_string()),
+            (DEPLOYMENT.to_owned(), self.key.deployment.to_string()),
             (ROLE.to_owned(), self.role.to_string()),
             (NODE.to_owned(), self.node),
             (CONFIG.to_owned(), self.config),
@@ -88,8 +87,8 @@ pub(super) fn of_node(node: &str) -> HashMap<String, Vec<String>> {
 #[cfg(test)]
 pub(super) fn example(role: Role) -> Labels {
     let environment = EnvironmentKey { project: "shop".to_owned(), environment: "production".to_owned() };
-    let key = ReplicaKey { service: ServiceKey { environment, service: "api".to_owned() }, replica: 2 };
-    Labels { key, role, node: "n1".to_owned(), deployment: 7, config: "abc".to_owned() }
+    let key = ServiceKey { environment, service: "api".to_owned() }.replica(7, 2);
+    Labels { key, role, node: "n1".to_owned(), config: "abc".to_owned() }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use bollard::query_parameters::ListContainersOptions;
 use futures_util::{StreamExt, TryStreamExt};
 
 use super::error::is_absent;
-use super::labels::{Labels, RECORD, of_node};
+use super::labels::{IMAGE, Labels, RECORD, of_node};
 use super::{Docker, DockerError, Role};
 use crate::model::ReplicaKey;
 use crate::model::record::ReplicaRecord;
@@ -60,8 +60,6 @@ pub struct ObservedContainer {
     pub key: ReplicaKey,
     /// Node name in its labels.
     pub node: String,
-    /// Of the service.
-    pub deployment: u32,
     /// The digest it was made with.
     pub config: String,
     /// Where it stands.
@@ -80,6 +78,8 @@ pub struct ObservedContainer {
     pub restarts: u32,
     /// Container id of the sandbox whose network namespace it shares; a sandbox has none.
     pub sandbox: Option<String>,
+    /// What the image of a workload was when it was made, by digest.
+    pub image: Option<String>,
 }
 
 impl Docker {
@@ -164,7 +164,8 @@ fn recorded(response: ContainerInspectResponse) -> Option<RecordedContainer> {
 }
 
 fn observed(response: ContainerInspectResponse) -> Option<ObservedContainer> {
-    let labels = Labels::parse(&response.config?.labels?)?;
+    let all = response.config?.labels?;
+    let labels = Labels::parse(&all)?;
     let state = response.state?;
     // The engine writes the year 1 for "never".
     let started_at = state.started_at.clone().filter(|time| !time.starts_with("0001-"));
@@ -175,7 +176,6 @@ fn observed(response: ContainerInspectResponse) -> Option<ObservedContainer> {
         role: labels.role,
         key: labels.key,
         node: labels.node,
-        deployment: labels.deployment,
         config: labels.config,
         state: container_state(&state),
         health: health(&state),
@@ -184,6 +184,7 @@ fn observed(response: ContainerInspectResponse) -> Option<ObservedContainer> {
         error: state.error.filter(|error| !error.is_empty()),
         started_at,
         restarts: response.restart_count.and_then(|count| count.try_into().ok()).unwrap_or_default(),
+        image: all.get(IMAGE).cloned(),
         sandbox: network_mode.and_then(|mode| mode.strip_prefix("container:").map(str::to_owned)),
     })
 }

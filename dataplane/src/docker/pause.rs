@@ -52,7 +52,7 @@ impl Docker {
     /// [`DockerError::Unavailable`], [`DockerError::Request`].
     pub async fn import_pause(&self) -> Result<String, DockerError> {
         let reference = reference();
-        if self.image_present(&reference).await? {
+        if self.image(&reference).await?.is_some() {
             return Ok(reference);
         }
         let failed = self.failed("import image", &reference);

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::model::spec::{RestartPolicy, VolumeMount};
-use crate::model::{EnvironmentKey, ReplicaKey};
+use crate::model::{EnvironmentKey, ReplicaKey, ServiceKey};
 
 /// The container that owns a replica's network namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,8 +11,6 @@ pub struct SandboxSpec {
     pub key: ReplicaKey,
     /// This node.
     pub node: String,
-    /// Of the service.
-    pub deployment: u32,
     /// Digest of everything that, when changed, needs a new sandbox; kept as a label.
     pub config: String,
     /// The replica's own.
@@ -34,16 +32,16 @@ pub struct WorkloadSpec {
     pub key: ReplicaKey,
     /// This node.
     pub node: String,
-    /// Of the service.
-    pub deployment: u32,
     /// Digest of everything that, when changed, needs a new workload; kept as a label.
     pub config: String,
     /// What `skepd repair` takes the replica back by, kept as a label.
     pub record: String,
     /// Container id of the sandbox whose network namespace it shares.
     pub sandbox: String,
-    /// Reference as written; must be there.
+    /// A reference; must be there.
     pub image: String,
+    /// What it is, by digest; kept as a label.
+    pub pinned: Option<String>,
     /// Overrides the image's CMD.
     pub command: Option<Vec<String>>,
     /// Overrides the image's ENTRYPOINT.
@@ -64,8 +62,9 @@ pub struct WorkloadSpec {
 
 /// Container name of a workload.
 pub fn workload_name(node: &str, key: &ReplicaKey) -> String {
-    let environment = &key.service.environment;
-    format!("skep-{node}-{}-{}-{}-{}", environment.project, environment.environment, key.service.service, key.replica)
+    let ReplicaKey { service: ServiceKey { environment, service }, deployment, replica } = key;
+    let EnvironmentKey { project, environment } = environment;
+    format!("skep-{node}-{project}-{environment}-{service}-{deployment}-{replica}")
 }
 
 /// Container name of a sandbox.

@@ -62,12 +62,43 @@ pub struct ServiceAssignment {
     pub aliases: BTreeMap<String, u64>,
     /// The deployment that serves.
     pub deployment: u32,
-    /// What that deployment is.
+    /// The one that is taking its place, as far as it has.
+    #[serde(default)]
+    pub next: Option<Next>,
+    /// What the deployment that serves is.
     pub spec: ServiceSpec,
     /// Nobody wants it any more: no name, VIP or backend of it may be served. The record stays until the
     /// last node that had a replica has none, so that ids and addresses can't go to another one before.
     #[serde(default)]
     pub leaving: bool,
+}
+
+/// How far a deployment has taken the place of the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Next {
+    /// Its number.
+    pub deployment: u32,
+    /// So many of its replicas, the first ones, serve instead of as many of the old one's.
+    pub replicas: u32,
+}
+
+impl ServiceAssignment {
+    /// Whether clients may be sent to a replica once it is well. Changed by one write: all nodes see the old set or
+    /// the new one.
+    pub fn is_served_by(&self, replica: &ReplicaKey) -> bool {
+        match self.next {
+            Some(next) if replica.deployment == next.deployment => replica.replica <= next.replicas,
+            Some(next) => replica.deployment == self.deployment && replica.replica > next.replicas,
+            None => replica.deployment == self.deployment,
+        }
+    }
+}
+
+impl ReplicaAssignment {
+    /// The image to run: by digest, once that is known.
+    pub fn reference(&self) -> &str {
+        self.image.as_deref().unwrap_or(&self.spec.image)
+    }
 }
 
 /// A replica: where it runs, with what. Self-contained, so that an agent needs no other record to start it.
@@ -82,8 +113,6 @@ pub struct ReplicaAssignment {
     pub env: u32,
     /// Service id.
     pub service_id: u32,
-    /// Version of the service.
-    pub deployment: u32,
     /// IPv4 address.
     #[schema(value_type = String)]
     pub address4: Ipv4Addr,
@@ -102,4 +131,10 @@ pub struct ReplicaAssignment {
     pub egress: bool,
     /// What to run.
     pub spec: ServiceSpec,
+    /// The image by digest, where it is known already; else the spec's is looked up.
+    #[serde(default)]
+    pub image: Option<String>,
+    /// Nobody is sent to it any more: its connections may end by themselves, then it is stopped.
+    #[serde(default)]
+    pub ending: bool,
 }

@@ -86,19 +86,56 @@ impl std::fmt::Display for ServiceKey {
     }
 }
 
-/// A replica of a service, counted from 1.
+/// A version of a service.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct DeploymentKey {
+    /// Whose.
+    #[serde(flatten)]
+    pub service: ServiceKey,
+    /// 1, 2, 3 …
+    pub deployment: u32,
+}
+
+impl std::fmt::Display for DeploymentKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.service, self.deployment)
+    }
+}
+
+/// A replica of a service: of one deployment for all its life, counted from 1 in it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ReplicaKey {
     /// Whose.
     #[serde(flatten)]
     pub service: ServiceKey,
+    /// Version of the service.
+    pub deployment: u32,
     /// 1, 2, 3 …
     pub replica: u32,
 }
 
+impl ServiceKey {
+    /// One of its deployments.
+    pub fn deployment(&self, deployment: u32) -> DeploymentKey {
+        DeploymentKey { service: self.clone(), deployment }
+    }
+
+    /// One of its replicas.
+    pub fn replica(&self, deployment: u32, replica: u32) -> ReplicaKey {
+        ReplicaKey { service: self.clone(), deployment, replica }
+    }
+}
+
+impl ReplicaKey {
+    /// Its deployment.
+    pub fn of(&self) -> DeploymentKey {
+        self.service.deployment(self.deployment)
+    }
+}
+
 impl std::fmt::Display for ReplicaKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}.{}", self.service, self.replica)
+        write!(f, "{}.{}.{}", self.service, self.deployment, self.replica)
     }
 }
 

@@ -37,7 +37,7 @@ impl ReplicaRecord {
 
 #[cfg(test)]
 pub(crate) fn example(service: &str, replica: u32, egress: bool, networks: &[(&str, u8)]) -> ReplicaRecord {
-    use super::{EnvironmentKey, ReplicaKey, ServiceKey, ServiceSpec};
+    use super::{EnvironmentKey, ServiceKey, ServiceSpec};
 
     let environment = EnvironmentKey { project: "shop".into(), environment: "production".into() };
     let number = u8::try_from(service.len() * 16).unwrap() + u8::try_from(replica).unwrap();
@@ -48,11 +48,10 @@ pub(crate) fn example(service: &str, replica: u32, egress: bool, networks: &[(&s
         ..ServiceSpec::of_image("busybox:latest")
     };
     let assignment = ReplicaAssignment {
-        key: ReplicaKey { service: ServiceKey { environment, service: service.into() }, replica },
+        key: ServiceKey { environment, service: service.into() }.replica(3, replica),
         node: "n1".into(),
         env: 4,
         service_id: u32::try_from(service.len()).unwrap(),
-        deployment: 3,
         address4: [10, 208, 0, number].into(),
         address6: std::net::Ipv6Addr::new(0xfd53, 0x6b65, 0x7000, 0, 0, 0, 0, number.into()),
         vip4: [10, 224, 1, u8::try_from(service.len()).unwrap()].into(),
@@ -60,6 +59,8 @@ pub(crate) fn example(service: &str, replica: u32, egress: bool, networks: &[(&s
         networks: networks.iter().map(|(_, bit)| 1 << bit).sum(),
         egress,
         spec,
+        image: None,
+        ending: false,
     };
     let networks = [("front", 0), ("back", 1)].map(|(name, bit)| (name.to_owned(), bit)).into();
     ReplicaRecord { assignment, networks }

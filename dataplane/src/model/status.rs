@@ -14,14 +14,18 @@ pub enum ReplicaState {
     Pulling,
     /// Sandbox and network are being made, or a dependency is awaited.
     Starting,
-    /// The workload runs and serves.
+    /// The workload runs and is well.
     Running,
     /// The workload ended by itself with status 0 and is not started again.
     Exited,
     /// It could not be started, or ended with an error and is not (or not yet) started again.
     Failed,
+    /// The workload runs, and is not well.
+    Unhealthy,
     /// It is being taken away.
     Stopping,
+    /// Nothing of it is left.
+    Stopped,
 }
 
 impl std::fmt::Display for ReplicaState {
@@ -33,7 +37,9 @@ impl std::fmt::Display for ReplicaState {
             Self::Running => "running",
             Self::Exited => "exited",
             Self::Failed => "failed",
+            Self::Unhealthy => "unhealthy",
             Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
         })
     }
 }
@@ -46,8 +52,6 @@ pub struct ReplicaStatus {
     pub key: ReplicaKey,
     /// Node name.
     pub node: String,
-    /// Version of the service that this is about.
-    pub deployment: u32,
     /// Where it stands.
     pub state: ReplicaState,
     /// Why, for people; the last error of its ops, with the remedy.
@@ -56,6 +60,39 @@ pub struct ReplicaStatus {
     pub container: Option<String>,
     /// Container id of the sandbox.
     pub sandbox: Option<String>,
+    /// How often in a row it could not be made.
+    #[serde(default)]
+    pub attempts: u32,
+    /// What its image is, by digest.
+    #[serde(default)]
+    pub image: Option<String>,
+    /// Connections that were cut when it was stopped.
+    #[serde(default)]
+    pub cut: u32,
+}
+
+/// Up to where a node has carried out what the controller decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Ack {
+    /// Its maps say what every service's assignment up to this revision of the store says.
+    pub services: u64,
+}
+
+impl ReplicaStatus {
+    /// Of a replica of which nothing is known.
+    pub fn new(key: ReplicaKey, node: &str) -> Self {
+        Self {
+            key,
+            node: node.to_owned(),
+            state: ReplicaState::Pending,
+            message: None,
+            container: None,
+            sandbox: None,
+            attempts: 0,
+            image: None,
+            cut: 0,
+        }
+    }
 }
 
 /// Why an environment can't be as people want it, found while it was assigned.

@@ -6,10 +6,14 @@ use std::net::Ipv6Addr;
 use ipnet::{Ipv4Net, Ipv6Net};
 
 use crate::backup::revive::{put, value};
+use crate::clock::unix;
 use crate::model::allocation::{Ids, PrefixPool};
 use crate::model::record::ReplicaRecord;
 use crate::model::spec::NetworkSpec;
-use crate::model::{EnvironmentAssignment, EnvironmentSpec, NodeRecord, Pools, ReplicaAssignment, ServiceAssignment};
+use crate::model::{
+    Deployment, DeploymentState, EnvironmentAssignment, EnvironmentSpec, NodeRecord, Phase, Pools, ReplicaAssignment,
+    ServiceAssignment, ServiceSpec,
+};
 use crate::store::{Snapshot, StoreError, schema};
 
 /// Length of a node's IPv4 prefix.
@@ -35,7 +39,7 @@ pub(super) fn adopt(
         .and(service(&mut after, record)?);
     if done.is_ok() {
         let replica = &record.assignment;
-        intent(&mut after, replica)?;
+        deployment(&mut after, replica)?;
         ids(&mut after, replica)?;
         put(&mut after, &schema::replica(&replica.node, &replica.key), replica)?;
         *snapshot = after;
@@ -100,8 +104,13 @@ fn service(after: &mut Snapshot, record: &ReplicaRecord) -> Result<Result<(), St
     let replica = &record.assignment;
     let key = &replica.key.service;
     if let Some(there) = value(after, &schema::service(key))? {
-        let same = (there.id, there.vip4, there.vip6) == (replica.service_id, replica.vip4, replica.vip6);
-        return Ok(if same { Ok(()) } else { Err(format!("{key} has another id or VIP now")) });
+        if (there.id, there.vip4, there.vip6) != (replica.service_id, replica.vip4, replica.vip6) {
+            return Ok(Err(format!("{key} has another id or VIP now")));
+        }
+        // Of two versions the newer one is what people wanted last.
+        if there.deployment >= replica.key.deployment {
+            return Ok(Ok(()));
+        }
     }
     let mut aliases: BTreeMap<String, u64> = BTreeMap::new();
     for (network, attachment) in &replica.spec.networks {
@@ -118,7 +127,8 @@ fn service(after: &mut Snapshot, record: &ReplicaRecord) -> Result<Result<(), St
         vip6: replica.vip6,
         networks: replica.networks,
         aliases,
-        deployment: replica.deployment,
+        deployment: replica.key.deployment,
+        next: None,
         spec: replica.spec.clone(),
         leaving: false,
     };
@@ -126,8 +136,31 @@ fn service(after: &mut Snapshot, record: &ReplicaRecord) -> Result<Result<(), St
     Ok(Ok(()))
 }
 
-/// What people must have wanted, for the replica to be.
-fn intent(after: &mut Snapshot, replica: &ReplicaAssignment) -> Result<(), StoreError> {
+/// The version that serves, which is what people wanted.
+fn deployment(after: &mut Snapshot, replica: &ReplicaAssignment) -> Result<(), StoreError> {
+    let key = &replica.key.service;
+    if value(after, &schema::service(key))?.is_some_and(|there| there.deployment > replica.key.deployment) {
+        return Ok(());
+    }
+    let key = key.deployment(replica.key.deployment);
+    let mut deployment = value(after, &schema::deployment(&key))?.unwrap_or_else(|| Deployment {
+        state: DeploymentState::Ready,
+        phase: Phase::Over,
+        image: replica.image.clone(),
+        spec: ServiceSpec { replicas: 0, ..replica.spec.clone() },
+        ..Deployment::new(key.clone(), replica.spec.clone(), unix())
+    });
+    deployment.spec.replicas = deployment.spec.replicas.max(replica.spec.replicas).max(replica.key.replica);
+    put(after, &schema::deployment(&key), &deployment)?;
+    intent(after, replica, &deployment.spec)?;
+    if let Some(service) = value(after, &schema::service(&key.service))? {
+        let service = ServiceAssignment { spec: deployment.spec, ..service };
+        put(after, &schema::service(&key.service), &service)?;
+    }
+    Ok(())
+}
+
+fn intent(after: &mut Snapshot, replica: &ReplicaAssignment, spec: &ServiceSpec) -> Result<(), StoreError> {
     let key = &replica.key.service.environment;
     let mut intent = value(after, &schema::intent(key))?.unwrap_or_else(|| EnvironmentSpec {
         key: key.clone(),
@@ -135,8 +168,7 @@ fn intent(after: &mut Snapshot, replica: &ReplicaAssignment) -> Result<(), Store
         networks: BTreeMap::new(),
         volumes: Default::default(),
     });
-    let service = intent.services.entry(replica.key.service.service.clone()).or_insert_with(|| replica.spec.clone());
-    service.replicas = service.replicas.max(replica.key.replica);
+    intent.services.insert(replica.key.service.service.clone(), spec.clone());
     for name in replica.spec.networks.keys() {
         // A service without a way out is in internal networks alone; any other network leads out.
         let network = intent.networks.entry(name.clone()).or_insert(NetworkSpec { internal: false });
@@ -193,7 +225,7 @@ mod tests {
             }
             let state = state(&snapshot);
             let key = records[0].assignment.key.service.environment.clone();
-            let txn = reconcile(&state, &pools(), &key, 1_000_000).unwrap();
+            let txn = reconcile(&state, &pools(), &key, 1_000_000_000).unwrap().txn;
             assert_eq!(txn.then, [], "turn {turn}");
             let replicas: Vec<_> = state.replicas_of(&key).map(|replica| replica.value.clone()).collect();
             assert_eq!(replicas.len(), 4);

@@ -5,13 +5,15 @@
 //! /nodes/<node>                                                      NodeRecord             by the node, prefixes by the controller
 //! /assignments/environments/<project>/<environment>                  EnvironmentAssignment  by the controller
 //! /assignments/services/<project>/<environment>/<service>            ServiceAssignment      by the controller
-//! /assignments/replicas/<node>/<project>/<environment>/<service>/<n> ReplicaAssignment      by the controller
+//! /assignments/replicas/<node>/<project>/<environment>/<service>/<d>/<n> ReplicaAssignment  by the controller
+//! /deployments/<project>/<environment>/<service>/<d>                 Deployment             by the controller
 //! /allocations/ids                                                   Ids                    by the controller
 //! /allocations/prefixes                                              PrefixPool             by whoever takes a prefix
 //! /allocations/vips                                                  AddressPool            by the controller
 //! /allocations/addresses/<node>                                      AddressPool            by the controller
 //! /conditions/<project>/<environment>                                Condition              by the controller
-//! /status/<node>/<project>/<environment>/<service>/<n>               ReplicaStatus          by the node's agent
+//! /status/<node>/<project>/<environment>/<service>/<d>/<n>           ReplicaStatus          by the node's agent
+//! /acks/<node>                                                       Ack                    by the node's agent
 //! ```
 //! Names in keys are normalised, so they hold no `/`; node names are checked where they enter.
 
@@ -22,10 +24,9 @@ use serde::de::DeserializeOwned;
 
 use super::{Compare, Entry, LeaseId, Revision, Store, StoreError, Txn, Write};
 use crate::model::allocation::{AddressPool, Ids, PrefixPool};
-use crate::model::status::Condition;
 use crate::model::{
-    EnvironmentAssignment, EnvironmentKey, EnvironmentSpec, NodeRecord, ReplicaAssignment, ReplicaKey, ReplicaStatus,
-    ServiceAssignment, ServiceKey,
+    Ack, Condition, Deployment, DeploymentKey, EnvironmentAssignment, EnvironmentKey, EnvironmentSpec, NodeRecord,
+    ReplicaAssignment, ReplicaKey, ReplicaStatus, ServiceAssignment, ServiceKey,
 };
 
 /// Whatever the controller assigns: the prefix of keys with several types of values, for watches.
@@ -124,6 +125,22 @@ pub fn replicas() -> Prefix<ReplicaAssignment> {
     Prefix::new("/assignments/replicas/".into())
 }
 
+/// A version of a service.
+pub fn deployment(key: &DeploymentKey) -> Key<Deployment> {
+    let ServiceKey { environment: EnvironmentKey { project, environment }, service } = &key.service;
+    Key::new(format!("/deployments/{project}/{environment}/{service}/{}", key.deployment))
+}
+
+/// Every version of every service that is remembered.
+pub fn deployments() -> Prefix<Deployment> {
+    Prefix::new("/deployments/".into())
+}
+
+/// Up to where a node has carried out what was decided.
+pub fn ack(node: &str) -> Key<Ack> {
+    Key::new(format!("/acks/{node}"))
+}
+
 /// The ids last handed out.
 pub fn ids() -> Key<Ids> {
     Key::new("/allocations/ids".into())
@@ -187,6 +204,10 @@ pub enum Subject {
     Service(ServiceKey),
     /// [`replica`], with its node.
     Replica(String, ReplicaKey),
+    /// [`deployment`].
+    Deployment(DeploymentKey),
+    /// [`ack`] of a node.
+    Ack(String),
     /// [`ids`].
     Ids,
     /// [`prefixes`].
@@ -210,13 +231,15 @@ impl Subject {
             ["nodes", node] => Self::Node(node.into()),
             ["assignments", "environments", p, e] => Self::Environment(environment_key(p, e)),
             ["assignments", "services", p, e, s] => Self::Service(service_key(p, e, s)),
-            ["assignments", "replicas", node, p, e, s, n] => Self::Replica(node.into(), replica_key(p, e, s, n)?),
+            ["assignments", "replicas", node, p, e, s, d, n] => Self::Replica(node.into(), replica_key(p, e, s, d, n)?),
+            ["deployments", p, e, s, d] => Self::Deployment(service_key(p, e, s).deployment(d.parse().ok()?)),
+            ["acks", node] => Self::Ack(node.into()),
             ["allocations", "ids"] => Self::Ids,
             ["allocations", "prefixes"] => Self::Prefixes,
             ["allocations", "vips"] => Self::Vips,
             ["allocations", "addresses", node] => Self::Addresses(node.into()),
             ["conditions", p, e] => Self::Condition(environment_key(p, e)),
-            ["status", node, p, e, s, n] => Self::Status(node.into(), replica_key(p, e, s, n)?),
+            ["status", node, p, e, s, d, n] => Self::Status(node.into(), replica_key(p, e, s, d, n)?),
             _ => return None,
         })
     }
@@ -238,13 +261,13 @@ fn service_key(project: &str, environment: &str, service: &str) -> ServiceKey {
     ServiceKey { environment: environment_key(project, environment), service: service.into() }
 }
 
-fn replica_key(project: &str, environment: &str, service: &str, replica: &str) -> Option<ReplicaKey> {
-    Some(ReplicaKey { service: service_key(project, environment, service), replica: replica.parse().ok()? })
+fn replica_key(project: &str, environment: &str, service: &str, deployment: &str, replica: &str) -> Option<ReplicaKey> {
+    Some(service_key(project, environment, service).replica(deployment.parse().ok()?, replica.parse().ok()?))
 }
 
 fn replica_path(key: &ReplicaKey) -> String {
     let ServiceKey { environment: EnvironmentKey { project, environment }, service } = &key.service;
-    format!("{project}/{environment}/{service}/{}", key.replica)
+    format!("{project}/{environment}/{service}/{}/{}", key.deployment, key.replica)
 }
 
 /// Decodes a value.
@@ -327,13 +350,15 @@ mod tests {
     fn every_key_can_be_read_back() {
         let e = environment_key("shop", "production");
         let s = service_key("shop", "production", "api");
-        let r = replica_key("shop", "production", "api", "12").unwrap();
+        let r = replica_key("shop", "production", "api", "3", "12").unwrap();
         let pairs = [
             (intent(&e).0, Subject::Intent(e.clone())),
             (node("n1").0, Subject::Node("n1".into())),
             (environment(&e).0, Subject::Environment(e.clone())),
-            (service(&s).0, Subject::Service(s)),
             (replica("n1", &r).0, Subject::Replica("n1".into(), r.clone())),
+            (deployment(&s.deployment(3)).0, Subject::Deployment(s.deployment(3))),
+            (service(&s).0, Subject::Service(s)),
+            (ack("n1").0, Subject::Ack("n1".into())),
             (ids().0, Subject::Ids),
             (prefixes().0, Subject::Prefixes),
             (vips().0, Subject::Vips),
@@ -345,6 +370,6 @@ mod tests {
             assert_eq!(Subject::of(&key), Some(subject), "{key}");
         }
         assert_eq!(Subject::of("/elections/controller"), None);
-        assert_eq!(Subject::of("/status/n1/shop/production/api/x"), None);
+        assert_eq!(Subject::of("/status/n1/shop/production/api/1/x"), None);
     }
 }

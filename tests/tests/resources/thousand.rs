@@ -129,7 +129,7 @@ fn replica(number: u32) -> ReplicaAssignment {
     let service = dataplane::model::ServiceKey { environment: key, service: "s0".into() };
     let [high, low] = u16::try_from(number).unwrap_or(u16::MAX).to_be_bytes();
     ReplicaAssignment {
-        key: dataplane::model::ReplicaKey { service, replica: number },
+        key: service.replica(1, number),
         node: NODE.into(),
         env: 1,
         service_id: 1,

@@ -25,12 +25,12 @@ impl Pulls {
         replica: &ReplicaAssignment,
         progress: &mpsc::UnboundedSender<(ReplicaKey, Progress)>,
     ) -> Result<(), DockerError> {
-        let image = &replica.spec.image;
-        let turn = Arc::clone(self.0.lock().await.entry(image.clone()).or_default());
+        let image = replica.reference();
+        let turn = Arc::clone(self.0.lock().await.entry(image.to_owned()).or_default());
         let only_one = turn.lock().await;
-        let result = match docker.image_present(image).await {
-            Ok(true) => Ok(()),
-            Ok(false) => pull(docker, replica, progress).await,
+        let result = match docker.image(image).await {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => pull(docker, replica, progress).await,
             Err(error) => Err(error),
         };
         drop(only_one);
@@ -47,7 +47,7 @@ async fn pull(
 ) -> Result<(), DockerError> {
     let mut layers = Layers::default();
     let mut told = Instant::now();
-    let image = &replica.spec.image;
+    let image = replica.reference();
     docker
         .pull(image, |line| {
             layers.add(line);

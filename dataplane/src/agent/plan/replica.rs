@@ -54,13 +54,8 @@ pub(super) fn converge(
     {
         return;
     }
-    if !observed.images.contains(&replica.spec.image) && !is_current(key, replica, observed) {
+    if !observed.images.contains(replica.reference()) && !is_current(key, replica, observed) {
         steps.push(Step::Pull(Arc::clone(replica)));
-        // The old one serves until its successor's image is there.
-        if workload_now.is_some_and(Workload::serves) {
-            ops.extend(steps.into_iter().map(|step| Op::Replica(key.clone(), step)));
-            return;
-        }
     }
     let sandbox_is_fresh = sandbox(key, replica, desired, observed, &mut steps);
     network(key, replica, observed, sandbox_is_fresh, &mut steps);
@@ -194,7 +189,7 @@ fn has_ended(workload: &Workload, replica: &ReplicaAssignment) -> bool {
 
 /// Whether a workload is the one that is assigned.
 pub(in super::super) fn is_as_assigned(workload: &Workload, replica: &ReplicaAssignment) -> bool {
-    workload.digest == workload_digest(replica) && workload.deployment == replica.deployment
+    workload.digest == workload_digest(replica)
 }
 
 /// The first dependency that is not ready, and what is expected of it.
@@ -209,7 +204,10 @@ pub(in super::super) fn waits_for(
         (ServiceKey { environment: environment.clone(), service: service.clone() }, *condition)
     });
     services.into_iter().find(|(service, condition)| {
-        desired.replicas_of(service).any(|needed| !is_ready(observed.workloads.get(&needed.key), *condition))
+        // Those of a version that does not serve yet, or no more, say nothing of it.
+        let served_by = |key| desired.services.get(service).is_some_and(|service| service.is_served_by(key));
+        let mut needed = desired.replicas_of(service).filter(|needed| served_by(&needed.key));
+        needed.any(|needed| !is_ready(observed.workloads.get(&needed.key), *condition))
     })
 }
 
@@ -222,6 +220,11 @@ fn is_ready(workload: Option<&Workload>, condition: DependsOn) -> bool {
             matches!(state, WorkloadState::Running(Health::Healthy | Health::Unchecked))
         }
     }
+}
+
+/// Whether a replica that ends may be stopped: nobody is connected to it any more, or has been for long enough.
+pub(in super::super) fn is_drained(key: &ReplicaKey, observed: &Observed) -> bool {
+    !observed.workloads.get(key).is_some_and(Workload::runs) || observed.drains.get(key).is_some_and(|drain| drain.over)
 }
 
 /// Takes a replica away. Backends and names were taken out before; its entries go last, so that it can still

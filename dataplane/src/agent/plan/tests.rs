@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::super::desired::Node;
 use super::super::foreign::{Own, find};
-use super::super::observed::{SandboxState, WorkloadState};
+use super::super::observed::{Drain, SandboxState, WorkloadState};
 use super::super::op::Step;
 use super::super::predict::{predict, simulate};
 use super::super::status;
@@ -17,9 +17,7 @@ mod engine;
 use crate::config::Args;
 use crate::docker::Health;
 use crate::model::spec::DependsOn;
-use crate::model::{
-    EnvironmentAssignment, EnvironmentKey, ReplicaAssignment, ReplicaKey, ServiceAssignment, ServiceKey,
-};
+use crate::model::{EnvironmentAssignment, EnvironmentKey, Next, ReplicaAssignment, ServiceAssignment, ServiceKey};
 use crate::model::{ReplicaState, ServiceSpec, spec::RestartPolicy};
 use crate::netlink::Inside;
 
@@ -35,7 +33,7 @@ fn nothing() -> Desired {
     let args = Args::try_parse_from(["skepd", "--node-name", "n"]).unwrap();
     let config = Arc::new(args.options.resolve().unwrap());
     let node = Node { name: "n".into(), id: 1, config };
-    Desired { node, environments: BTreeMap::new(), services: BTreeMap::new(), replicas: BTreeMap::new() }
+    Desired { node, environments: BTreeMap::new(), services: BTreeMap::new(), revision: 0, replicas: BTreeMap::new() }
 }
 
 /// Name, replicas, dependencies.
@@ -53,14 +51,13 @@ fn shop(services: &[Sketch<'_>]) -> Desired {
         let (vip4, vip6) = ([10, 224, 0, id].into(), [0xfd53, 0x6b65, 0x7001, 0, 0, 0, 0, u16::from(id)].into());
         let spec = spec(depends_on);
         for replica in 1..=*replicas {
-            let key = ReplicaKey { service: key.clone(), replica };
+            let key = key.replica(1, replica);
             let last = id * 16 + u8::try_from(replica).unwrap();
             let assignment = ReplicaAssignment {
                 key: key.clone(),
                 node: "n".into(),
                 env: 7,
                 service_id: id.into(),
-                deployment: 1,
                 address4: [10, 208, 0, last].into(),
                 address6: [0xfd53, 0x6b65, 0x7000, 0, 0, 0, 0, u16::from(last)].into(),
                 vip4,
@@ -68,6 +65,8 @@ fn shop(services: &[Sketch<'_>]) -> Desired {
                 networks: 1,
                 egress: true,
                 spec: spec.clone(),
+                image: None,
+                ending: false,
             };
             desired.replicas.insert(key, Arc::new(assignment));
         }
@@ -81,6 +80,7 @@ fn shop(services: &[Sketch<'_>]) -> Desired {
             networks: 1,
             aliases,
             deployment: 1,
+            next: None,
             spec,
             leaving: false,
         };
@@ -92,10 +92,7 @@ fn shop(services: &[Sketch<'_>]) -> Desired {
 /// What is there after everything was done.
 fn settled(desired: &Desired) -> Observed {
     let mut observed = Observed { mtu: 1500, uplinks: [2].into(), ..Observed::default() };
-    let ops = simulate(desired, observed.clone());
-    for op in &ops {
-        predict(desired, &mut observed, op);
-    }
+    simulate(desired, &mut observed);
     observed
 }
 
@@ -118,7 +115,7 @@ fn what_a_container_lacks_inside_is_plumbed_and_nothing_else_done() {
     let desired = shop(&[("api", 1, &[])]);
     let mut observed = settled(&desired);
     observed.insides.extend(desired.replicas.keys().map(|key| (key.clone(), Inside::default())));
-    assert_eq!(lines(&plan(&desired, &observed)), ["plumb shop/production/api.1: skep0ad00011"]);
+    assert_eq!(lines(&plan(&desired, &observed)), ["plumb shop/production/api.1.1: skep0ad00011"]);
 }
 
 #[test]
@@ -162,18 +159,18 @@ fn foreign_is_what_was_neither_seen_nor_wanted_before() {
 #[test]
 fn a_replica_is_closed_before_it_is_open_and_serves_only_when_it_runs() {
     let desired = shop(&[("api", 1, &[])]);
-    let lines = lines(&simulate(&desired, Observed { mtu: 1500, ..Observed::default() }));
+    let lines = lines(&simulate(&desired, &mut Observed { mtu: 1500, ..Observed::default() }));
     let order = [
         "switch shop/production/api (10.224.0.1, fd53:6b65:7001::1) to no backend",
         "pull busybox",
-        "create sandbox of shop/production/api.1",
-        "start sandbox of shop/production/api.1",
-        "plumb shop/production/api.1: skep0ad00011",
-        "register shop/production/api.1",
+        "create sandbox of shop/production/api.1.1",
+        "start sandbox of shop/production/api.1.1",
+        "plumb shop/production/api.1.1: skep0ad00011",
+        "register shop/production/api.1.1",
         "attach the programs to skep0ad00011",
-        "set skep0ad00011 of shop/production/api.1 up",
-        "create shop/production/api.1 from busybox",
-        "start shop/production/api.1",
+        "set skep0ad00011 of shop/production/api.1.1 up",
+        "create shop/production/api.1.1 from busybox",
+        "start shop/production/api.1.1",
         "switch shop/production/api (10.224.0.1, fd53:6b65:7001::1) to 10.208.0.17",
     ];
     let positions: Vec<_> = order.iter().map(|start| position(&lines, start)).collect();
@@ -191,7 +188,7 @@ fn the_maps_are_filled_before_programs_read_them() {
     let order = [
         "configure node",
         "set egress: ::/0 and 0.0.0.0/0 allowed",
-        "register shop/production/api.1",
+        "register shop/production/api.1.1",
         "switch shop/production/api (10.224.0.1, fd53:6b65:7001::1) to 10.208.0.17",
         "name api",
         "attach the socket programs",
@@ -204,8 +201,8 @@ fn the_maps_are_filled_before_programs_read_them() {
 #[test]
 fn a_dependency_comes_first_and_a_running_replica_outlives_it() {
     let desired = shop(&[("api", 1, &[("db", DependsOn::ServiceHealthy)]), ("db", 1, &[])]);
-    let lines = lines(&simulate(&desired, Observed { mtu: 1500, ..Observed::default() }));
-    assert!(position(&lines, "start shop/production/db.1") < position(&lines, "start shop/production/api.1"));
+    let lines = lines(&simulate(&desired, &mut Observed { mtu: 1500, ..Observed::default() }));
+    assert!(position(&lines, "start shop/production/db.1.1") < position(&lines, "start shop/production/api.1.1"));
 
     let mut observed = settled(&desired);
     let db = observed.workloads.iter_mut().find(|(key, _)| key.service.service == "db").unwrap().1;
@@ -249,37 +246,52 @@ fn a_workload_in_another_namespace_than_its_sandbox_is_made_anew_alone() {
 
 #[test]
 fn what_ends_leaves_backends_and_names_before_it_is_stopped_and_its_entries_last() {
-    let observed = settled(&shop(&[("api", 1, &[])]));
-    let ops = simulate(&nothing(), observed);
+    let mut observed = settled(&shop(&[("api", 1, &[])]));
+    let ops = simulate(&nothing(), &mut observed);
     let lines = lines(&ops);
     let order = [
         "remove VIP 10.224.0.1",
         "remove name api",
-        "stop shop/production/api.1",
-        "remove shop/production/api.1",
-        "unplumb shop/production/api.1",
-        "remove sandbox of shop/production/api.1",
-        "forget shop/production/api.1: 10.208.0.17, fd53:6b65:7000::11",
+        "stop shop/production/api.1.1",
+        "remove shop/production/api.1.1",
+        "unplumb shop/production/api.1.1",
+        "remove sandbox of shop/production/api.1.1",
+        "forget shop/production/api.1.1: 10.208.0.17, fd53:6b65:7000::11",
     ];
     let positions: Vec<_> = order.iter().map(|start| position(&lines, start)).collect();
     assert!(positions.is_sorted(), "{lines:#?}");
 }
 
 #[test]
-fn the_old_deployment_serves_until_the_image_of_the_new_one_is_there() {
+fn who_ends_serves_its_connections_first_and_says_when_nothing_of_it_is_left() {
     let mut desired = shop(&[("api", 1, &[])]);
     let mut observed = settled(&desired);
-    let replica = Arc::make_mut(desired.replicas.values_mut().next().unwrap());
-    (replica.deployment, replica.spec.image) = (2, "busybox:2".into());
-    assert_eq!(lines(&plan(&desired, &observed)), ["pull busybox:2 for shop/production/api.1"]);
-    let replica = desired.replicas.values().next().unwrap();
-    let told = status::of(replica, &desired, &observed, &status::Work::default());
-    assert_eq!((told.state, told.deployment), (ReplicaState::Starting, 2));
+    let key = desired.replicas.keys().next().unwrap().clone();
+    let mut next = desired.replicas[&key].as_ref().clone();
+    (next.key, next.address4, next.address6) =
+        (key.service.replica(2, 1), [10, 208, 0, 99].into(), "fd53::99".parse().unwrap());
+    desired.replicas.insert(next.key.clone(), Arc::new(next));
+    simulate(&desired, &mut observed);
+    let switch = |to| format!("switch shop/production/api (10.224.0.1, fd53:6b65:7001::1) to {to}");
+    // Both run; which one serves is the assignment's to say, by one write.
+    desired.services.values_mut().next().unwrap().next = Some(Next { deployment: 2, replicas: 1 });
+    let ops = plan(&desired, &observed);
+    assert_eq!(lines(&ops), [switch("10.208.0.99")]);
+    ops.iter().for_each(|op| predict(&desired, &mut observed, op));
 
-    observed.images.insert("busybox:2".into());
-    let lines = lines(&plan(&desired, &observed));
-    assert_eq!(lines[0], "switch shop/production/api (10.224.0.1, fd53:6b65:7001::1) to no backend");
-    assert!(!lines.iter().any(|line| line.contains("sandbox")), "{lines:#?}");
+    Arc::make_mut(desired.replicas.get_mut(&key).unwrap()).ending = true;
+    let tell = |observed: &Observed| {
+        let told = status::of(&desired.replicas[&key], &desired, observed, &status::Work::default());
+        (told.state, told.message)
+    };
+    observed.drains.insert(key.clone(), Drain { connections: 2, over: false });
+    assert_eq!(plan(&desired, &observed), []);
+    assert_eq!(tell(&observed), (ReplicaState::Stopping, Some("2 connections have yet to end".into())));
+    observed.drains.insert(key.clone(), Drain { connections: 2, over: true });
+    let lines = lines(&simulate(&desired, &mut observed));
+    assert_eq!(lines[0], "stop shop/production/api.1.1");
+    assert!(lines.last().unwrap().starts_with("forget shop/production/api.1.1: "), "{lines:#?}");
+    assert_eq!(tell(&observed), (ReplicaState::Stopped, None));
 }
 
 #[test]
@@ -290,7 +302,7 @@ fn flows_of_the_old_policy_end_when_the_way_out_is_taken() {
     Arc::make_mut(replica).egress = false;
     let lines = lines(&plan(&desired, &observed));
     assert_eq!(lines[0], format!("configure node 1: uplinks [2], epoch {}", observed.tables.node.epoch + 1));
-    assert!(lines[1].starts_with("register shop/production/api.1") && lines[1].ends_with("without egress"));
+    assert!(lines[1].starts_with("register shop/production/api.1.1") && lines[1].ends_with("without egress"));
     assert_eq!(lines.len(), 2, "{lines:#?}");
 }
 
@@ -339,11 +351,11 @@ proptest! {
         let after = shop(&[("api", after[0], &[("db", DependsOn::ServiceStarted)]), ("db", after[1], &[]), ("web", after[2], &[])]);
         let mut observed = Observed { mtu: 1500, uplinks: [2].into(), ..Observed::default() };
         for (desired, count) in [(&before, first), (&after, second)] {
-            for op in simulate(desired, observed.clone()).iter().take(count) {
+            for op in simulate(desired, &mut observed.clone()).iter().take(count) {
                 predict(desired, &mut observed, op);
             }
         }
-        for op in simulate(&after, observed.clone()) {
+        for op in simulate(&after, &mut observed.clone()) {
             predict(&after, &mut observed, &op);
         }
         prop_assert_eq!(plan(&after, &observed), vec![]);

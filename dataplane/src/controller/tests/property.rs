@@ -3,12 +3,15 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::rollout::{FailureAction, Order};
 
 #[derive(Debug, Clone)]
 enum Act {
     Want(u8, Vec<(u8, u8, u32, u8)>),
     Drop(u8),
     Agents,
+    /// Agents that find the replicas of such deployments ill.
+    Ill(u32, u8),
     Wait(u64),
     Settle,
     Crash(usize),
@@ -20,6 +23,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (0..2_u8).prop_map(Act::Drop),
         3 => Just(Act::Agents),
         2 => (1..400_u64).prop_map(Act::Wait),
+        1 => (0..4_u32, 0..3_u8).prop_map(|(deployment, how)| Act::Ill(deployment, how)),
         4 => Just(Act::Settle),
         2 => (0..3_usize).prop_map(Act::Crash),
     ]
@@ -60,6 +64,20 @@ impl Witness {
         assert_eq!(vips.len(), services.len(), "no VIP twice");
         self.addresses(world);
         self.networks(world);
+        services.iter().for_each(|service| Self::versions(service, world));
+    }
+
+    /// Never three versions of a service, and nobody who serves is told to end.
+    fn versions(service: &ServiceAssignment, world: &World) {
+        let replicas: Vec<_> = world.state.replicas_of_service(&service.key).map(|r| &r.value).collect();
+        let stay: BTreeSet<u32> = replicas.iter().filter(|r| !r.ending).map(|r| r.key.deployment).collect();
+        assert!(stay.len() <= 2, "{stay:?}");
+        let stop_first = replicas.iter().any(|r| r.spec.order() == Order::StopFirst);
+        for replica in replicas.iter().filter(|r| r.ending && !stop_first) {
+            let spec = &service.spec;
+            let surplus = replica.key.deployment == service.deployment && replica.key.replica > spec.replicas;
+            assert!(surplus || !service.is_served_by(&replica.key), "{} serves and ends: {service:#?}", replica.key);
+        }
     }
 
     fn addresses(&mut self, world: &World) {
@@ -103,7 +121,14 @@ fn spec_of(key: &EnvironmentKey, services: &[(u8, u8, u32, u8)]) -> EnvironmentS
     let services: Vec<(String, ServiceSpec)> = services
         .iter()
         .map(|(name, image, replicas, mask)| {
-            (format!("s{name}"), service(&format!("i{image}"), *replicas, &networks(*mask)))
+            let mut spec = service(&format!("i{image}"), *replicas, &networks(*mask));
+            // Each name has a way of its own.
+            spec.update.parallelism = u32::from(*name) % 3;
+            spec.rollback.parallelism = u32::from(*name) % 2;
+            spec.update.order = if name % 2 == 1 { Order::StopFirst } else { Order::StartFirst };
+            spec.update.failure_action =
+                [FailureAction::Rollback, FailureAction::Pause, FailureAction::Continue][usize::from(*name) % 3];
+            (format!("s{name}"), spec)
         })
         .collect();
     spec(key, &services.iter().map(|(name, spec)| (name.as_str(), spec.clone())).collect::<Vec<_>>())
@@ -122,6 +147,10 @@ proptest! {
                 Act::Want(e, services) => world.want(&name(e), Some(spec_of(&name(e), &services))),
                 Act::Drop(e) => world.want(&name(e), None),
                 Act::Agents => world.agents(),
+                Act::Ill(deployment, how) => {
+                    let state = [ReplicaState::Failed, ReplicaState::Unhealthy, ReplicaState::Starting][usize::from(how)];
+                    world.agents_but(|key| (key.deployment % 4 == deployment).then_some(state));
+                }
                 Act::Wait(seconds) => world.now += seconds,
                 Act::Settle => {
                     world.settle(usize::MAX);
@@ -135,11 +164,15 @@ proptest! {
         }
         // It ends where it would have without crashes: as wanted, or with the reason.
         world.now += REST_SECONDS;
-        world.settle(usize::MAX);
+        world.come_to_rest();
         for (key, intent) in &world.state.intents {
             let replicas: u32 = intent.value.services.values().map(|s| s.replicas).sum();
             let all = world.state.replicas_of(key).count() == replicas as usize;
-            prop_assert!(all || world.state.conditions.contains_key(key));
+            let deployments = || world.state.deployments.values().map(|d| &d.value);
+            let mut here = deployments().filter(|d| d.key.service.environment == *key);
+            let failed = here.clone().any(|d| d.state == DeploymentState::Failed);
+            prop_assert!(all || failed || world.state.conditions.contains_key(key));
+            prop_assert!(here.all(|d| !d.is_open()) || world.state.conditions.contains_key(key));
         }
     }
 }

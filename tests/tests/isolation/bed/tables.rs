@@ -82,7 +82,7 @@ pub(super) fn register(bed: &Bed, replica: &Replica) -> anyhow::Result<()> {
     let declared = &bed.services[replica.service];
     let (vip4, vip6) = vips(replica.service);
     let assignment = ReplicaAssignment {
-        key: ReplicaKey { service: service_key(declared), replica: replica.number },
+        key: service_key(declared).replica(1, replica.number),
         node: "bed".to_owned(),
         env: replica.identity.env,
         service_id: replica.identity.service,

@@ -15,7 +15,7 @@ fn with_first(policy: RestartPolicy, change: impl FnOnce(&mut super::super::supe
 }
 
 const TO_THE_OTHER: &str = "switch shop/production/api (10.224.0.1, fd53:6b65:7001::1) to 10.208.0.18";
-const START: &str = "start shop/production/api.1";
+const START: &str = "start shop/production/api.1.1";
 
 #[test]
 fn what_a_person_stopped_is_started_where_docker_would_have() {
@@ -38,14 +38,14 @@ fn what_a_person_stopped_is_started_where_docker_would_have() {
 #[test]
 fn what_a_person_paused_is_resumed() {
     let lines = with_first(RestartPolicy::No, |workload| workload.state = WorkloadState::Paused);
-    assert_eq!(lines, [TO_THE_OTHER, "resume shop/production/api.1"]);
+    assert_eq!(lines, [TO_THE_OTHER, "resume shop/production/api.1.1"]);
 }
 
 #[test]
 fn what_somebody_removes_is_made_anew() {
     let lines = with_first(RestartPolicy::No, |workload| workload.state = WorkloadState::Leaving);
     assert_eq!(lines[0], TO_THE_OTHER);
-    let order = ["remove shop/production/api.1", "create shop/production/api.1", START];
+    let order = ["remove shop/production/api.1.1", "create shop/production/api.1.1", START];
     let positions: Vec<_> = order.iter().map(|start| position(&lines, start)).collect();
     assert!(positions.is_sorted(), "{lines:#?}");
 }
@@ -53,7 +53,7 @@ fn what_somebody_removes_is_made_anew() {
 #[test]
 fn another_name_or_a_frozen_sandbox_takes_nobody_out_of_service() {
     let lines = with_first(RestartPolicy::No, |workload| workload.renamed = true);
-    assert_eq!(lines, ["name shop/production/api.1 as it was"]);
+    assert_eq!(lines, ["name shop/production/api.1.1 as it was"]);
     let desired = shop(&[("api", 1, &[])]);
     let mut observed = settled(&desired);
     let sandbox = observed.sandboxes.values_mut().next().unwrap();
@@ -103,7 +103,7 @@ fn without_docker_the_kernel_is_still_looked_after() {
     let expected = [
         "switch shop/production/api (10.224.0.1, fd53:6b65:7001::1) to 10.208.0.17",
         "attach the socket programs",
-        "attach the programs to skep0ad00011 of shop/production/api.1",
+        "attach the programs to skep0ad00011 of shop/production/api.1.1",
     ];
     assert_eq!(lines(&ops), expected);
 }

@@ -82,6 +82,16 @@ pub(crate) enum Command {
     Up(UpArgs),
     /// Take an environment away; named volumes stay.
     Down(DownArgs),
+    /// Deploy a service anew: with another image, or the same again.
+    Deploy(DeployArgs),
+    /// Deploy an older version of a service again, from the very image that it had.
+    Rollback(RollbackArgs),
+    /// Change the number of a service's replicas.
+    Scale(ScaleArgs),
+    /// Deployments: the last one of each service, and the one that serves.
+    Deployments,
+    /// Every deployment that is remembered, and what became of it.
+    History(HistoryArgs),
     /// Replicas: state, node, addresses, containers.
     Ps,
     /// Services: VIPs, replicas, deployment.
@@ -147,6 +157,44 @@ pub(crate) struct DownArgs {
     pub(crate) file: FileArgs,
     #[command(flatten)]
     pub(crate) wait: WaitArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeployArgs {
+    /// The service.
+    pub(crate) service: String,
+    /// The image to deploy [default: the one it has].
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) image: Option<String>,
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RollbackArgs {
+    /// The service.
+    pub(crate) service: String,
+    /// The deployment to go back to [default: the last that served before the one that does].
+    #[arg(long, value_name = "DEPLOYMENT")]
+    pub(crate) to: Option<u32>,
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ScaleArgs {
+    /// The service.
+    pub(crate) service: String,
+    /// How many.
+    pub(crate) replicas: u32,
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HistoryArgs {
+    /// Of this service only.
+    pub(crate) service: Option<String>,
 }
 
 #[derive(Debug, Args)]

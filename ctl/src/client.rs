@@ -32,8 +32,11 @@ impl Client {
     }
 
     pub(crate) async fn put<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, CtlError> {
-        let body = serde_json::to_vec(body).map_err(|source| CtlError::Body { what: path.to_owned(), source })?;
-        self.exchange(Method::PUT, path, body.into()).await
+        self.exchange(Method::PUT, path, json(path, body)?).await
+    }
+
+    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, CtlError> {
+        self.exchange(Method::POST, path, json(path, body)?).await
     }
 
     pub(crate) async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, CtlError> {
@@ -141,6 +144,11 @@ impl Lines {
             }
         }
     }
+}
+
+fn json(path: &str, body: &impl Serialize) -> Result<Bytes, CtlError> {
+    let body = serde_json::to_vec(body).map_err(|source| CtlError::Body { what: path.to_owned(), source })?;
+    Ok(body.into())
 }
 
 /// A segment of a path or a value of a query: everything but RFC 3986's unreserved characters as %XX.

@@ -36,7 +36,7 @@ fn path(key: &EnvironmentKey, wait: &WaitArgs) -> String {
 }
 
 /// Prints the plan, or waits until what was accepted is done.
-async fn follow(
+pub(crate) async fn follow(
     client: &Client,
     accepted: &Accepted,
     wait: &WaitArgs,

@@ -4,6 +4,7 @@ mod cell;
 mod check;
 mod cli;
 mod client;
+mod deployment;
 mod directory;
 mod drops;
 mod endpoint;
@@ -48,6 +49,11 @@ async fn run(cli: Cli, output: &mut Output) -> Result<ExitCode, CtlError> {
     match cli.command {
         Command::Up(args) => environment::up(global, &args, output).await,
         Command::Down(args) => environment::down(global, &args, output).await,
+        Command::Deploy(args) => deployment::deploy(global, &args, output).await,
+        Command::Rollback(args) => deployment::rollback(global, &args, output).await,
+        Command::Scale(args) => deployment::scale(global, &args, output).await,
+        Command::Deployments => deployment::list(global, output).await,
+        Command::History(args) => deployment::history(global, &args, output).await,
         Command::Ps => replica::list(global, output).await,
         Command::Services => service::list(global, output).await,
         Command::Endpoints => endpoint::list(global, output).await,

@@ -1,7 +1,8 @@
 use std::collections::BTreeMap;
 
-use dataplane::api::types::WatchEvent;
-use dataplane::model::{ReplicaKey, ReplicaState, ReplicaStatus};
+use dataplane::api::types::{DeploymentRow, WatchEvent};
+use dataplane::model::rollout::Order;
+use dataplane::model::{DeploymentState, Phase, ReplicaKey, ReplicaState, ReplicaStatus};
 
 use crate::cell::{Cell, Tone, table};
 use crate::error::CtlError;
@@ -19,6 +20,8 @@ enum Seen {
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     replicas: BTreeMap<ReplicaKey, Seen>,
+    /// By service: what is being done.
+    deployments: BTreeMap<String, String>,
     drawn: usize,
 }
 
@@ -31,6 +34,7 @@ impl Progress {
         let (key, seen) = match event {
             WatchEvent::Replica(ReplicaStatus { key, state, message, .. }) => (key, Seen::Is(*state, message.clone())),
             WatchEvent::Gone(key) => (key, Seen::Gone),
+            WatchEvent::Deployment(row) => return self.deployment(row, output),
             WatchEvent::Done { failed } => return report(failed, output),
         };
         if self.replicas.get(key) == Some(&seen) {
@@ -46,9 +50,25 @@ impl Progress {
         output.flush()
     }
 
+    /// Says what is being done about a deployment that replaces another.
+    fn deployment(&mut self, row: &DeploymentRow, output: &mut Output) -> Result<(), CtlError> {
+        let what = step(row);
+        if self.deployments.insert(row.service.clone(), what.clone()) == Some(what.clone()) {
+            return Ok(());
+        }
+        match output.is_terminal() {
+            true => self.draw(output)?,
+            false if !what.is_empty() => output.line(&format!("{}: {what}", row.service))?,
+            false => {}
+        }
+        output.flush()
+    }
+
     fn draw(&mut self, output: &mut Output) -> Result<(), CtlError> {
         output.take_back(self.drawn)?;
-        let mut rows: Vec<_> = self.services().into_iter().map(|(service, seen)| row(service, &seen)).collect();
+        let step = |service: &str| self.deployments.get(service).map_or("", String::as_str);
+        let rows = self.services().into_iter().map(|(service, seen)| row(service, &seen, step(service)));
+        let mut rows: Vec<_> = rows.collect();
         fit(&mut rows, output.width());
         // The header would be one of its own each time; people see what the columns are.
         let lines = table(&["", "", ""], &rows, output.is_colored());
@@ -76,8 +96,36 @@ fn fit(rows: &mut [Vec<Cell>], width: usize) {
     }
 }
 
-/// `api  2/2 running`, or where the slowest one stands and why.
-fn row(service: &str, seen: &[&Seen]) -> Vec<Cell> {
+/// What is being done about a deployment that takes the place of another, for people; nothing about the first.
+fn step(row: &DeploymentRow) -> String {
+    let number = row.deployment;
+    let order = match row.order {
+        Order::StartFirst => "beside the one before",
+        Order::StopFirst => "after the one before has stopped: two must not write to one volume",
+    };
+    match (row.state, row.phase) {
+        (DeploymentState::Queued, _) => format!("deployment {number} waits for the one before"),
+        (DeploymentState::Deploying, _) if number == 1 => String::new(),
+        (DeploymentState::Deploying, _) if row.reason.is_some() => format!("deployment {number} failed: going back"),
+        (DeploymentState::Deploying, Phase::Preparing | Phase::Starting) => {
+            format!("deployment {number} starts {order}")
+        }
+        (DeploymentState::Deploying, Phase::Monitoring) => format!("deployment {number} is well; will it stay so?"),
+        (DeploymentState::Deploying, Phase::Switching | Phase::Settling) => {
+            format!("clients are sent to deployment {number}")
+        }
+        (DeploymentState::Deploying, Phase::Draining) => "the old replicas end".into(),
+        (DeploymentState::Deploying, Phase::Pausing) => "the next batch waits".into(),
+        (DeploymentState::Deploying, Phase::Paused | Phase::Over) => String::new(),
+        (DeploymentState::Ready, _) if number == 1 => String::new(),
+        (DeploymentState::Ready, _) => format!("deployment {number} serves"),
+        (DeploymentState::Failed, _) => format!("deployment {number} failed"),
+        (DeploymentState::Superseded, _) => format!("deployment {number} was given up"),
+    }
+}
+
+/// `api  2/2 running`, or where the slowest one stands and why, and what is being done about its deployment.
+fn row(service: &str, seen: &[&Seen], step: &str) -> Vec<Cell> {
     let running = seen.iter().filter(|seen| matches!(seen, Seen::Is(ReplicaState::Running, _))).count();
     let others = seen.iter().filter(|seen| !matches!(seen, Seen::Is(ReplicaState::Running, _)));
     // One that failed matters more than one that is on its way.
@@ -94,12 +142,19 @@ fn row(service: &str, seen: &[&Seen]) -> Vec<Cell> {
     vec![
         Cell::new(service),
         Cell::new(format!("{running}/{}", seen.len())),
-        Cell::new(format!("{} {message}", state.text).trim()).tone(state.tone),
+        Cell::new(
+            [state.text.as_str(), message, step]
+                .into_iter()
+                .filter(|part| !part.is_empty())
+                .collect::<Vec<_>>()
+                .join("  "),
+        )
+        .tone(state.tone),
     ]
 }
 
 fn line(key: &ReplicaKey, seen: &Seen) -> String {
-    let name = format!("{}.{}", key.service.service, key.replica);
+    let name = format!("{}.{}.{}", key.service.service, key.deployment, key.replica);
     match seen {
         Seen::Gone => format!("{name} gone"),
         Seen::Is(state, None) => format!("{name} {state}"),

@@ -55,8 +55,8 @@ fn row(replica: &ReplicaRow) -> Vec<Cell> {
 pub(crate) fn tone(state: ReplicaState) -> Tone {
     match state {
         ReplicaState::Running => Tone::Good,
-        ReplicaState::Failed => Tone::Bad,
-        ReplicaState::Exited | ReplicaState::Stopping => Tone::Dim,
+        ReplicaState::Failed | ReplicaState::Unhealthy => Tone::Bad,
+        ReplicaState::Exited | ReplicaState::Stopping | ReplicaState::Stopped => Tone::Dim,
         _ => Tone::Warn,
     }
 }

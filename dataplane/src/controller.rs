@@ -177,15 +177,13 @@ impl Controller<'_> {
 /// well; the last of it is what stays. Nothing is written.
 ///
 /// # Errors
-/// [`ControllerError::Store`] when the store can't be read, [`ControllerError::Condition`] when the intent
-/// can't be assigned as things are.
-pub async fn preview(
-    store: &dyn Store,
+/// [`ControllerError::Condition`] when the intent can't be assigned as things are.
+pub fn preview(
+    mut state: State,
     pools: &Pools,
     key: &EnvironmentKey,
     spec: Option<EnvironmentSpec>,
 ) -> Result<Vec<State>, ControllerError> {
-    let mut state = State::load(store).await?;
     match spec {
         Some(value) => {
             let revision = state.revision;

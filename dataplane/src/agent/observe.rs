@@ -99,6 +99,14 @@ impl Observer {
         Ok(self.netlink.host_side(self.config.container_pool4).await?)
     }
 
+    /// What Docker has under this reference, by digest.
+    ///
+    /// # Errors
+    /// [`AgentError`] when it does not tell.
+    pub async fn image(&self, image: &str) -> Result<Option<String>, AgentError> {
+        Ok(self.docker.image(image).await?)
+    }
+
     /// For how long Docker has not answered; `None` when it does. Asks it: one that hangs tells nobody.
     pub async fn docker_silence(&self) -> Option<Duration> {
         // What it says is remembered.

@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use super::types::ErrorBody;
 use crate::agent::{AgentError, in_one_line};
 use crate::controller::ControllerError;
-use crate::model::EnvironmentKey;
+use crate::model::{EnvironmentKey, ServiceKey};
 use crate::store::StoreError;
 
 /// An answer that is not a success.
@@ -25,6 +25,11 @@ impl Refusal {
     pub(super) fn no_environment(key: &EnvironmentKey) -> Self {
         let remedy = "see `skepctl services` for those that are there";
         Self::new(StatusCode::NOT_FOUND, format!("there is no environment {key}"), remedy)
+    }
+
+    pub(super) fn no_service(key: &ServiceKey) -> Self {
+        let remedy = "see `skepctl services` for those that are there";
+        Self::new(StatusCode::NOT_FOUND, format!("there is no service {key}"), remedy)
     }
 
     pub(super) fn new(status: StatusCode, error: impl Into<String>, remedy: impl Into<String>) -> Self {
@@ -67,7 +72,7 @@ impl From<AgentError> for Refusal {
 
 impl From<JsonRejection> for Refusal {
     fn from(rejection: JsonRejection) -> Self {
-        let remedy = "send an EnvironmentSpec as JSON: see GET /v1/openapi.json";
+        let remedy = "see GET /v1/openapi.json for what the body should be";
         Self::new(rejection.status(), rejection.body_text(), remedy)
     }
 }

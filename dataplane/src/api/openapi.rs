@@ -2,14 +2,18 @@
 
 use utoipa::OpenApi;
 
-use super::{monitor, routes, stream};
+use super::{intent, monitor, routes, stream};
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Skep", description = "The node daemon's API, on the Unix socket `<run-dir>/skepd.sock`."),
     paths(
-        routes::put_environment,
-        routes::delete_environment,
+        intent::put,
+        intent::delete,
+        intent::deploy,
+        intent::rollback,
+        intent::scale,
+        routes::deployments,
         routes::replicas,
         routes::services,
         routes::endpoints,

@@ -1,10 +1,10 @@
 //! The store's content as people look at it.
 
-use super::types::{EndpointRow, NameRow, ReplicaRow, ServiceRow};
+use super::types::{DeploymentRow, EndpointRow, NameRow, ReplicaRow, ServiceRow};
 use crate::agent::tables;
 use crate::controller::State;
 use crate::host::Installed;
-use crate::model::{EnvironmentKey, ReplicaKey, ReplicaState, ReplicaStatus};
+use crate::model::{Deployment, EnvironmentKey, ReplicaKey, ReplicaState, ReplicaStatus, ServiceKey};
 use crate::netlink::{container_mac, veth_name};
 use crate::store::schema::Versioned;
 use crate::store::{Store, StoreError};
@@ -83,7 +83,36 @@ impl View {
             .collect()
     }
 
-    fn running(&self, service: &crate::model::ServiceKey) -> u32 {
+    pub(super) fn deployments(&self, filter: &Filter) -> Vec<DeploymentRow> {
+        let all = self.state.deployments.values().map(|deployment| &deployment.value);
+        all.filter(|deployment| filter.shows(&deployment.key.service.environment)).map(|d| self.deployment(d)).collect()
+    }
+
+    pub(super) fn deployment(&self, deployment: &Deployment) -> DeploymentRow {
+        let ServiceKey { environment, service } = &deployment.key.service;
+        let number = deployment.key.deployment;
+        let assigned = self.state.services.get(&deployment.key.service).map(|service| &service.value);
+        DeploymentRow {
+            project: environment.project.clone(),
+            environment: environment.environment.clone(),
+            service: service.clone(),
+            deployment: number,
+            state: deployment.state,
+            phase: deployment.phase,
+            serves: assigned.is_some_and(|service| {
+                number == service.deployment || service.next.is_some_and(|next| next.deployment == number)
+            }),
+            image: deployment.spec.image.clone(),
+            digest: deployment.image.clone(),
+            order: deployment.spec.order(),
+            reason: deployment.reason.clone(),
+            created: deployment.created,
+            ended: deployment.ended,
+            cut: deployment.cut,
+        }
+    }
+
+    fn running(&self, service: &ServiceKey) -> u32 {
         let replicas = self.state.replicas.keys().filter(|key| key.service == *service);
         replicas.map(|key| u32::from(self.serves(key))).sum()
     }

@@ -14,10 +14,10 @@ use tokio::sync::mpsc;
 use super::Api;
 use super::error::Refusal;
 use super::rows::View;
-use super::types::{ErrorBody, WatchEvent};
+use super::types::{DeploymentRow, ErrorBody, WatchEvent};
 use crate::clock::unix;
 use crate::controller::reconcile;
-use crate::model::{DeploymentState, EnvironmentKey, ReplicaKey, ReplicaState, ReplicaStatus};
+use crate::model::{DeploymentKey, DeploymentState, EnvironmentKey, ReplicaKey, ReplicaState, ReplicaStatus};
 use crate::store::StoreError;
 
 /// Lines that wait for a slow reader.
@@ -56,8 +56,15 @@ pub(super) fn line(event: &impl Serialize) -> Bytes {
     line.into()
 }
 
+/// What the reader knows.
+#[derive(Default)]
+struct Told {
+    replicas: BTreeMap<ReplicaKey, ReplicaStatus>,
+    deployments: BTreeMap<DeploymentKey, DeploymentRow>,
+}
+
 async fn tell(api: &Api, key: &EnvironmentKey, lines: &mpsc::Sender<Bytes>) -> Result<(), StoreError> {
-    let mut told: BTreeMap<ReplicaKey, ReplicaStatus> = BTreeMap::new();
+    let mut told = Told::default();
     let mut view = View::read(api.store.as_ref()).await?;
     loop {
         let mut events = api.store.watch("/", view.state.revision).await?;
@@ -87,11 +94,20 @@ async fn tell(api: &Api, key: &EnvironmentKey, lines: &mpsc::Sender<Bytes>) -> R
 }
 
 /// What differs from what was told.
-fn changes(key: &EnvironmentKey, view: &View, told: &mut BTreeMap<ReplicaKey, ReplicaStatus>) -> Vec<WatchEvent> {
+fn changes(key: &EnvironmentKey, view: &View, told: &mut Told) -> Vec<WatchEvent> {
+    let mut events = Vec::new();
+    for service in view.state.services_of(key) {
+        let Some(latest) = view.state.deployments_of(&service.value.key).last() else { continue };
+        let row = view.deployment(&latest.value);
+        if told.deployments.get(&latest.value.key) != Some(&row) {
+            told.deployments.insert(latest.value.key.clone(), row.clone());
+            events.push(WatchEvent::Deployment(row));
+        }
+    }
+    let told = &mut told.replicas;
     let statuses = view.state.statuses.values().map(|status| (&status.key, status));
     let now: BTreeMap<_, _> = statuses.filter(|(replica, _)| replica.service.environment == *key).collect();
     let gone: Vec<_> = told.keys().filter(|replica| !now.contains_key(replica)).cloned().collect();
-    let mut events = Vec::new();
     for replica in gone {
         told.remove(&replica);
         events.push(WatchEvent::Gone(replica));

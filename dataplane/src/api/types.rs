@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::Finding;
 pub use crate::host::Level;
-use crate::model::{EnvironmentKey, ReplicaKey, ReplicaState, ReplicaStatus};
+use crate::model::rollout::Order;
+use crate::model::{DeploymentState, EnvironmentKey, Phase, ReplicaKey, ReplicaState, ReplicaStatus};
 pub use crate::monitor::{Dropped, MonitorEvent, Traffic};
 
 /// Body of every answer that is not a success.
@@ -28,6 +29,60 @@ pub struct Accepted {
     pub revision: u64,
     /// With `dry_run=true`: the operations, exactly as they would be executed and logged. Nothing was changed.
     pub plan: Option<Vec<String>>,
+}
+
+/// Body of `POST …/deploy`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Deploy {
+    /// The image to deploy; [`None`]: the same again.
+    pub image: Option<String>,
+}
+
+/// Body of `POST …/rollback`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Rollback {
+    /// The version to go back to; [`None`]: the last one that served before the one that does.
+    pub to: Option<u32>,
+}
+
+/// Body of `POST …/scale`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Scale {
+    /// So many replicas.
+    pub replicas: u32,
+}
+
+/// A version of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct DeploymentRow {
+    /// Whose.
+    pub project: String,
+    /// Whose.
+    pub environment: String,
+    /// Whose.
+    pub service: String,
+    /// 1, 2, 3 …
+    pub deployment: u32,
+    /// Where it stands.
+    pub state: DeploymentState,
+    /// What is being done about it.
+    pub phase: Phase,
+    /// Whether clients are sent to it.
+    pub serves: bool,
+    /// The image as it was written.
+    pub image: String,
+    /// What that was, by digest.
+    pub digest: Option<String>,
+    /// Whether the new replicas come before the old ones go.
+    pub order: Order,
+    /// Why it failed, for people.
+    pub reason: Option<String>,
+    /// When it was asked for, in milliseconds since the epoch.
+    pub created: u64,
+    /// When it came to its end, in milliseconds since the epoch.
+    pub ended: Option<u64>,
+    /// Connections that were cut when its replicas were stopped.
+    pub cut: u32,
 }
 
 /// A replica: what is assigned, joined with what its node sees.
@@ -148,6 +203,8 @@ pub struct NameRow {
 pub enum WatchEvent {
     /// A replica's status as it is now: all of them first, then each change.
     Replica(ReplicaStatus),
+    /// A deployment as it is now: the last of each service first, then each change.
+    Deployment(DeploymentRow),
     /// The replica is gone and its addresses are released.
     Gone(ReplicaKey),
     /// What is wanted has been decided and carried out, or has failed; the stream ends. A stream that ends without

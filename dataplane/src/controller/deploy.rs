@@ -75,6 +75,7 @@ pub(super) fn decide(situation: &Situation<'_>) -> Decision {
     decision.ask(situation);
     decision.begin(situation);
     decision.advance(situation);
+    decision.pin(situation);
     decision
 }
 
@@ -132,6 +133,15 @@ impl Decision {
         self.deployments.insert(latest + 1, Deployment::new(key, intent.clone(), now));
     }
 
+    /// Keeps what each image turned out to be.
+    fn pin(&mut self, situation: &Situation<'_>) {
+        for (number, replica) in &situation.replicas {
+            let Some(deployment) = self.deployments.get_mut(number).filter(|d| d.image.is_none()) else { continue };
+            let status = (situation.status)(&situation.key.replica(*number, *replica));
+            deployment.image = status.and_then(|status| status.image.clone());
+        }
+    }
+
     /// Whether nobody was ever sent to it: it can be given up as if it had never been.
     fn is_revocable(&self, deployment: &Deployment) -> bool {
         deployment.key.deployment == self.serving
@@ -161,6 +171,7 @@ impl Decision {
         if let Some(deployment) = self.deployments.get_mut(&newest) {
             deployment.state = DeploymentState::Deploying;
             deployment.enter(Phase::Preparing, now);
+            deployment.served = first;
             deployment.started = if first { deployment.spec.replicas } else { 0 };
         }
         match first {
@@ -339,7 +350,7 @@ impl Decision {
             (deployment.started, deployment.replaced) = (0, 0);
             return deployment.end(DeploymentState::Failed, now);
         }
-        deployment.replaced = 0;
+        (deployment.replaced, deployment.served) = (0, true);
         deployment.end(DeploymentState::Ready, now);
         self.serving = number;
         if let Some(old) = self.deployments.get_mut(&serving).filter(|old| old.key.deployment != number)

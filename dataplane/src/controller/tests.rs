@@ -309,7 +309,7 @@ async fn the_loop_assigns_previews_and_lets_go_on_a_real_store() {
     assert!(other.id != record.id && other.prefixes4 != record.prefixes4 && other.prefix6 != record.prefix6);
 
     let want = spec(&key, &[("api", service("a", 200, &["default"]))]);
-    let previewed = preview(&store, &pools, &key, Some(want.clone())).await.unwrap();
+    let previewed = preview(State::load(&store).await.unwrap(), &pools, &key, Some(want.clone())).unwrap();
     assert!(State::load(&store).await.unwrap().replicas.is_empty(), "nothing is written");
     let controller = run(&store, &pools, "n1");
     let story = async {

@@ -32,6 +32,8 @@ pub struct Deployment {
     pub created: Millis,
     /// When it came to its end: ready, failed or superseded.
     pub ended: Option<Millis>,
+    /// Clients were sent to all of it once.
+    pub served: bool,
     /// Connections that were cut when its replicas were stopped.
     pub cut: u32,
 }
@@ -104,6 +106,7 @@ impl Deployment {
             reason: None,
             created: now,
             ended: None,
+            served: false,
             cut: 0,
         }
     }

@@ -147,6 +147,7 @@ fn deployment(after: &mut Snapshot, replica: &ReplicaAssignment) -> Result<(), S
         state: DeploymentState::Ready,
         phase: Phase::Over,
         image: replica.image.clone(),
+        served: true,
         spec: ServiceSpec { replicas: 0, ..replica.spec.clone() },
         ..Deployment::new(key.clone(), replica.spec.clone(), unix())
     });

@@ -1,0 +1,252 @@
+//! Changes of what people want. A change says what it would do before it is written, and is written only onto what it
+//! was made of.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+
+use super::Api;
+use super::error::Refusal;
+use super::routes::{Answer, Asked};
+use super::types::{Accepted, Deploy, ErrorBody, Rollback, Scale};
+use super::validate::validate;
+use crate::agent::{Desired, desired, predict};
+use crate::capacity;
+use crate::controller::{self, ControllerError, State as Assignments};
+use crate::model::{Deployment, DeploymentState, EnvironmentKey, EnvironmentSpec, ServiceKey, ServiceSpec};
+use crate::store::{Outcome, Txn, schema};
+
+/// So often is a change made again because what it was made of changed at the same moment.
+const TRIES: usize = 5;
+
+/// Whether to do it, or to say what would be done.
+#[derive(Debug, Default, Clone, Copy, serde::Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Dry {
+    /// Change nothing; answer with the plan.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// Makes an environment what the body says. A deployment of it that failed is tried again.
+#[utoipa::path(put, path = "/v1/environments/{project}/{environment}", params(Dry), request_body = EnvironmentSpec,
+    responses((status = 200, body = Accepted), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
+pub(super) async fn put(
+    State(api): State<Api>,
+    Path(key): Path<EnvironmentKey>,
+    dry: Asked<Dry>,
+    body: Result<Json<EnvironmentSpec>, JsonRejection>,
+) -> Answer<Accepted> {
+    let (Query(dry), Json(spec)) = (dry?, body?);
+    validate(&key, &spec)?;
+    api.change(&key, dry, |state| {
+        let before = state.intents.get(&key).map(|intent| &intent.value);
+        let mut spec = spec.clone();
+        for (name, service) in &mut spec.services {
+            let before = before.and_then(|before| before.services.get(name));
+            service.attempt = before.map_or(0, |before| before.attempt);
+            let key = ServiceKey { environment: key.clone(), service: name.clone() };
+            let latest = state.deployments_of(&key).last().map(|latest| &latest.value);
+            let failed = latest.filter(|latest| latest.state == DeploymentState::Failed);
+            service.attempt += u32::from(failed.is_some_and(|latest| latest.spec.same_deployment(service)));
+        }
+        Ok(Some(spec))
+    })
+    .await
+}
+
+/// Takes an environment away.
+#[utoipa::path(delete, path = "/v1/environments/{project}/{environment}", params(Dry),
+    responses((status = 200, body = Accepted), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
+pub(super) async fn delete(
+    State(api): State<Api>,
+    Path(key): Path<EnvironmentKey>,
+    dry: Asked<Dry>,
+) -> Answer<Accepted> {
+    let Query(dry) = dry?;
+    api.change(&key, dry, |state| {
+        state.intents.get(&key).ok_or_else(|| Refusal::no_environment(&key))?;
+        Ok(None)
+    })
+    .await
+}
+
+/// Deploys a service anew: with another image, or just so.
+#[utoipa::path(post, path = "/v1/environments/{project}/{environment}/services/{service}/deploy", params(Dry),
+    request_body = Deploy,
+    responses((status = 200, body = Accepted), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
+pub(super) async fn deploy(
+    State(api): State<Api>,
+    Path(key): Path<ServiceKey>,
+    dry: Asked<Dry>,
+    body: Result<Json<Deploy>, JsonRejection>,
+) -> Answer<Accepted> {
+    let (Query(dry), Json(Deploy { image })) = (dry?, body?);
+    api.change_service(&key, dry, |service, _| {
+        match image.clone().filter(|image| *image != service.image) {
+            Some(image) => service.image = image,
+            None => service.attempt += 1,
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Deploys an older version of a service again, from the very image that it had.
+#[utoipa::path(post, path = "/v1/environments/{project}/{environment}/services/{service}/rollback", params(Dry),
+    request_body = Rollback,
+    responses((status = 200, body = Accepted), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
+pub(super) async fn rollback(
+    State(api): State<Api>,
+    Path(key): Path<ServiceKey>,
+    dry: Asked<Dry>,
+    body: Result<Json<Rollback>, JsonRejection>,
+) -> Answer<Accepted> {
+    let (Query(dry), Json(Rollback { to })) = (dry?, body?);
+    // Asked for beforehand: what is gone cannot be gone back to.
+    let state = Assignments::load(api.store.as_ref()).await?;
+    let image = older(&state, &key, to)?.image.clone();
+    if let Some(image) = image.filter(|image| image.starts_with("sha256:"))
+        && api.observer.image(&image).await?.is_none()
+    {
+        let error = format!("its image {image} came from no registry and is not on this node any more");
+        return Err(Refusal::new(StatusCode::CONFLICT, error, "build or load it again, and deploy that"));
+    }
+    api.change_service(&key, dry, |service, state| {
+        let older = older(state, &key, to)?;
+        let image = older.image.clone().unwrap_or_else(|| older.spec.image.clone());
+        let (replicas, attempt) = (service.replicas, service.attempt + 1);
+        *service = ServiceSpec { image, replicas, attempt, ..older.spec.clone() };
+        Ok(())
+    })
+    .await
+}
+
+/// Changes the number of replicas.
+#[utoipa::path(post, path = "/v1/environments/{project}/{environment}/services/{service}/scale", params(Dry),
+    request_body = Scale,
+    responses((status = 200, body = Accepted), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
+pub(super) async fn scale(
+    State(api): State<Api>,
+    Path(key): Path<ServiceKey>,
+    dry: Asked<Dry>,
+    body: Result<Json<Scale>, JsonRejection>,
+) -> Answer<Accepted> {
+    let (Query(dry), Json(Scale { replicas })) = (dry?, body?);
+    api.change_service(&key, dry, |service, _| {
+        service.replicas = replicas;
+        Ok(())
+    })
+    .await
+}
+
+/// The version to go back to: that one, or the last that served before the one that does.
+fn older<'a>(state: &'a Assignments, key: &ServiceKey, to: Option<u32>) -> Result<&'a Deployment, Refusal> {
+    let serving = state.services.get(key).ok_or_else(|| Refusal::no_service(key))?.value.deployment;
+    let mut all = state.deployments_of(key).map(|deployment| &deployment.value);
+    let found = match to {
+        Some(number) => all.find(|deployment| deployment.key.deployment == number),
+        None => all.filter(|deployment| deployment.served && deployment.key.deployment < serving).last(),
+    };
+    found.ok_or_else(|| {
+        let error = match to {
+            Some(number) => format!("deployment {number} of {key} is not known"),
+            None => format!("{key} has no older version that ever served"),
+        };
+        Refusal::new(StatusCode::NOT_FOUND, error, "see `skepctl history SERVICE` for those there are")
+    })
+}
+
+impl Api {
+    /// Changes one service of an environment.
+    async fn change_service(
+        &self,
+        key: &ServiceKey,
+        dry: Dry,
+        change: impl Fn(&mut ServiceSpec, &Assignments) -> Result<(), Refusal>,
+    ) -> Answer<Accepted> {
+        self.change(&key.environment, dry, |state| {
+            let intent =
+                state.intents.get(&key.environment).ok_or_else(|| Refusal::no_environment(&key.environment))?;
+            let mut spec = intent.value.clone();
+            let service = spec.services.get_mut(&key.service).ok_or_else(|| Refusal::no_service(key))?;
+            change(service, state)?;
+            Ok(Some(spec))
+        })
+        .await
+    }
+
+    /// Changes what an environment is to be.
+    async fn change(
+        &self,
+        key: &EnvironmentKey,
+        dry: Dry,
+        change: impl Fn(&Assignments) -> Result<Option<EnvironmentSpec>, Refusal>,
+    ) -> Answer<Accepted> {
+        for _ in 0..TRIES {
+            let state = Assignments::load(self.store.as_ref()).await?;
+            let before = state.intents.get(key).cloned();
+            let after = change(&state)?;
+            if let Some(spec) = &after {
+                validate(key, spec)?;
+            }
+            let stages = controller::preview(state, &self.config.pools(), key, after.clone())?;
+            // What is taken away needs no room.
+            for stage in stages.iter().filter(|_| after.is_some()) {
+                capacity::check(stage, &self.config.map_sizes).map_err(ControllerError::Condition)?;
+            }
+            if dry.dry_run {
+                return self.plan(key.clone(), &stages).await;
+            }
+            let accepted = |revision| Ok(Json(Accepted { key: key.clone(), revision, plan: None }));
+            if let Some(before) = before.as_ref().filter(|before| Some(&before.value) == after.as_ref()) {
+                return accepted(before.revision);
+            }
+            let intent = schema::intent(key);
+            let txn = Txn::default().when(&intent, before.map(|before| before.revision));
+            let txn = match &after {
+                Some(spec) => txn.put(&intent, spec)?,
+                None => txn.delete(&intent),
+            };
+            if let Outcome::Committed(revision) = self.store.txn(txn).await? {
+                return accepted(revision);
+            }
+        }
+        Err(Refusal::new(StatusCode::CONFLICT, format!("{key} is being changed by others"), "try again"))
+    }
+
+    /// What this node would do, stage by stage.
+    async fn plan(&self, key: EnvironmentKey, stages: &[Assignments]) -> Answer<Accepted> {
+        let (mut plan, mut observed, mut revision) = (Vec::new(), None, 0);
+        for stage in stages {
+            let wanted = self.desired(stage);
+            let mut now = match observed.take() {
+                Some(mut now) => {
+                    // Of what is made only now.
+                    self.observer.images(&wanted, &mut now).await?;
+                    now
+                }
+                None => self.observer.observe(&wanted).await?,
+            };
+            plan.extend(predict::simulate(&wanted, &mut now).iter().map(ToString::to_string));
+            (observed, revision) = (Some(now), stage.revision);
+        }
+        Ok(Json(Accepted { key, revision, plan: Some(plan) }))
+    }
+
+    /// What this node should be.
+    fn desired(&self, assignments: &Assignments) -> Desired {
+        let values = assignments.replicas.values().map(|replica| &replica.value);
+        let here = values.filter(|replica| replica.node == self.node.name);
+        Desired {
+            node: desired::Node { name: self.node.name.clone(), id: self.node.id, config: Arc::clone(&self.config) },
+            environments: assignments.environments.iter().map(|(k, v)| (k.clone(), v.value.clone())).collect(),
+            services: assignments.services.iter().map(|(k, v)| (k.clone(), v.value.clone())).collect(),
+            revision: assignments.revision,
+            replicas: here.map(|replica| (replica.key.clone(), Arc::new(replica.clone()))).collect(),
+        }
+    }
+}

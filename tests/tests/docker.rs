@@ -135,7 +135,7 @@ fn containers_are_listed_as_they_are() -> Result<()> {
         ensure!(docker.list("n1").await?.len() == 2, "a container with half the labels is not ours");
         let owner = find(&sandbox_id).await?;
         ensure!((owner.role, owner.state) == (Role::Sandbox, ContainerState::Running));
-        ensure!(owner.name == "skep-n1-shop-production-api-1-sandbox" && owner.sandbox.is_none());
+        ensure!(owner.name == "skep-n1-shop-production-api-3-1-sandbox" && owner.sandbox.is_none());
         ensure!(owner.pid.is_some() && owner.exit_code.is_none() && owner.started_at.is_some());
         let created = find(&id).await?;
         ensure!((created.role, created.state) == (Role::Workload, ContainerState::Created));

@@ -133,7 +133,6 @@ fn replica(number: u32) -> ReplicaAssignment {
         node: NODE.into(),
         env: 1,
         service_id: 1,
-        deployment: 1,
         address4: [10, 208, high, low].into(),
         address6: [0xfd53, 0x6b65, 0x7000, 0, 0, 0, 1, number as u16].into(),
         vip4: [10, 224, 0, 1].into(),
@@ -141,6 +140,8 @@ fn replica(number: u32) -> ReplicaAssignment {
         networks: 1,
         egress: true,
         spec: environment(0).services["s0"].clone(),
+        image: None,
+        ending: false,
     }
 }
 

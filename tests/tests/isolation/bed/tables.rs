@@ -8,7 +8,7 @@ use dataplane::agent::tables::{Registration, egress_rules, full_name, names, wir
 use dataplane::bpf::{BackendAddress, Generations, Maps, ServiceVips};
 use dataplane::config::marks;
 use dataplane::model::spec::{RestartPolicy, ServiceSpec};
-use dataplane::model::{EnvironmentKey, ReplicaAssignment, ReplicaKey, ServiceAssignment, ServiceKey};
+use dataplane::model::{EnvironmentKey, ReplicaAssignment, ServiceAssignment, ServiceKey};
 use dataplane::netlink::Netlink;
 use dataplane_ebpf::abi::{Addr, Identity, Name, NameKey, NodeConfig, Pool, Ptr, PtrKey};
 
@@ -86,7 +86,6 @@ pub(super) fn register(bed: &Bed, replica: &Replica) -> anyhow::Result<()> {
         node: "bed".to_owned(),
         env: replica.identity.env,
         service_id: replica.identity.service,
-        deployment: 1,
         address4: replica.veth.address4,
         address6: replica.veth.address6,
         vip4,
@@ -94,6 +93,8 @@ pub(super) fn register(bed: &Bed, replica: &Replica) -> anyhow::Result<()> {
         networks: networks(declared),
         egress: declared.networks.iter().any(|network| !INTERNAL.contains(network)),
         spec: nothing_to_run(),
+        image: None,
+        ending: false,
     };
     let registration = Registration::new(&assignment, NODE_ID, replica.ifindex, replica.cookie);
     bed.maps.devices.put(&registration.device.0, registration.device.1)?;
@@ -120,6 +121,7 @@ pub(super) fn publish(bed: &Bed, service: usize) -> anyhow::Result<()> {
         networks,
         aliases: BTreeMap::new(),
         deployment: 1,
+        next: None,
         leaving: false,
         spec: nothing_to_run(),
     };

@@ -8,6 +8,7 @@ pub mod check;
 pub mod name;
 pub mod record;
 pub mod rollout;
+pub mod schedule;
 pub mod spec;
 pub mod status;
 

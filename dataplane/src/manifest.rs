@@ -14,11 +14,15 @@ use crate::model::{EnvironmentKey, EnvironmentSpec, ServiceSpec};
 
 mod diagnostic;
 mod dotenv;
+mod duration;
 mod environment;
+mod health;
 mod interpolate;
 pub mod keys;
 mod mounts;
+mod own;
 mod reader;
+mod rollout;
 mod service;
 mod shell;
 mod yaml;

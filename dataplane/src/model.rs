@@ -9,6 +9,7 @@ pub mod deployment;
 pub mod name;
 pub mod record;
 pub mod rollout;
+pub mod schedule;
 pub mod spec;
 pub mod status;
 

@@ -3,7 +3,6 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::net::UnixStream;
@@ -16,9 +15,6 @@ use crate::docker::{Docker, DockerError, Role};
 use crate::forwarder::{Supervisor, SupervisorError};
 use crate::install::{self, InstallError};
 use crate::netlink::{Netlink, NetlinkError};
-
-/// Between the stop signal and SIGKILL.
-const STOP_GRACE: Duration = Duration::from_secs(10);
 
 /// Something that is left, and why.
 #[derive(Debug, thiserror::Error)]
@@ -119,7 +115,7 @@ async fn remove_containers(config: &Config) -> Result<(), Vec<UninstallError>> {
     let docker = Docker::connect(&config.docker).await.map_err(failed)?;
     let containers = docker.list(&config.node_name).await.map_err(failed)?;
     let workloads = containers.iter().filter(|container| container.role == Role::Workload);
-    let mut errors = errors(join_all(workloads.clone().map(|container| docker.stop(&container.id, STOP_GRACE))).await);
+    let mut errors = errors(join_all(workloads.clone().map(|container| docker.stop(&container.id))).await);
     errors.extend(self::errors(join_all(workloads.map(|container| docker.remove(&container.id))).await));
     let sandboxes = containers.iter().filter(|container| container.role == Role::Sandbox);
     errors.extend(self::errors(join_all(sandboxes.map(|container| docker.remove(&container.id))).await));

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use dataplane::docker::{
-    ContainerEvent, ContainerState, Docker, DockerError, EventKind, Role, SandboxSpec, WorkloadSpec, volume_name,
+    ContainerEvent, ContainerState, Docker, DockerError, EventKind, Health, Role, SandboxSpec, WorkloadSpec,
+    volume_name,
 };
+use dataplane::model::rollout::HealthCheck;
 use dataplane::model::spec::{RestartPolicy, VolumeMount};
-use dataplane::model::{EnvironmentKey, ReplicaKey, ServiceKey};
+use dataplane::model::{EnvironmentKey, ReplicaKey, ServiceKey, ServiceSpec};
 use futures_util::{Stream, StreamExt};
 use tests::Node;
 use tests::images::Image;
@@ -40,15 +42,16 @@ fn workload(service: &str, sandbox: &str, script: &str) -> WorkloadSpec {
         config: "w0".to_owned(),
         record: "{}".to_owned(),
         sandbox: sandbox.to_owned(),
-        image: IMAGE.to_owned(),
-        command: Some(vec!["-c".to_owned(), script.to_owned()]),
-        entrypoint: Some(vec!["/bin/sh".to_owned()]),
-        environment: BTreeMap::from([("GREETING".to_owned(), "a=b c".to_owned())]),
-        volumes: Vec::new(),
-        restart: RestartPolicy::No,
-        labels: BTreeMap::from([("team".to_owned(), "blue".to_owned())]),
-        working_dir: Some("/tmp".to_owned()),
-        user: None,
+        pinned: None,
+        service: ServiceSpec {
+            command: Some(vec!["-c".to_owned(), script.to_owned()]),
+            entrypoint: Some(vec!["/bin/sh".to_owned()]),
+            environment: BTreeMap::from([("GREETING".to_owned(), "a=b c".to_owned())]),
+            restart: RestartPolicy::No,
+            labels: BTreeMap::from([("team".to_owned(), "blue".to_owned())]),
+            working_dir: Some("/tmp".to_owned()),
+            ..ServiceSpec::of_image(IMAGE)
+        },
     }
 }
 
@@ -163,14 +166,14 @@ fn what_happens_to_our_containers_is_told() -> Result<()> {
         until(&mut events, |event| event.id == sandbox_id && event.kind == EventKind::Started).await?;
         until(&mut events, |event| event.id == id && event.kind == EventKind::Started && event.key == key("api"))
             .await?;
-        docker.stop(&id, Duration::from_secs(10)).await?;
+        docker.stop(&id).await?;
         until(&mut events, |event| event.kind == EventKind::Died { exit_code: Some(0) }).await?;
-        docker.stop(&id, Duration::from_secs(10)).await.context("a second stop")?;
+        docker.stop(&id).await.context("a second stop")?;
         docker.kill(&id).await.context("a kill of a stopped container")?;
 
         // The sandbox ends at once when told to: nobody waits ten seconds for a grace period.
         let began = std::time::Instant::now();
-        docker.stop(&sandbox_id, Duration::from_secs(30)).await?;
+        docker.stop(&sandbox_id).await?;
         ensure!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
         docker.remove(&id).await?;
         docker.remove(&id).await.context("a second removal")?;
@@ -188,19 +191,61 @@ fn what_happens_to_our_containers_is_told() -> Result<()> {
 }
 
 #[test]
+fn the_engine_checks_and_stops_a_workload_as_its_service_says() -> Result<()> {
+    with_engine(async |node, docker| {
+        let mut events = docker.events("n1");
+        let sandbox_id = running_sandbox(&docker, "api").await?;
+        let mut spec =
+            workload("api", &sandbox_id, "trap '' TERM; trap 'exit 7' USR1; touch /tmp/up; sleep 1000 & wait");
+        spec.service.stop_signal = Some("SIGUSR1".to_owned());
+        spec.service.healthcheck = Some(HealthCheck {
+            test: vec!["CMD-SHELL".to_owned(), "test -e /tmp/up".to_owned()],
+            interval: Some(200),
+            ..HealthCheck::default()
+        });
+        let id = docker.create_workload(&spec).await?;
+        docker.start(&id).await?;
+        let well = async {
+            while docker.inspect(&id).await?.context("it is gone")?.health != Health::Healthy {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            anyhow::Ok(())
+        };
+        tokio::time::timeout(Duration::from_secs(20), well).await.context("it was never healthy")??;
+        docker.stop(&id).await?;
+        until(&mut events, |event| event.id == id && event.kind == EventKind::Died { exit_code: Some(7) }).await?;
+        docker.remove(&id).await?;
+
+        let mut deaf = workload("api", &sandbox_id, "trap '' TERM; sleep 1000 & wait");
+        deaf.service.stop_grace_period = 500;
+        let id = docker.create_workload(&deaf).await?;
+        docker.start(&id).await?;
+        let began = std::time::Instant::now();
+        docker.stop(&id).await?;
+        // A second, where the engine's own patience is ten.
+        ensure!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+        until(&mut events, |event| event.id == id && event.kind == EventKind::Died { exit_code: Some(137) }).await?;
+        node.docker(&["rm", "--force", &id])?;
+        Ok(())
+    })
+}
+
+#[test]
 fn errors_name_the_thing_and_the_way_out() -> Result<()> {
     with_engine(async |node, docker| {
         let sandbox_id = running_sandbox(&docker, "api").await?;
         let again = docker.create_sandbox(&sandbox("api")?).await;
         ensure!(matches!(again, Err(DockerError::NameTaken { .. })), "{again:?}");
 
-        let missing = WorkloadSpec { image: "no-such:1".to_owned(), ..workload("api", &sandbox_id, "true") };
+        let mut missing = workload("api", &sandbox_id, "true");
+        missing.service.image = "no-such:1".to_owned();
         let refused = docker.create_workload(&missing).await.err().context("it was made")?.to_string();
         ensure!(refused.contains("no-such:1") && refused.contains("docker load"), "{refused}");
         let refused = docker.pull("no-such.invalid/x:1", |_| ()).await.err().context("it was pulled")?.to_string();
         ensure!(refused.contains("no-such.invalid/x:1"), "{refused}");
 
-        let broken = WorkloadSpec { entrypoint: Some(vec!["/nope".to_owned()]), ..workload("api", &sandbox_id, "") };
+        let mut broken = workload("api", &sandbox_id, "");
+        broken.service.entrypoint = Some(vec!["/nope".to_owned()]);
         let id = docker.create_workload(&broken).await?;
         let refused = docker.start(&id).await.err().context("it started")?;
         ensure!(matches!(&refused, DockerError::Start { reason, .. } if reason.contains("/nope")), "{refused}");
@@ -229,7 +274,8 @@ fn a_volume_outlives_its_container() -> Result<()> {
         let mount = VolumeMount { volume: "data".to_owned(), target: "/data".to_owned(), read_only: false };
         let mut events = docker.events("n1");
         for (script, status) in [("echo kept > /data/file", 0), ("grep -q kept /data/file", 0)] {
-            let spec = WorkloadSpec { volumes: vec![mount.clone()], ..workload("db", &sandbox_id, script) };
+            let mut spec = workload("db", &sandbox_id, script);
+            spec.service.volumes = vec![mount.clone()];
             let id = docker.create_workload(&spec).await?;
             docker.start(&id).await?;
             until(&mut events, |e| e.id == id && e.kind == EventKind::Died { exit_code: Some(status) }).await?;

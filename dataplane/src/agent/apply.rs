@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use dataplane_ebpf::abi::{Addr, Identity};
 use tokio::sync::{Mutex, mpsc};
@@ -19,7 +19,7 @@ use super::tables::Registration;
 use crate::bpf::{self, Generations, ServiceVips};
 use crate::docker::{Role, SandboxSpec, WorkloadSpec, sandbox_name, workload_name};
 use crate::model::record::ReplicaRecord;
-use crate::model::{ReplicaAssignment, ReplicaKey, ReplicaState};
+use crate::model::{ReplicaAssignment, ReplicaKey, ReplicaState, ServiceSpec};
 use crate::netlink::{Netlink, Netns, veth_name};
 
 mod failpoint;
@@ -27,9 +27,6 @@ mod pull;
 
 pub(super) use failpoint::Failpoint;
 pub(super) use pull::Pulls;
-
-/// Between the stop signal and SIGKILL.
-const STOP_GRACE: Duration = Duration::from_secs(10);
 
 /// Who acts.
 pub(super) struct Hands {
@@ -195,7 +192,7 @@ impl Hands {
             }
             Step::StopWorkload => {
                 if let Some(id) = &chain.workload {
-                    docker.stop(id, STOP_GRACE).await?;
+                    docker.stop(id).await?;
                 }
             }
             Step::RemoveWorkload => {
@@ -324,7 +321,6 @@ fn sandbox_spec(replica: &ReplicaAssignment, node: &Node) -> SandboxSpec {
 }
 
 fn workload_spec(replica: &ReplicaAssignment, chain: &Chain) -> Result<WorkloadSpec, AgentError> {
-    let spec = replica.spec.clone();
     let record = ReplicaRecord { assignment: replica.clone(), networks: chain.networks.clone() };
     Ok(WorkloadSpec {
         key: replica.key.clone(),
@@ -332,15 +328,7 @@ fn workload_spec(replica: &ReplicaAssignment, chain: &Chain) -> Result<WorkloadS
         config: workload_digest(replica),
         record: record.to_label(),
         sandbox: chain.sandbox_id()?.to_owned(),
-        image: replica.reference().to_owned(),
         pinned: None,
-        command: spec.command,
-        entrypoint: spec.entrypoint,
-        environment: spec.environment,
-        volumes: spec.volumes,
-        restart: spec.restart,
-        labels: spec.labels,
-        working_dir: spec.working_dir,
-        user: spec.user,
+        service: ServiceSpec { image: replica.reference().to_owned(), ..replica.spec.clone() },
     })
 }

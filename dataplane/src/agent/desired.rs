@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::config::Config;
+use crate::model::rollout::Rollout;
 use crate::model::{
-    EnvironmentAssignment, EnvironmentKey, ReplicaAssignment, ReplicaKey, ServiceAssignment, ServiceKey,
+    EnvironmentAssignment, EnvironmentKey, ReplicaAssignment, ReplicaKey, ServiceAssignment, ServiceKey, ServiceSpec,
 };
 use crate::store::Revision;
 
@@ -44,14 +45,27 @@ impl Desired {
     }
 }
 
-/// A digest of what a workload is made of: another one means another container. What is only about the
-/// service as a whole (how many, after whom, in which networks) is left out: it changes no container.
+/// A digest of what a workload is made of: another one means another container.
 pub fn workload_digest(replica: &ReplicaAssignment) -> String {
-    let mut spec = replica.spec.clone();
-    spec.replicas = 0;
-    spec.depends_on.clear();
-    spec.networks.clear();
-    digest(&spec)
+    digest(&of_container(&replica.spec))
+}
+
+/// What is only about the service as a whole (how many, after whom, in which networks, when and how it changes, what
+/// the node asks it) is left out: it changes no container.
+fn of_container(spec: &ServiceSpec) -> ServiceSpec {
+    ServiceSpec {
+        replicas: 0,
+        depends_on: BTreeMap::new(),
+        networks: BTreeMap::new(),
+        probe: None,
+        start_timeout: 0,
+        update: Rollout::default(),
+        rollback: Rollout::back(),
+        drain_timeout: 0,
+        release: None,
+        schedule: None,
+        ..spec.clone()
+    }
 }
 
 /// A digest of what a sandbox is made of.
@@ -67,4 +81,40 @@ fn digest(value: &impl serde::Serialize) -> String {
         .iter()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
     format!("{hash:016x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::rollout::{HealthCheck, Order, Probe};
+
+    #[test]
+    fn only_what_a_container_is_made_of_makes_another_one() {
+        let made = |change: fn(&mut ServiceSpec)| {
+            let mut spec = ServiceSpec::of_image("web:1");
+            change(&mut spec);
+            digest(&of_container(&spec))
+        };
+        let as_it_was = made(|_| ());
+        let of_the_service: [fn(&mut ServiceSpec); 8] = [
+            |s| s.replicas = 3,
+            |s| s.probe = Some(Probe::default()),
+            |s| s.start_timeout = 1,
+            |s| s.update.order = Order::StopFirst,
+            |s| s.rollback.delay = 1,
+            |s| s.drain_timeout = 1,
+            |s| s.release = Some(vec!["migrate".to_owned()]),
+            |s| s.schedule = Some("@daily".to_owned()),
+        ];
+        assert!(of_the_service.into_iter().all(|change| made(change) == as_it_was));
+        let of_the_container: [fn(&mut ServiceSpec); 6] = [
+            |s| s.image = "web:2".to_owned(),
+            |s| s.healthcheck = Some(HealthCheck::default()),
+            |s| s.stop_signal = Some("SIGQUIT".to_owned()),
+            |s| s.stop_grace_period = 1,
+            |s| s.port = Some(80),
+            |s| s.attempt = 1,
+        ];
+        assert!(of_the_container.into_iter().all(|change| made(change) != as_it_was));
+    }
 }

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use bollard::models::{
-    ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType, RestartPolicy as EnginePolicy,
-    RestartPolicyNameEnum,
+    ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType,
+    RestartPolicy as EnginePolicy, RestartPolicyNameEnum,
 };
 
 use super::labels::{IMAGE, Labels, RECORD};
@@ -13,7 +13,8 @@ use super::spec::volume_name;
 use super::{Role, SandboxSpec, WorkloadSpec, pause};
 use crate::model::ReplicaKey;
 use crate::model::name::{LABEL_MAX, ZONE};
-use crate::model::spec::RestartPolicy;
+use crate::model::rollout::{HealthCheck, Millis};
+use crate::model::spec::{RestartPolicy, VolumeMount};
 
 /// Bytes; the program needs none, the runtime that starts it does.
 const SANDBOX_MEMORY: i64 = 32 << 20;
@@ -84,22 +85,26 @@ impl WorkloadSpec {
             node: self.node.clone(),
             config: self.config.clone(),
         };
-        let mut labels: HashMap<String, String> = self.labels.clone().into_iter().collect();
+        let service = &self.service;
+        let mut labels: HashMap<String, String> = service.labels.clone().into_iter().collect();
         labels.extend(own.into_map());
         labels.insert(RECORD.to_owned(), self.record.clone());
         labels.extend(self.pinned.clone().map(|pinned| (IMAGE.to_owned(), pinned)));
         ContainerCreateBody {
-            image: Some(self.image.clone()),
-            cmd: self.command.clone(),
-            entrypoint: self.entrypoint.clone(),
-            env: Some(self.environment.iter().map(|(name, value)| format!("{name}={value}")).collect()),
-            working_dir: self.working_dir.clone(),
-            user: self.user.clone(),
+            image: Some(service.image.clone()),
+            cmd: service.command.clone(),
+            entrypoint: service.entrypoint.clone(),
+            env: Some(service.environment.iter().map(|(name, value)| format!("{name}={value}")).collect()),
+            working_dir: service.working_dir.clone(),
+            user: service.user.clone(),
             labels: Some(labels),
+            healthcheck: service.healthcheck.as_ref().map(health_config),
+            stop_signal: service.stop_signal.clone(),
+            stop_timeout: Some(i64::try_from(service.stop_grace_period.div_ceil(1000)).unwrap_or(i64::MAX)),
             host_config: Some(HostConfig {
                 network_mode: Some(format!("container:{}", self.sandbox)),
                 mounts: Some(self.mounts()),
-                restart_policy: Some(policy(self.restart)),
+                restart_policy: Some(policy(service.restart)),
                 log_config: log_rotation(log_default),
                 ..HostConfig::default()
             }),
@@ -109,14 +114,14 @@ impl WorkloadSpec {
 
     fn mounts(&self) -> Vec<Mount> {
         let environment = &self.key.service.environment;
-        let mount = |volume: &crate::model::spec::VolumeMount| Mount {
+        let mount = |volume: &VolumeMount| Mount {
             typ: Some(MountType::VOLUME),
             source: Some(volume_name(environment, &volume.volume)),
             target: Some(volume.target.clone()),
             read_only: Some(volume.read_only),
             ..Mount::default()
         };
-        self.volumes.iter().map(mount).collect()
+        self.service.volumes.iter().map(mount).collect()
     }
 }
 
@@ -139,6 +144,22 @@ fn policy(restart: RestartPolicy) -> EnginePolicy {
     EnginePolicy { name: Some(name), maximum_retry_count: retries }
 }
 
+/// What is left out is the image's own, or the engine's default. Engines before 25 know no start interval and leave it
+/// aside.
+fn health_config(check: &HealthCheck) -> HealthConfig {
+    let nanoseconds = |millis: Option<Millis>| {
+        millis.map(|millis| i64::try_from(millis).unwrap_or(i64::MAX).saturating_mul(1_000_000))
+    };
+    HealthConfig {
+        test: Some(check.test.clone()),
+        interval: nanoseconds(check.interval),
+        timeout: nanoseconds(check.timeout),
+        retries: check.retries.map(i64::from),
+        start_period: nanoseconds(check.start_period),
+        start_interval: nanoseconds(check.start_interval),
+    }
+}
+
 /// The engine's own default writes a file that grows until the disk is full. A limit that a person gave to the engine
 /// is left alone, and so is another driver: `local` rotates by itself, the others keep nothing here.
 fn log_rotation(default: &HostConfigLogConfig) -> Option<HostConfigLogConfig> {
@@ -154,6 +175,7 @@ fn log_rotation(default: &HostConfigLogConfig) -> Option<HostConfigLogConfig> {
 mod tests {
     use super::super::labels::example;
     use super::*;
+    use crate::model::ServiceSpec;
 
     fn key(service: &str) -> ReplicaKey {
         let mut key = example(Role::Sandbox).key;
@@ -194,26 +216,27 @@ mod tests {
         assert_eq!(host.cap_drop, Some(vec!["ALL".to_owned()]));
     }
 
-    #[test]
-    fn skeps_labels_win_over_the_users() {
-        let user = [("skep.role".to_owned(), "sandbox".to_owned()), ("team".to_owned(), "a".to_owned())];
-        let spec = WorkloadSpec {
+    fn workload(service: ServiceSpec) -> WorkloadSpec {
+        WorkloadSpec {
             key: key("api"),
             node: "n1".to_owned(),
             config: "c".to_owned(),
             record: "{}".to_owned(),
             sandbox: "s1".to_owned(),
-            image: "redis".to_owned(),
             pinned: Some("redis@sha256:00".to_owned()),
-            command: None,
-            entrypoint: None,
+            service,
+        }
+    }
+
+    #[test]
+    fn skeps_labels_win_over_the_users() {
+        let user = [("skep.role".to_owned(), "sandbox".to_owned()), ("team".to_owned(), "a".to_owned())];
+        let spec = workload(ServiceSpec {
             environment: [("A".to_owned(), "1=2".to_owned())].into(),
-            volumes: Vec::new(),
             restart: RestartPolicy::OnFailure(3),
             labels: user.into(),
-            working_dir: None,
-            user: None,
-        };
+            ..ServiceSpec::of_image("redis")
+        });
         let body = spec.body(&log_default("journald", &[]));
         let labels = body.labels.unwrap();
         assert_eq!((labels["skep.role"].as_str(), labels["team"].as_str()), ("workload", "a"));
@@ -222,6 +245,38 @@ mod tests {
         assert_eq!(host.network_mode.as_deref(), Some("container:s1"));
         assert_eq!(host.restart_policy.unwrap().maximum_retry_count, Some(3));
         assert_eq!(host.log_config, None, "a driver that a person chose is left alone");
+    }
+
+    #[test]
+    fn the_engine_checks_and_stops_as_the_service_says() {
+        let body = |service| workload(service).body(&HostConfigLogConfig::default());
+        let silent = body(ServiceSpec::of_image("redis"));
+        assert_eq!((silent.healthcheck, silent.stop_signal, silent.stop_timeout), (None, None, Some(10)));
+
+        let check = HealthCheck {
+            test: vec!["CMD-SHELL".to_owned(), "redis-cli ping".to_owned()],
+            interval: Some(1_500),
+            retries: Some(3),
+            start_period: Some(60_000),
+            ..HealthCheck::default()
+        };
+        let said = body(ServiceSpec {
+            healthcheck: Some(check.clone()),
+            stop_signal: Some("SIGQUIT".to_owned()),
+            stop_grace_period: 1_001,
+            ..ServiceSpec::of_image("redis")
+        });
+        assert_eq!((said.stop_signal.as_deref(), said.stop_timeout), (Some("SIGQUIT"), Some(2)));
+        let expected = HealthConfig {
+            test: Some(check.test),
+            interval: Some(1_500_000_000),
+            retries: Some(3),
+            start_period: Some(60_000_000_000),
+            ..HealthConfig::default()
+        };
+        assert_eq!(said.healthcheck, Some(expected));
+        let at_once = body(ServiceSpec { stop_grace_period: 0, ..ServiceSpec::of_image("redis") });
+        assert_eq!(at_once.stop_timeout, Some(0));
     }
 
     #[test]

@@ -11,6 +11,9 @@ use futures_util::TryStreamExt;
 use super::error::{is_absent, refusal};
 use super::{Docker, DockerError, SandboxSpec, WorkloadSpec, sandbox_name, workload_name};
 
+/// The engine's, for a container that was made without one.
+const GRACE: Duration = Duration::from_secs(10);
+
 /// What the engine needs beyond the grace period to kill and to tell.
 const STOP_MARGIN: Duration = Duration::from_secs(60);
 
@@ -84,16 +87,20 @@ impl Docker {
         }
     }
 
-    /// Sends the stop signal and, after `grace`, SIGKILL; stopped or gone already is success.
+    /// Sends the container's stop signal and, after its grace period, SIGKILL; stopped or gone already is success.
     ///
     /// # Errors
     /// [`DockerError::Request`].
-    pub async fn stop(&self, container: &str, grace: Duration) -> Result<(), DockerError> {
-        let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
-        let options = StopContainerOptions { t: Some(seconds), ..StopContainerOptions::default() };
+    pub async fn stop(&self, container: &str) -> Result<(), DockerError> {
+        let client = self.client().await?;
+        let grace = match client.inspect_container(container, None).await {
+            Ok(found) => found.config.and_then(|config| config.stop_timeout),
+            Err(error) if is_absent(&error) => return Ok(()),
+            Err(error) => return Err(self.failed("inspect container", container)(error)),
+        };
+        let grace = grace.and_then(|seconds| u64::try_from(seconds).ok()).map_or(GRACE, Duration::from_secs);
         // The engine answers when the container has stopped.
-        let client = self.client().await?.with_timeout(grace + STOP_MARGIN);
-        match client.stop_container(container, Some(options)).await {
+        match client.with_timeout(grace + STOP_MARGIN).stop_container(container, None::<StopContainerOptions>).await {
             Err(error) if is_absent(&error) => Ok(()),
             result => result.map_err(self.failed("stop container", container)),
         }

@@ -1,8 +1,6 @@
-use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::model::spec::{RestartPolicy, VolumeMount};
-use crate::model::{EnvironmentKey, ReplicaKey, ServiceKey};
+use crate::model::{EnvironmentKey, ReplicaKey, ServiceKey, ServiceSpec};
 
 /// The container that owns a replica's network namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,26 +36,10 @@ pub struct WorkloadSpec {
     pub record: String,
     /// Container id of the sandbox whose network namespace it shares.
     pub sandbox: String,
-    /// A reference; must be there.
-    pub image: String,
-    /// What it is, by digest; kept as a label.
+    /// What its image is, by digest; kept as a label.
     pub pinned: Option<String>,
-    /// Overrides the image's CMD.
-    pub command: Option<Vec<String>>,
-    /// Overrides the image's ENTRYPOINT.
-    pub entrypoint: Option<Vec<String>>,
-    /// Variables.
-    pub environment: BTreeMap<String, String>,
-    /// Named volumes.
-    pub volumes: Vec<VolumeMount>,
-    /// What Docker does when it exits.
-    pub restart: RestartPolicy,
-    /// The user's labels; Skep's own win.
-    pub labels: BTreeMap<String, String>,
-    /// Working directory in the container.
-    pub working_dir: Option<String>,
-    /// User (and group) in the container.
-    pub user: Option<String>,
+    /// What to run; its image must be there. Skep's own labels win over its labels.
+    pub service: ServiceSpec,
 }
 
 /// Container name of a workload.

@@ -1,11 +1,19 @@
 //! Every key of the Compose Specification and what becomes of it: the one table that the reader obeys and
 //! that the documentation is made from.
 
+mod rollout;
+mod service;
+
+pub(super) use rollout::{DEPLOY, HEALTHCHECK, ROLLBACK_CONFIG, UPDATE_CONFIG, X_SKEP, X_SKEP_HEALTH};
+pub(super) use service::{ATTACHMENT, DEPENDENCY, ENV_FILE, MOUNT, MOUNT_VOLUME, SERVICE};
+
 /// What becomes of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
     /// It means what Compose says.
     Honoured,
+    /// It is honoured; where it is not as Compose has it, or what a key of Skep's own means.
+    Explained(&'static str),
     /// It changes nothing; why, as one note to the user.
     NoEffect(&'static str),
     /// Something else does its work; what, as one note to the user.
@@ -14,7 +22,7 @@ pub enum Class {
     Refused(&'static str, &'static str),
 }
 
-use Class::{Honoured, NoEffect, Refused, Replaced};
+use Class::{Honoured, NoEffect, Refused};
 
 /// The keys of one kind of mapping.
 #[derive(Debug)]
@@ -40,8 +48,23 @@ const REMOVE: &str = "remove it";
 const OWN_DNS: &str = "the private network answers all names";
 
 /// All sections.
-pub const SECTIONS: [&Section; 11] =
-    [&TOP, &SERVICE, &DEPLOY, &ATTACHMENT, &MOUNT, &MOUNT_VOLUME, &DEPENDENCY, &ENV_FILE, &NETWORK, &VOLUME, &X_SKEP];
+pub const SECTIONS: [&Section; 15] = [
+    &TOP,
+    &SERVICE,
+    &DEPLOY,
+    &UPDATE_CONFIG,
+    &ROLLBACK_CONFIG,
+    &HEALTHCHECK,
+    &ATTACHMENT,
+    &MOUNT,
+    &MOUNT_VOLUME,
+    &DEPENDENCY,
+    &ENV_FILE,
+    &NETWORK,
+    &VOLUME,
+    &X_SKEP,
+    &X_SKEP_HEALTH,
+];
 
 /// The file itself.
 pub(super) static TOP: Section = Section {
@@ -57,208 +80,6 @@ pub(super) static TOP: Section = Section {
         ("version", NoEffect("the current Compose Specification is what is read")),
         ("volumes", Honoured),
     ],
-};
-
-/// A service.
-pub(super) static SERVICE: Section = Section {
-    name: "services.*",
-    keys: &[
-        ("annotations", NoEffect("annotations are not passed on")),
-        ("attach", NoEffect("logs are never attached to the terminal")),
-        ("blkio_config", NoEffect(NO_LIMIT)),
-        ("build", Replaced("build the image with docker build, and name it in image")),
-        (
-            "cap_add",
-            Refused(
-                "gives the container powers that are not passed on (and SYS_ADMIN, BPF and their like void isolation)",
-                "remove it; NET_BIND_SERVICE, CHOWN and the rest of Docker's default set are there anyway",
-            ),
-        ),
-        (
-            "cap_drop",
-            Refused("is not passed on yet, and the container would have more powers than the file says", REMOVE),
-        ),
-        ("cgroup", Refused(HOST, REMOVE)),
-        ("cgroup_parent", Refused(HOST, REMOVE)),
-        ("command", Honoured),
-        ("configs", Refused(LATER, "use a named volume or environment variables")),
-        ("container_name", NoEffect("containers are named by node, project, environment, service and replica")),
-        ("cpu_count", NoEffect(NO_LIMIT)),
-        ("cpu_percent", NoEffect(NO_LIMIT)),
-        ("cpu_period", NoEffect(NO_LIMIT)),
-        ("cpu_quota", NoEffect(NO_LIMIT)),
-        ("cpu_rt_period", NoEffect(NO_LIMIT)),
-        ("cpu_rt_runtime", NoEffect(NO_LIMIT)),
-        ("cpu_shares", NoEffect(NO_LIMIT)),
-        ("cpus", NoEffect(NO_LIMIT)),
-        ("cpuset", NoEffect(NO_LIMIT)),
-        ("credential_spec", Refused("is for Windows containers", REMOVE)),
-        ("depends_on", Honoured),
-        ("deploy", Honoured),
-        ("develop", NoEffect("nothing is watched or rebuilt")),
-        ("device_cgroup_rules", Refused(HOST, REMOVE)),
-        ("devices", Refused("gives the container devices of the host and would void isolation", REMOVE)),
-        ("dns", NoEffect(OWN_DNS)),
-        ("dns_opt", NoEffect(OWN_DNS)),
-        ("dns_search", NoEffect(OWN_DNS)),
-        ("domainname", NoEffect("the host name is the service and the number of the replica")),
-        ("entrypoint", Honoured),
-        ("env_file", Honoured),
-        ("environment", Honoured),
-        ("expose", NoEffect("every port that a service listens on is reachable in its networks")),
-        ("extends", Refused(LATER, "write the keys out, or share them with YAML's << and anchors")),
-        ("external_links", Refused("crosses the boundary of the environment", "put the service into this file")),
-        ("extra_hosts", Refused(LATER, "use the name of a service, or an alias under its networks")),
-        ("gpus", Refused("gives the container devices of the host and would void isolation", REMOVE)),
-        ("group_add", Refused(LATER, "name the group in user, as in \"1000:1000\"")),
-        ("healthcheck", NoEffect("the image's own health check is used; a replica serves as soon as it runs")),
-        ("hostname", NoEffect("the host name is the service and the number of the replica")),
-        ("image", Honoured),
-        ("init", NoEffect("no init process is added")),
-        ("ipc", Refused("shares memory outside of the container and would void isolation", REMOVE)),
-        ("isolation", Refused("is for Windows containers", REMOVE)),
-        ("label_file", Refused(LATER, "write the labels into labels")),
-        ("labels", Honoured),
-        (
-            "links",
-            Replaced("services of one network reach each other by name; give further names as aliases under networks"),
-        ),
-        ("logging", NoEffect("Docker's default log driver is used")),
-        ("mac_address", NoEffect("MAC addresses are assigned")),
-        ("mem_limit", NoEffect(NO_LIMIT)),
-        ("mem_reservation", NoEffect(NO_LIMIT)),
-        ("mem_swappiness", NoEffect(NO_LIMIT)),
-        ("memswap_limit", NoEffect(NO_LIMIT)),
-        ("models", Refused(LATER, REMOVE)),
-        (
-            "network_mode",
-            Refused(
-                "would put the service outside of its private network",
-                "remove it; use networks, with internal: true for one without a way out",
-            ),
-        ),
-        ("networks", Honoured),
-        ("oom_kill_disable", NoEffect(NO_LIMIT)),
-        ("oom_score_adj", NoEffect(NO_LIMIT)),
-        ("pid", Refused("shows the container processes outside of it and would void isolation", REMOVE)),
-        ("pids_limit", NoEffect(NO_LIMIT)),
-        ("platform", NoEffect("the node's own platform is used")),
-        (
-            "ports",
-            Replaced(
-                "nothing is published on the node; other services reach every port, and the internet reaches services with x-skep type: web through the ingress",
-            ),
-        ),
-        ("post_start", Refused(LATER, "do it in the image's entrypoint")),
-        ("pre_stop", Refused(LATER, "handle SIGTERM in the service")),
-        (
-            "privileged",
-            Refused(HOST, "remove it; the service gets NET_RAW and Docker's other default capabilities anyway"),
-        ),
-        ("profiles", Honoured),
-        ("provider", Refused(LATER, REMOVE)),
-        ("pull_policy", NoEffect("images are pulled when the node lacks them")),
-        (
-            "read_only",
-            Refused("is not passed on yet, and the container would have more powers than the file says", REMOVE),
-        ),
-        ("restart", Honoured),
-        ("runtime", Refused("Docker's default runtime is the one that is used", REMOVE)),
-        ("scale", Honoured),
-        ("secrets", Refused(LATER, "use environment or env_file")),
-        ("security_opt", Refused("changes what confines the container and is not passed on", REMOVE)),
-        ("shm_size", NoEffect("Docker's default of 64 MiB is used")),
-        ("stdin_open", NoEffect("nobody is attached to a service")),
-        ("stop_grace_period", NoEffect("Docker's default of 10 seconds is used")),
-        ("stop_signal", NoEffect("the image's own stop signal is used")),
-        ("storage_opt", NoEffect(NO_LIMIT)),
-        ("sysctls", Refused(LATER, REMOVE)),
-        ("tmpfs", Refused(LATER, "remove it, or use a named volume")),
-        ("tty", NoEffect("nobody is attached to a service")),
-        ("ulimits", NoEffect("Docker's default limits are used")),
-        ("use_api_socket", Refused("gives the container control over Docker and would void isolation", REMOVE)),
-        ("user", Honoured),
-        ("userns_mode", Refused(HOST, REMOVE)),
-        ("uts", Refused(HOST, REMOVE)),
-        ("volumes", Honoured),
-        ("volumes_from", Refused("shares everything another container mounts", "name the volumes in both services")),
-        ("working_dir", Honoured),
-        ("x-skep", Honoured),
-    ],
-};
-
-/// A service's `deploy`.
-pub(super) static DEPLOY: Section = Section {
-    name: "services.*.deploy",
-    keys: &[
-        ("endpoint_mode", NoEffect("every service has a VIP")),
-        ("labels", NoEffect("put labels into the service's own labels")),
-        ("mode", Honoured),
-        ("placement", NoEffect("replicas are spread over the nodes")),
-        ("replicas", Honoured),
-        ("resources", NoEffect(NO_LIMIT)),
-        ("restart_policy", NoEffect("restart says it")),
-        ("rollback_config", NoEffect("a changed service is replaced at once")),
-        ("update_config", NoEffect("a changed service is replaced at once")),
-    ],
-};
-
-/// A service in a network.
-pub(super) static ATTACHMENT: Section = Section {
-    name: "services.*.networks.*",
-    keys: &[
-        ("aliases", Honoured),
-        ("driver_opts", NoEffect("there are no network drivers here")),
-        ("gw_priority", NoEffect("there is one way out")),
-        ("interface_name", NoEffect("the interface is eth0")),
-        ("ipv4_address", Refused("addresses are assigned", "use the name of the service")),
-        ("ipv6_address", Refused("addresses are assigned", "use the name of the service")),
-        ("link_local_ips", Refused("addresses are assigned", "use the name of the service")),
-        ("mac_address", NoEffect("MAC addresses are assigned")),
-        ("priority", NoEffect("there is one interface")),
-    ],
-};
-
-/// The long form of a mount.
-pub(super) static MOUNT: Section = Section {
-    name: "services.*.volumes[]",
-    keys: &[
-        ("bind", Refused("bind mounts are not supported yet", "use a named volume")),
-        ("consistency", NoEffect("it is for other platforms")),
-        ("image", Refused(LATER, "use a named volume")),
-        ("read_only", Honoured),
-        ("source", Honoured),
-        ("target", Honoured),
-        ("tmpfs", Refused("tmpfs mounts are not supported yet", "use a named volume")),
-        ("type", Honoured),
-        ("volume", Honoured),
-    ],
-};
-
-/// A mount's `volume`.
-pub(super) static MOUNT_VOLUME: Section = Section {
-    name: "services.*.volumes[].volume",
-    keys: &[
-        ("labels", NoEffect("volumes have Skep's own labels")),
-        ("nocopy", Refused(LATER, REMOVE)),
-        ("subpath", Refused(LATER, "use a volume of its own")),
-    ],
-};
-
-/// A dependency.
-pub(super) static DEPENDENCY: Section = Section {
-    name: "services.*.depends_on.*",
-    keys: &[
-        ("condition", Honoured),
-        ("required", Honoured),
-        ("restart", NoEffect("a dependent is not restarted; its connections go on to the new replica's address")),
-    ],
-};
-
-/// The long form of an `env_file`.
-pub(super) static ENV_FILE: Section = Section {
-    name: "services.*.env_file[]",
-    keys: &[("format", Honoured), ("path", Honoured), ("required", Honoured)],
 };
 
 /// A network.
@@ -301,9 +122,6 @@ pub(super) static VOLUME: Section = Section {
         ("name", NoEffect("Docker's name for it is <project>_<environment>_<volume>")),
     ],
 };
-
-/// Skep's own keys of a service.
-pub(super) static X_SKEP: Section = Section { name: "services.*.x-skep", keys: &[("type", Honoured)] };
 
 /// Edits (a letter more, less, other, or swapped with its neighbour) between two short ASCII words.
 fn distance(a: &str, b: &str) -> usize {

@@ -75,7 +75,9 @@ impl<'a> Reader<'a> {
             let path = join(path, &key.text);
             let known = section.keys.iter().find(|(name, _)| *name == key.text);
             match known {
-                Some((name, Class::Honoured)) => fields.push(Field { key: name, at: key.at, path, node: value }),
+                Some((name, Class::Honoured | Class::Explained(_))) => {
+                    fields.push(Field { key: name, at: key.at, path, node: value });
+                }
                 // What says nothing or "no" asks for nothing.
                 Some(_) if value.is_empty() => {}
                 Some((_, Class::NoEffect(why))) => self.note(key.at, &path, format!("has no effect: {why}"), ""),
@@ -92,6 +94,19 @@ impl<'a> Reader<'a> {
                 }
             }
         }
+        fields
+    }
+
+    /// As [`Self::fields`], and keeps where each stands; `place` is the mapping's own among [`Self::places`].
+    pub(super) fn placed<'n>(
+        &mut self,
+        node: &'n Node,
+        path: &str,
+        place: &str,
+        section: &'static Section,
+    ) -> Vec<Field<'n>> {
+        let fields = self.fields(node, path, section);
+        self.places.extend(fields.iter().map(|field| (join(place, field.key), field.at)));
         fields
     }
 
@@ -119,9 +134,14 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A single value, which may be empty, or nothing.
+    pub(super) fn given(&mut self, node: &Node, path: &str) -> Option<String> {
+        if matches!(node.value, Value::Null) { None } else { self.text(node, path) }
+    }
+
     /// A single value that is not empty, or nothing.
     pub(super) fn optional(&mut self, node: &Node, path: &str) -> Option<String> {
-        if matches!(node.value, Value::Null) { None } else { self.text(node, path).filter(|text| !text.is_empty()) }
+        self.given(node, path).filter(|text| !text.is_empty())
     }
 
     pub(super) fn flag(&mut self, node: &Node, path: &str) -> bool {

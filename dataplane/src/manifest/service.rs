@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::diagnostic::Place;
 use super::environment;
-use super::keys::{ATTACHMENT, DEPENDENCY, DEPLOY, SERVICE, X_SKEP};
-use super::mounts;
+use super::keys::{ATTACHMENT, DEPENDENCY, DEPLOY, SERVICE};
+use super::own::{self, Own};
 use super::reader::{Field, Reader, join};
-use super::shell;
+use super::shell::words;
 use super::yaml::{Node, Value};
+use super::{duration, health, mounts, rollout};
 use crate::model::ServiceSpec;
 use crate::model::name::normalise;
 use crate::model::spec::{DependsOn, NetworkAttachment, RestartPolicy, ServiceType};
@@ -28,13 +29,11 @@ pub(super) fn read(reader: &mut Reader<'_>, node: &Node, path: &str, place: &str
         reader.note(at, path, "is left out: it belongs to a profile", "remove profiles to have it started");
         return None;
     }
-    let fields = reader.fields(node, path, &SERVICE);
-    for field in &fields {
-        reader.places.insert(format!("{place}.{}", field.key), field.at);
-    }
+    let fields = reader.placed(node, path, place, &SERVICE);
     let mut service = Service {
         spec: ServiceSpec::of_image(MISSING),
-        kind: None,
+        own: Own::default(),
+        restart: None,
         env_files: Vec::new(),
         variables: BTreeMap::new(),
         scale: None,
@@ -45,7 +44,9 @@ pub(super) fn read(reader: &mut Reader<'_>, node: &Node, path: &str, place: &str
     if !fields.iter().any(|field| field.key == "image") {
         reader.error(node.at, path, "it has no image", "build one if it has build:, and name it in image");
     }
-    Some(service.finish())
+    let spec = service.finish();
+    rollout::note_order(reader, &spec, path, place);
+    Some(spec)
 }
 
 /// Where the service says that it belongs to profiles. What else it says does not matter then.
@@ -56,7 +57,8 @@ fn profiles(node: &Node) -> Option<Place> {
 
 struct Service {
     spec: ServiceSpec,
-    kind: Option<ServiceType>,
+    own: Own,
+    restart: Option<RestartPolicy>,
     env_files: Vec<(String, String)>,
     variables: BTreeMap<String, String>,
     /// Where the number of replicas was said first.
@@ -75,20 +77,29 @@ impl Service {
             "depends_on" => self.spec.depends_on = dependencies(reader, node, path),
             "networks" => self.spec.networks = attachments(reader, node, path, place),
             "volumes" => self.spec.volumes = mounts::read(reader, node, path),
-            "restart" => self.spec.restart = restart(reader, node, path),
-            "deploy" => self.deploy(reader, node, path),
+            "restart" => self.restart = restart(reader, node, path),
+            "deploy" => self.deploy(reader, node, path, place),
+            "healthcheck" => self.spec.healthcheck = health::check(reader, node, path, place),
+            "stop_signal" => self.spec.stop_signal = reader.optional(node, path),
+            "stop_grace_period" => duration::read(reader, node, path, &mut self.spec.stop_grace_period),
             "scale" => self.replicas(reader, node, path, "scale"),
             "labels" => self.spec.labels = labels(reader, node, path),
             "working_dir" => self.spec.working_dir = reader.optional(node, path),
             "user" => self.spec.user = reader.optional(node, path),
-            "x-skep" => self.x_skep(reader, node, path),
+            "x-skep" => self.own = own::read(reader, node, path, place),
             _ => {}
         }
     }
 
     fn finish(self) -> ServiceSpec {
         let mut spec = self.spec;
-        spec.kind = self.kind.unwrap_or_else(|| kind_of_image(&spec.image));
+        spec.kind = kind_of_image(&spec.image);
+        self.own.settle(&mut spec);
+        spec.restart = self.restart.unwrap_or(match spec.schedule {
+            // What Docker starts again by itself never ends.
+            Some(_) => RestartPolicy::No,
+            None => RestartPolicy::default(),
+        });
         spec.environment = self.env_files.into_iter().chain(self.variables).collect();
         if spec.networks.is_empty() {
             spec.networks.insert(DEFAULT_NETWORK.to_owned(), NetworkAttachment::default());
@@ -96,15 +107,21 @@ impl Service {
         spec
     }
 
-    fn deploy(&mut self, reader: &mut Reader<'_>, node: &Node, path: &str) {
-        for field in reader.fields(node, path, &DEPLOY) {
-            if field.key == "replicas" {
-                self.replicas(reader, field.node, &field.path, "deploy.replicas");
-            } else if field.key == "mode"
-                && let Some(mode) = reader.optional(field.node, &field.path)
-                && mode != "replicated"
-            {
-                reader.error(field.at, &field.path, format!("the mode {mode} is not supported"), "use replicated");
+    fn deploy(&mut self, reader: &mut Reader<'_>, node: &Node, path: &str, place: &str) {
+        let place = join(place, "deploy");
+        for field in reader.placed(node, path, &place, &DEPLOY) {
+            let Field { node, path, .. } = &field;
+            match field.key {
+                "replicas" => self.replicas(reader, node, path, "deploy.replicas"),
+                "update_config" => self.spec.update = rollout::update(reader, node, path, &place),
+                "rollback_config" => self.spec.rollback = rollout::rollback(reader, node, path, &place),
+                _ => {
+                    if let Some(mode) = reader.optional(node, path)
+                        && mode != "replicated"
+                    {
+                        reader.error(field.at, path, format!("the mode {mode} is not supported"), "use replicated");
+                    }
+                }
             }
         }
     }
@@ -119,23 +136,6 @@ impl Service {
         }
         self.spec.replicas = replicas;
     }
-
-    fn x_skep(&mut self, reader: &mut Reader<'_>, node: &Node, path: &str) {
-        for field in reader.fields(node, path, &X_SKEP) {
-            let Some(kind) = reader.text(field.node, &field.path) else { continue };
-            self.kind = match kind.as_str() {
-                "web" => Some(ServiceType::Web),
-                "database" => Some(ServiceType::Database),
-                "cache" => Some(ServiceType::Cache),
-                "service" => Some(ServiceType::Service),
-                other => {
-                    let what = format!("{other:?} is no type of service");
-                    reader.error(field.node.at, &field.path, what, "use web, database, cache or service");
-                    None
-                }
-            };
-        }
-    }
 }
 
 /// What an image of this name is for.
@@ -148,23 +148,6 @@ fn kind_of_image(image: &str) -> ServiceType {
         ServiceType::Cache
     } else {
         ServiceType::Service
-    }
-}
-
-/// A command: a string is split like a shell does, a list is taken as it is.
-fn words(reader: &mut Reader<'_>, node: &Node, path: &str) -> Option<Vec<String>> {
-    match &node.value {
-        Value::Null => None,
-        Value::Scalar(_) => match shell::split(&reader.text(node, path)?) {
-            Ok(words) => Some(words),
-            Err(what) => {
-                reader.error(node.at, path, what, "close it, or write a list");
-                None
-            }
-        },
-        Value::List(_) | Value::Map(_) => {
-            Some(reader.list(node, path, false).iter().filter_map(|item| reader.text(item, path)).collect())
-        }
     }
 }
 
@@ -251,20 +234,20 @@ fn attachments(reader: &mut Reader<'_>, node: &Node, path: &str, place: &str) ->
     attachments
 }
 
-fn restart(reader: &mut Reader<'_>, node: &Node, path: &str) -> RestartPolicy {
-    let Some(policy) = reader.optional(node, path) else { return RestartPolicy::default() };
+fn restart(reader: &mut Reader<'_>, node: &Node, path: &str) -> Option<RestartPolicy> {
+    let policy = reader.optional(node, path)?;
     let (name, retries) = policy.split_once(':').map_or((policy.as_str(), None), |(name, n)| (name, Some(n)));
     match (name, retries.map(str::parse)) {
         // YAML 1.1 reads a bare `no` as false, and some tools write it so.
-        ("no" | "false", None) => RestartPolicy::No,
-        ("always", None) => RestartPolicy::Always,
-        ("unless-stopped", None) => RestartPolicy::UnlessStopped,
-        ("on-failure", None) => RestartPolicy::OnFailure(0),
-        ("on-failure", Some(Ok(retries))) => RestartPolicy::OnFailure(retries),
+        ("no" | "false", None) => Some(RestartPolicy::No),
+        ("always", None) => Some(RestartPolicy::Always),
+        ("unless-stopped", None) => Some(RestartPolicy::UnlessStopped),
+        ("on-failure", None) => Some(RestartPolicy::OnFailure(0)),
+        ("on-failure", Some(Ok(retries))) => Some(RestartPolicy::OnFailure(retries)),
         _ => {
             let remedy = "use \"no\", always, unless-stopped, on-failure or on-failure:3";
             reader.error(node.at, path, format!("{policy:?} is no restart policy"), remedy);
-            RestartPolicy::default()
+            None
         }
     }
 }

@@ -1,8 +1,28 @@
 //! Splits a command line into words, as Compose does for the string form of `command` and `entrypoint`:
 //! quotes and backslashes mean what they mean to a shell, nothing else is special.
 
+use super::reader::Reader;
+use super::yaml::{Node, Value};
+
+/// A command: a string is split like a shell does, a list is taken as it is.
+pub(super) fn words(reader: &mut Reader<'_>, node: &Node, path: &str) -> Option<Vec<String>> {
+    match &node.value {
+        Value::Null => None,
+        Value::Scalar(_) => match split(&reader.text(node, path)?) {
+            Ok(words) => Some(words),
+            Err(what) => {
+                reader.error(node.at, path, what, "close it, or write a list");
+                None
+            }
+        },
+        Value::List(_) | Value::Map(_) => {
+            Some(reader.list(node, path, false).iter().filter_map(|item| reader.text(item, path)).collect())
+        }
+    }
+}
+
 /// The words, or what is wrong.
-pub(super) fn split(text: &str) -> Result<Vec<String>, &'static str> {
+fn split(text: &str) -> Result<Vec<String>, &'static str> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut characters = text.chars();

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::name::{LABEL_MAX, ZONE, normalise};
 use super::spec::{EnvironmentSpec, NETWORKS_MAX, ServiceSpec};
 
+mod rollout;
+
 /// Longest name in wire format that the kernel's tables hold, in octets.
 const WIRE_NAME_MAX: usize = 128;
 
@@ -120,6 +122,7 @@ impl<'a> Check<'a> {
             self.problem(format!("{path}.environment"), format!("{:?} is no variable", variable.0), "mend its name");
         }
         self.mounts(&path, service);
+        self.rollout(&path, service);
     }
 
     fn name(&mut self, path: &str, name: &str, service: &ServiceSpec) {

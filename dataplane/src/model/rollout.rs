@@ -32,6 +32,13 @@ impl Default for Rollout {
     }
 }
 
+impl Rollout {
+    /// The default for the way back: from there is none further back.
+    pub fn back() -> Self {
+        Self { failure_action: FailureAction::Pause, ..Self::default() }
+    }
+}
+
 /// Whether a new replica runs before the one whose place it takes stops.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -57,7 +64,7 @@ pub enum FailureAction {
 }
 
 /// Compose's `healthcheck`: Docker runs it in the container.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct HealthCheck {
     /// As Docker's API has it: `["CMD", …]`, `["CMD-SHELL", …]`, `["NONE"]` for none at all; empty: the image's own.
     pub test: Vec<String>,
@@ -71,6 +78,13 @@ pub struct HealthCheck {
     pub start_period: Option<Millis>,
     /// Between two checks while it starts.
     pub start_interval: Option<Millis>,
+}
+
+impl HealthCheck {
+    /// Whether it switches off the image's own, and is none itself.
+    pub fn is_disabled(&self) -> bool {
+        self.test == ["NONE"]
+    }
 }
 
 /// What the node itself asks a replica: `x-skep.health`.

@@ -92,7 +92,7 @@ pub struct ServiceSpec {
     #[serde(default)]
     pub update: Rollout,
     /// How an update that failed is taken back.
-    #[serde(default)]
+    #[serde(default = "Rollout::back")]
     pub rollback: Rollout,
     /// How long connections of a replica that is to stop may take to end by themselves.
     #[serde(default = "drain_timeout")]
@@ -194,7 +194,7 @@ impl ServiceSpec {
             probe: None,
             start_timeout: start_timeout(),
             update: Rollout::default(),
-            rollback: Rollout::default(),
+            rollback: Rollout::back(),
             drain_timeout: drain_timeout(),
             stop_signal: None,
             stop_grace_period: stop_grace_period(),
@@ -206,10 +206,12 @@ impl ServiceSpec {
 
     /// Which comes first in an update: two must never write to one volume.
     pub fn order(&self) -> Order {
-        match self.volumes.iter().any(|mount| !mount.read_only) {
-            true => Order::StopFirst,
-            false => self.update.order,
-        }
+        if self.writable().is_some() { Order::StopFirst } else { self.update.order }
+    }
+
+    /// A volume that it writes to.
+    pub fn writable(&self) -> Option<&VolumeMount> {
+        self.volumes.iter().find(|mount| !mount.read_only)
     }
 
     /// Whether running replicas need no change to be this: only their number may differ.

@@ -85,6 +85,7 @@ fn a_thousand_replicas_are_assigned_and_planned_in_seconds() -> Result<()> {
         node: desired::Node { name: NODE.into(), id: 1, config: Arc::new(config) },
         environments: state.environments.into_iter().map(|(key, value)| (key, value.value)).collect(),
         services: state.services.into_iter().map(|(key, value)| (key, value.value)).collect(),
+        revision: 0,
         replicas: state.replicas.into_iter().map(|(key, value)| (key, Arc::new(value.value))).collect(),
     };
     let mut observed = Observed { mtu: 1500, ..Observed::default() };

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// Words that a file is made of, so that mutation reaches beyond the YAML parser.
-const WORDS: [&str; 40] = [
+const WORDS: [&str; 46] = [
     "services:",
     "networks:",
     "volumes:",
@@ -39,6 +39,12 @@ const WORDS: [&str; 40] = [
     "type:",
     "depends_on:",
     "environment:",
+    "healthcheck:",
+    "schedule:",
+    "port:",
+    "0",
+    "10s",
+    "NONE",
     "${",
     "$$",
     "${A:-",
@@ -67,9 +73,10 @@ proptest! {
 
     #[test]
     fn a_mutated_file_never_panics(
+        file in prop::sample::select(&[FULL, rollout::FULL][..]),
         cuts in prop::collection::vec((any::<prop::sample::Index>(), 0..12_usize, prop::sample::select(&WORDS[..])), 1..8)
     ) {
-        let mut text: Vec<char> = FULL.chars().collect();
+        let mut text: Vec<char> = file.chars().collect();
         for (at, remove, insert) in cuts {
             let at = at.index(text.len());
             let end = (at + remove).min(text.len());

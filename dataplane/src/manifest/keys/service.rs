@@ -1,0 +1,190 @@
+//! A service, and what stands below it.
+
+use super::Class::{Honoured, NoEffect, Refused, Replaced};
+use super::{HOST, LATER, NO_LIMIT, OWN_DNS, REMOVE, Section};
+
+/// A service.
+pub(in crate::manifest) static SERVICE: Section = Section {
+    name: "services.*",
+    keys: &[
+        ("annotations", NoEffect("annotations are not passed on")),
+        ("attach", NoEffect("logs are never attached to the terminal")),
+        ("blkio_config", NoEffect(NO_LIMIT)),
+        ("build", Replaced("build the image with docker build, and name it in image")),
+        (
+            "cap_add",
+            Refused(
+                "gives the container powers that are not passed on (and SYS_ADMIN, BPF and their like void isolation)",
+                "remove it; NET_BIND_SERVICE, CHOWN and the rest of Docker's default set are there anyway",
+            ),
+        ),
+        (
+            "cap_drop",
+            Refused("is not passed on yet, and the container would have more powers than the file says", REMOVE),
+        ),
+        ("cgroup", Refused(HOST, REMOVE)),
+        ("cgroup_parent", Refused(HOST, REMOVE)),
+        ("command", Honoured),
+        ("configs", Refused(LATER, "use a named volume or environment variables")),
+        ("container_name", NoEffect("containers are named by node, project, environment, service and replica")),
+        ("cpu_count", NoEffect(NO_LIMIT)),
+        ("cpu_percent", NoEffect(NO_LIMIT)),
+        ("cpu_period", NoEffect(NO_LIMIT)),
+        ("cpu_quota", NoEffect(NO_LIMIT)),
+        ("cpu_rt_period", NoEffect(NO_LIMIT)),
+        ("cpu_rt_runtime", NoEffect(NO_LIMIT)),
+        ("cpu_shares", NoEffect(NO_LIMIT)),
+        ("cpus", NoEffect(NO_LIMIT)),
+        ("cpuset", NoEffect(NO_LIMIT)),
+        ("credential_spec", Refused("is for Windows containers", REMOVE)),
+        ("depends_on", Honoured),
+        ("deploy", Honoured),
+        ("develop", NoEffect("nothing is watched or rebuilt")),
+        ("device_cgroup_rules", Refused(HOST, REMOVE)),
+        ("devices", Refused("gives the container devices of the host and would void isolation", REMOVE)),
+        ("dns", NoEffect(OWN_DNS)),
+        ("dns_opt", NoEffect(OWN_DNS)),
+        ("dns_search", NoEffect(OWN_DNS)),
+        ("domainname", NoEffect("the host name is the service and the number of the replica")),
+        ("entrypoint", Honoured),
+        ("env_file", Honoured),
+        ("environment", Honoured),
+        ("expose", NoEffect("every port that a service listens on is reachable in its networks")),
+        ("extends", Refused(LATER, "write the keys out, or share them with YAML's << and anchors")),
+        ("external_links", Refused("crosses the boundary of the environment", "put the service into this file")),
+        ("extra_hosts", Refused(LATER, "use the name of a service, or an alias under its networks")),
+        ("gpus", Refused("gives the container devices of the host and would void isolation", REMOVE)),
+        ("group_add", Refused(LATER, "name the group in user, as in \"1000:1000\"")),
+        ("healthcheck", Honoured),
+        ("hostname", NoEffect("the host name is the service and the number of the replica")),
+        ("image", Honoured),
+        ("init", NoEffect("no init process is added")),
+        ("ipc", Refused("shares memory outside of the container and would void isolation", REMOVE)),
+        ("isolation", Refused("is for Windows containers", REMOVE)),
+        ("label_file", Refused(LATER, "write the labels into labels")),
+        ("labels", Honoured),
+        (
+            "links",
+            Replaced("services of one network reach each other by name; give further names as aliases under networks"),
+        ),
+        ("logging", NoEffect("Docker's default log driver is used")),
+        ("mac_address", NoEffect("MAC addresses are assigned")),
+        ("mem_limit", NoEffect(NO_LIMIT)),
+        ("mem_reservation", NoEffect(NO_LIMIT)),
+        ("mem_swappiness", NoEffect(NO_LIMIT)),
+        ("memswap_limit", NoEffect(NO_LIMIT)),
+        ("models", Refused(LATER, REMOVE)),
+        (
+            "network_mode",
+            Refused(
+                "would put the service outside of its private network",
+                "remove it; use networks, with internal: true for one without a way out",
+            ),
+        ),
+        ("networks", Honoured),
+        ("oom_kill_disable", NoEffect(NO_LIMIT)),
+        ("oom_score_adj", NoEffect(NO_LIMIT)),
+        ("pid", Refused("shows the container processes outside of it and would void isolation", REMOVE)),
+        ("pids_limit", NoEffect(NO_LIMIT)),
+        ("platform", NoEffect("the node's own platform is used")),
+        (
+            "ports",
+            Replaced(
+                "nothing is published on the node; other services reach every port, and the internet reaches services with x-skep type: web through the ingress",
+            ),
+        ),
+        ("post_start", Refused(LATER, "do it in the image's entrypoint")),
+        ("pre_stop", Refused(LATER, "handle SIGTERM in the service")),
+        (
+            "privileged",
+            Refused(HOST, "remove it; the service gets NET_RAW and Docker's other default capabilities anyway"),
+        ),
+        ("profiles", Honoured),
+        ("provider", Refused(LATER, REMOVE)),
+        ("pull_policy", NoEffect("images are pulled when the node lacks them")),
+        (
+            "read_only",
+            Refused("is not passed on yet, and the container would have more powers than the file says", REMOVE),
+        ),
+        ("restart", Honoured),
+        ("runtime", Refused("Docker's default runtime is the one that is used", REMOVE)),
+        ("scale", Honoured),
+        ("secrets", Refused(LATER, "use environment or env_file")),
+        ("security_opt", Refused("changes what confines the container and is not passed on", REMOVE)),
+        ("shm_size", NoEffect("Docker's default of 64 MiB is used")),
+        ("stdin_open", NoEffect("nobody is attached to a service")),
+        ("stop_grace_period", Honoured),
+        ("stop_signal", Honoured),
+        ("storage_opt", NoEffect(NO_LIMIT)),
+        ("sysctls", Refused(LATER, REMOVE)),
+        ("tmpfs", Refused(LATER, "remove it, or use a named volume")),
+        ("tty", NoEffect("nobody is attached to a service")),
+        ("ulimits", NoEffect("Docker's default limits are used")),
+        ("use_api_socket", Refused("gives the container control over Docker and would void isolation", REMOVE)),
+        ("user", Honoured),
+        ("userns_mode", Refused(HOST, REMOVE)),
+        ("uts", Refused(HOST, REMOVE)),
+        ("volumes", Honoured),
+        ("volumes_from", Refused("shares everything another container mounts", "name the volumes in both services")),
+        ("working_dir", Honoured),
+        ("x-skep", Honoured),
+    ],
+};
+
+/// A service in a network.
+pub(in crate::manifest) static ATTACHMENT: Section = Section {
+    name: "services.*.networks.*",
+    keys: &[
+        ("aliases", Honoured),
+        ("driver_opts", NoEffect("there are no network drivers here")),
+        ("gw_priority", NoEffect("there is one way out")),
+        ("interface_name", NoEffect("the interface is eth0")),
+        ("ipv4_address", Refused("addresses are assigned", "use the name of the service")),
+        ("ipv6_address", Refused("addresses are assigned", "use the name of the service")),
+        ("link_local_ips", Refused("addresses are assigned", "use the name of the service")),
+        ("mac_address", NoEffect("MAC addresses are assigned")),
+        ("priority", NoEffect("there is one interface")),
+    ],
+};
+
+/// The long form of a mount.
+pub(in crate::manifest) static MOUNT: Section = Section {
+    name: "services.*.volumes[]",
+    keys: &[
+        ("bind", Refused("bind mounts are not supported yet", "use a named volume")),
+        ("consistency", NoEffect("it is for other platforms")),
+        ("image", Refused(LATER, "use a named volume")),
+        ("read_only", Honoured),
+        ("source", Honoured),
+        ("target", Honoured),
+        ("tmpfs", Refused("tmpfs mounts are not supported yet", "use a named volume")),
+        ("type", Honoured),
+        ("volume", Honoured),
+    ],
+};
+
+/// A mount's `volume`.
+pub(in crate::manifest) static MOUNT_VOLUME: Section = Section {
+    name: "services.*.volumes[].volume",
+    keys: &[
+        ("labels", NoEffect("volumes have Skep's own labels")),
+        ("nocopy", Refused(LATER, REMOVE)),
+        ("subpath", Refused(LATER, "use a volume of its own")),
+    ],
+};
+
+/// A dependency.
+pub(in crate::manifest) static DEPENDENCY: Section = Section {
+    name: "services.*.depends_on.*",
+    keys: &[
+        ("condition", Honoured),
+        ("required", Honoured),
+        ("restart", NoEffect("a dependent is not restarted; its connections go on to the new replica's address")),
+    ],
+};
+
+/// The long form of an `env_file`.
+pub(in crate::manifest) static ENV_FILE: Section = Section {
+    name: "services.*.env_file[]",
+    keys: &[("format", Honoured), ("path", Honoured), ("required", Honoured)],
+};

@@ -19,6 +19,7 @@ mod netns;
 mod peek;
 mod picture;
 mod routes;
+mod sock_diag;
 mod sysctl;
 mod veth;
 
@@ -35,6 +36,7 @@ pub use inside::{Inside, Part};
 pub use netns::Netns;
 pub(crate) use peek::Peek;
 pub use picture::HostSide;
+pub use sock_diag::{Connections, Meter};
 pub use sysctl::Changed;
 pub use veth::{ObservedVeth, VETH_PREFIX, VethSpec, container_mac, host_mac, veth_name};
 

@@ -36,8 +36,8 @@ pub(crate) fn ask(socket: &OwnedFd, kind: u16, dump: bool, body: &[u8], mut each
         let mut rest = buffer.get(..length).unwrap_or_default();
         while let Some((kind, message, after)) = next_message(rest) {
             match i32::from(kind) {
-                libc::NLMSG_DONE => return Ok(()),
-                libc::NLMSG_ERROR => match -i32::from_ne_bytes(word(message, 0)) {
+                // What ends a dump before its first message is told by its last.
+                libc::NLMSG_DONE | libc::NLMSG_ERROR => match -i32::from_ne_bytes(word(message, 0)) {
                     0 => return Ok(()),
                     error => return Err(io::Error::from_raw_os_error(error)),
                 },

@@ -3,13 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
+
+use super::task::{Task, lock};
 
 /// One life of a container: its id, the pid of its main process, when that was started.
 pub(super) type Incarnation = (String, u32, Option<String>);
@@ -17,7 +18,7 @@ pub(super) type Incarnation = (String, u32, Option<String>);
 /// The main processes of containers, each held by a pidfd.
 #[derive(Debug, Default)]
 pub(super) struct Lives {
-    watches: Mutex<BTreeMap<Incarnation, Watch>>,
+    watches: Mutex<BTreeMap<Incarnation, Task>>,
     deaths: Arc<Deaths>,
 }
 
@@ -25,16 +26,6 @@ pub(super) struct Lives {
 struct Deaths {
     containers: Mutex<BTreeSet<Incarnation>>,
     bell: Notify,
-}
-
-/// Ends with its value.
-#[derive(Debug)]
-struct Watch(JoinHandle<()>);
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 impl Lives {
@@ -69,15 +60,15 @@ impl Lives {
         lock(&self.deaths.containers).iter().map(|(id, ..)| id.clone()).collect()
     }
 
-    fn begin(&self, life: Incarnation, pidfd: AsyncFd<OwnedFd>) -> Watch {
+    fn begin(&self, life: Incarnation, pidfd: AsyncFd<OwnedFd>) -> Task {
         let deaths = Arc::clone(&self.deaths);
-        Watch(tokio::spawn(async move {
+        Task::spawn(async move {
             // A pidfd becomes readable when its process ends; an error means that it cannot be watched any more.
             if pidfd.readable().await.is_ok() {
                 lock(&deaths.containers).insert(life);
                 deaths.bell.notify_one();
             }
-        }))
+        })
     }
 }
 
@@ -87,11 +78,6 @@ fn watch(pid: u32) -> Result<AsyncFd<OwnedFd>, rustix::io::Errno> {
     // SAFETY: the descriptor belongs to the `AsyncFd`, which hands out shared references only.
     let watched = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) };
     watched.map_err(|_| rustix::io::Errno::MFILE)
-}
-
-fn lock<T>(kept: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Every change is one insertion or removal.
-    kept.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

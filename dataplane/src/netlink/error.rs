@@ -71,6 +71,17 @@ pub enum NetlinkError {
         #[source]
         source: io::Error,
     },
+    /// The kernel does not tell of a namespace's sockets.
+    #[error("cannot list the sockets in net:[{inode}]: is the kernel's module there? modprobe {module}")]
+    Sockets {
+        /// Whose they are.
+        module: &'static str,
+        /// Which namespace.
+        inode: u64,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
     /// A message of the kernel had no such part.
     #[error("the kernel's description of {object} lacks its {part}")]
     Incomplete {

@@ -1,11 +1,13 @@
 use std::fs::File;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use futures_util::Stream;
 use nix::sched::{CloneFlags, setns};
+use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
 
 use super::{Change, Netlink, NetlinkError};
@@ -63,6 +65,19 @@ impl Netns {
         self.run(move || {
             let _guard = runtime.enter();
             Netlink::connect()
+        })
+        .await
+    }
+
+    /// A TCP socket of this namespace, for an address of that family; to be connected.
+    ///
+    /// # Errors
+    /// [`NetlinkError::EnterNetns`], [`NetlinkError::Request`].
+    pub async fn tcp_socket(&self, peer: SocketAddr) -> Result<TcpSocket, NetlinkError> {
+        let object = format!("in net:[{}]", self.inode);
+        self.run(move || {
+            let made = if peer.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+            made.map_err(|source| NetlinkError::Request { operation: "make a socket", object, source })
         })
         .await
     }

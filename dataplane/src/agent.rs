@@ -231,6 +231,8 @@ impl Agent {
         };
         let mut observed = eyes.kernel_tells(host, &desired, told).await?;
         observed.tables.loose = self.hands.generations.lock().await.loose(&eyes.maps)?;
+        eyes.follow(&desired, &observed, |key| self.records.was_well(key));
+        eyes.senses(&desired, &mut observed);
         if silent.is_none() {
             if self.records.is_content(&desired, &observed) {
                 return Ok(());

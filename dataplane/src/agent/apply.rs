@@ -1,16 +1,18 @@
 //! Does what a plan says: one match per kind of op.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dataplane_ebpf::abi::{Addr, Identity};
 use tokio::sync::{Mutex, mpsc};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::desired::{Desired, Node, sandbox_digest, workload_digest};
-use super::error::AgentError;
-use super::observe::Observer;
+use super::drain::End;
+use super::error::{AgentError, in_one_line};
+use super::observe::{Observer, netns};
 use super::observed::{Observed, Sandbox, SandboxState};
 use super::op::{Op, Step};
 use super::plan::veth_spec;
@@ -45,6 +47,23 @@ struct Chain {
     networks: BTreeMap<String, u8>,
     sandbox: Option<Sandbox>,
     workload: Option<String>,
+    drained: Option<Drained>,
+}
+
+/// A replica that has had its time to end.
+struct Drained {
+    netns: PathBuf,
+    /// Of the workload's main process.
+    pid: u32,
+    replica: Arc<ReplicaAssignment>,
+}
+
+impl Drained {
+    fn of(key: &ReplicaKey, desired: &Desired, observed: &Observed) -> Option<Self> {
+        let replica = desired.replicas.get(key).filter(|replica| replica.ending)?;
+        let pid = observed.workloads.get(key)?.pid?;
+        Some(Self { netns: netns(key, observed)?, pid, replica: Arc::clone(replica) })
+    }
 }
 
 impl Hands {
@@ -119,6 +138,7 @@ impl Hands {
             networks: networks.map(|environment| environment.networks.clone()).unwrap_or_default(),
             sandbox: observed.sandboxes.get(&key).cloned(),
             workload: observed.workloads.get(&key).map(|workload| workload.id.clone()),
+            drained: Drained::of(&key, desired, observed),
             key,
         };
         for step in steps {
@@ -129,7 +149,7 @@ impl Hands {
                 Step::StopWorkload | Step::RemoveWorkload | Step::RemoveSandbox => ReplicaState::Stopping,
                 _ => ReplicaState::Starting,
             };
-            let _gone = self.progress.send((chain.key.clone(), Progress { state, message: None }));
+            let _gone = self.progress.send((chain.key.clone(), Progress { state, message: None, cut: 0 }));
             let begun = Instant::now();
             let number = self.failpoint.before(&op);
             let known = chain.containers();
@@ -192,7 +212,9 @@ impl Hands {
             }
             Step::StopWorkload => {
                 if let Some(id) = &chain.workload {
-                    docker.stop(id).await?;
+                    let cut = self.stop(id, chain).await?;
+                    let progress = Progress { state: ReplicaState::Stopping, message: None, cut };
+                    let _gone = self.progress.send((chain.key.clone(), progress));
                 }
             }
             Step::RemoveWorkload => {
@@ -209,6 +231,30 @@ impl Hands {
             Step::Forget { devices, netns, endpoints } => self.forget(devices, netns, endpoints)?,
         }
         Ok(())
+    }
+
+    /// Stops a workload; how many connections that cut, of one that was drained.
+    async fn stop(&self, id: &str, chain: &Chain) -> Result<u32, AgentError> {
+        let docker = &self.eyes.docker;
+        let Some(Drained { netns, pid, replica }) = &chain.drained else {
+            docker.stop(id).await?;
+            return Ok(0);
+        };
+        let count = self.eyes.drains.last_count(&chain.key, netns.clone(), *pid).await;
+        let begun = Instant::now();
+        docker.stop(id).await?;
+        let took = begun.elapsed();
+        let status = docker.inspect(id).await?.and_then(|container| container.exit_code).unwrap_or_default();
+        let (signal, grace) = (replica.spec.stop_signal.as_deref(), replica.spec.stop_grace_period);
+        let end = End { status, signal, took, grace: Duration::from_millis(grace) };
+        match count {
+            Ok(count) => Ok(count.cut(&end)),
+            Err(error) => {
+                let error = in_one_line(&error);
+                warn!(replica = %chain.key, error, "Cannot count the connections that its end cuts.");
+                Ok(0)
+            }
+        }
     }
 
     fn register(&self, registration: &Registration) -> Result<(), AgentError> {

@@ -100,7 +100,8 @@ impl Drains {
     /// # Errors
     /// [`NetlinkError`] when it cannot be counted; it can be stopped all the same.
     pub async fn last_count(&self, key: &ReplicaKey, netns: PathBuf, pid: u32) -> Result<LastCount, NetlinkError> {
-        let known = lock(&self.watches).get(key).filter(|watch| watch.netns == netns).and_then(|watch| watch.meter.clone());
+        let known =
+            lock(&self.watches).get(key).filter(|watch| watch.netns == netns).and_then(|watch| watch.meter.clone());
         let meter = match known {
             Some(meter) => meter,
             None => self.meter(&netns)?,
@@ -126,13 +127,7 @@ impl Drains {
     }
 }
 
-async fn watch(
-    key: ReplicaKey,
-    meter: Shared,
-    timeout: Duration,
-    state: Arc<Mutex<Option<Drain>>>,
-    bell: Arc<Notify>,
-) {
+async fn watch(key: ReplicaKey, meter: Shared, timeout: Duration, state: Arc<Mutex<Option<Drain>>>, bell: Arc<Notify>) {
     let since = Instant::now();
     let mut last: Option<Drain> = None;
     let mut told = false;

@@ -8,8 +8,10 @@ use tokio::sync::Mutex;
 
 use super::containers::{Containers, PATIENCE};
 use super::desired::Desired;
+use super::drain::Drains;
 use super::error::AgentError;
 use super::foreign::{Own, Reports};
+use super::health::Probes;
 use super::insides::{Insides, Place};
 use super::lives::{Incarnation, Lives};
 use super::observed::{Observed, Sandbox, SandboxState, Workload, WorkloadState};
@@ -22,6 +24,9 @@ use crate::model::{ReplicaAssignment, ReplicaKey};
 use crate::netlink::{HostSide, Inside, Netlink, Netns};
 
 mod maps;
+mod senses;
+
+pub(super) use senses::netns;
 
 /// MTU of a container's veth while the node has no uplink.
 const MTU_DEFAULT: u32 = 1500;
@@ -38,6 +43,8 @@ pub struct Observer {
     pub(super) own: Own,
     reports: Reports,
     pub(super) lives: Lives,
+    pub(super) drains: Drains,
+    pub(super) probes: Probes,
     namespaces: Mutex<BTreeMap<Incarnation, Namespace>>,
 }
 
@@ -57,6 +64,8 @@ impl Observer {
         programs: Arc<Programs>,
     ) -> Self {
         Self {
+            drains: Drains::new(config.pools()),
+            probes: Probes::default(),
             config,
             docker,
             netlink,
@@ -182,6 +191,7 @@ impl Observer {
         observed.superseded = self.programs.superseded()?;
         observed.sockets_attached = self.programs.missing_sockets()?.is_empty();
         observed.tables = maps::read(&self.maps)?;
+        self.senses(desired, &mut observed);
         Ok(observed)
     }
 
@@ -227,6 +237,7 @@ impl Observer {
                 digest: container.config.clone(),
                 renamed: container.name != workload_name(&container.node, &container.key),
                 image: container.image.clone(),
+                pid: container.pid,
             };
             if observed.workloads.contains_key(&container.key) {
                 observed.strays.insert(container.id.clone());

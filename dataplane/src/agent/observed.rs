@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
+use super::drain::Drain;
+use super::health::Well;
 use super::tables::TableSet;
 use crate::docker::Health;
 use crate::model::ReplicaKey;
@@ -18,6 +20,8 @@ pub struct Observed {
     pub workloads: BTreeMap<ReplicaKey, Workload>,
     /// Containers labelled as this node's that belong to no replica: ids.
     pub strays: BTreeSet<String>,
+    /// Which of the running workloads are well.
+    pub health: BTreeMap<ReplicaKey, Well>,
     /// How far the replicas that end are.
     pub drains: BTreeMap<ReplicaKey, Drain>,
     /// Which of the desired images are on this node.
@@ -85,15 +89,6 @@ impl Sandbox {
     }
 }
 
-/// What a replica that ends still serves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Drain {
-    /// Connections.
-    pub connections: u32,
-    /// There are none, or they have had their time.
-    pub over: bool,
-}
-
 /// The container that people asked for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Workload {
@@ -111,6 +106,8 @@ pub struct Workload {
     pub renamed: bool,
     /// What its image was when it was made, by digest.
     pub image: Option<String>,
+    /// Of its main process, while it has one.
+    pub pid: Option<u32>,
 }
 
 /// Where a workload stands.

@@ -3,7 +3,9 @@
 use dataplane_ebpf::abi::Addr;
 
 use super::desired::{Desired, sandbox_digest, workload_digest};
-use super::observed::{Drain, Observed, Sandbox, SandboxState, Workload, WorkloadState};
+use super::drain::Drain;
+use super::health::Well;
+use super::observed::{Observed, Sandbox, SandboxState, Workload, WorkloadState};
 use super::op::{Op, Step};
 use super::plan::{plan, veth_spec};
 use super::tables;
@@ -132,10 +134,12 @@ fn predict_step(desired: &Desired, observed: &mut Observed, key: &ReplicaKey, st
                 digest: workload_digest(replica),
                 renamed: false,
                 image: None,
+                pid: None,
             };
             observed.workloads.insert(key.clone(), workload);
         }
         Step::StartWorkload | Step::Resume(Role::Workload) => {
+            observed.health.insert(key.clone(), Well::Healthy);
             if let Some(workload) = observed.workloads.get_mut(key) {
                 workload.state = WorkloadState::Running(Health::Unchecked);
             }

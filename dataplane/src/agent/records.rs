@@ -95,6 +95,11 @@ impl Records {
         Ok(desired)
     }
 
+    /// Whether a replica was well when its status was written last.
+    pub(super) fn was_well(&self, key: &ReplicaKey) -> bool {
+        self.written.get(key).is_some_and(|status| status.state == ReplicaState::Running)
+    }
+
     /// Whether there is nothing to be done because there was nothing the last time, and nothing has changed since.
     pub(super) fn is_content(&self, desired: &Arc<Desired>, observed: &Observed) -> bool {
         let same = |(wanted, seen): &(Arc<Desired>, Arc<Observed>)| Arc::ptr_eq(wanted, desired) && **seen == *observed;
@@ -131,10 +136,13 @@ impl Records {
             Some(Step::StopWorkload | Step::RemoveWorkload | Step::RemoveSandbox) => ReplicaState::Stopping,
             _ => ReplicaState::Starting,
         };
-        self.busy.insert(key, Progress { state, message: None });
+        self.busy.insert(key, Progress { state, message: None, cut: 0 });
     }
 
     pub(super) fn progress(&mut self, key: &ReplicaKey, progress: Progress) {
+        if progress.cut > 0 {
+            *self.cut.entry(key.clone()).or_default() += progress.cut;
+        }
         // A late message of a chain that has ended means nothing.
         if let Some(entry) = self.busy.get_mut(key) {
             *entry = progress;

@@ -1,9 +1,10 @@
 //! What people are told about a replica.
 
 use super::desired::Desired;
+use super::health::Well;
 use super::observed::{Observed, Workload, WorkloadState};
 use super::plan::waits_for;
-use crate::docker::{Health, workload_name};
+use crate::docker::workload_name;
 use crate::model::spec::DependsOn;
 use crate::model::{ReplicaAssignment, ReplicaKey, ReplicaState, ReplicaStatus};
 
@@ -28,6 +29,8 @@ pub(super) struct Work<'a> {
 pub(super) struct Progress {
     pub(super) state: ReplicaState,
     pub(super) message: Option<String>,
+    /// Connections that it cut.
+    pub(super) cut: u32,
 }
 
 /// Of a replica that should be.
@@ -75,8 +78,13 @@ fn state(
     }
     let name = workload_name(&desired.node.name, &replica.key);
     match workload.map(|workload| &workload.state) {
-        Some(WorkloadState::Running(health)) if super::tables::is_well(replica, desired, observed) => {
-            (ReplicaState::Running, health_note(*health))
+        Some(WorkloadState::Running(_)) if super::tables::runs(replica, desired, observed) => {
+            match observed.health.get(&replica.key) {
+                Some(Well::Healthy) => (ReplicaState::Running, None),
+                Some(Well::Unhealthy { reason }) => (ReplicaState::Unhealthy, Some(reason.clone())),
+                Some(Well::Starting { reason }) => (ReplicaState::Starting, reason.clone()),
+                None => (ReplicaState::Starting, None),
+            }
         }
         Some(WorkloadState::Restarting { status, restarts }) => {
             let message =
@@ -119,13 +127,5 @@ fn ending(replica: &ReplicaAssignment, observed: &Observed) -> (ReplicaState, Op
             (ReplicaState::Stopping, Some(format!("{connections} connections have yet to end")))
         }
         (false, None) => (ReplicaState::Stopping, None),
-    }
-}
-
-fn health_note(health: Health) -> Option<String> {
-    match health {
-        Health::Unchecked | Health::Healthy => None,
-        Health::Starting => Some("its health is not known yet".into()),
-        Health::Unhealthy => Some("its health check fails".into()),
     }
 }

@@ -9,6 +9,7 @@ use dataplane_ebpf::abi::{
 };
 
 use super::desired::Desired;
+use super::health::serving;
 use super::observed::Observed;
 use super::plan::is_as_assigned;
 use crate::config::marks;
@@ -149,8 +150,10 @@ pub(super) fn publish(desired: &Desired, observed: &Observed) -> TableSet {
 /// The replicas that serve now.
 fn backends(service: &ServiceKey, desired: &Desired, observed: &Observed) -> Vec<BackendAddress> {
     let served_by = |key: &ReplicaKey| desired.services.get(service).is_some_and(|service| service.is_served_by(key));
-    let serves = |replica: &&ReplicaAssignment| served_by(&replica.key) && is_well(replica, desired, observed);
-    let replicas = desired.replicas_of(service).map(AsRef::as_ref).filter(serves);
+    let runs = |replica: &&ReplicaAssignment| served_by(&replica.key) && runs(replica, desired, observed);
+    let running = desired.replicas_of(service).map(AsRef::as_ref).filter(runs);
+    let replicas =
+        serving(running.filter_map(|replica| Some((replica, observed.health.get(&replica.key)?)))).into_iter();
     let mut backends: Vec<_> = replicas
         .map(|r| BackendAddress { address4: r.address4, address6: r.address6, node: desired.node.id })
         .collect();
@@ -160,7 +163,7 @@ fn backends(service: &ServiceKey, desired: &Desired, observed: &Observed) -> Vec
 
 /// Whether a replica runs in its own sandbox behind its own device. Its entries are no condition: they are written
 /// before any set is switched, and a change of networks must not take it out meanwhile.
-pub(super) fn is_well(replica: &ReplicaAssignment, desired: &Desired, observed: &Observed) -> bool {
+pub(super) fn runs(replica: &ReplicaAssignment, desired: &Desired, observed: &Observed) -> bool {
     let workload = observed.workloads.get(&replica.key).filter(|workload| workload.runs());
     workload.is_some_and(|workload| is_as_assigned(workload, replica))
         && registration(replica, desired, observed).is_some()

@@ -51,6 +51,7 @@ pub(super) fn watch(
     sources.spawn(watch_kernel(Arc::clone(observer), Arc::clone(bells)));
     sources.spawn(watch_containers(Arc::clone(observer), Arc::clone(bells)));
     sources.spawn(watch_firewall(Arc::clone(bells)));
+    sources.spawn(watch_senses(Arc::clone(observer), Arc::clone(bells)));
     sources
 }
 
@@ -172,6 +173,17 @@ async fn watch_firewall(bells: Arc<Bells>) {
         }
         bells.ground.notify_one();
         tokio::time::sleep(UNTOLD_RETRY).await;
+    }
+}
+
+/// Replicas that are well or no longer so, and those whose last connection ended.
+async fn watch_senses(observer: Arc<Observer>, bells: Arc<Bells>) {
+    loop {
+        tokio::select! {
+            () = observer.drains.changed() => {}
+            () = observer.probes.changed() => {}
+        }
+        bells.look.notify_one();
     }
 }
 

@@ -54,7 +54,8 @@ async fn pull(
             if told.elapsed() >= INTERVAL {
                 told = Instant::now();
                 let message = Some(format!("pulling {image}: {layers}"));
-                let _gone = progress.send((replica.key.clone(), Progress { state: ReplicaState::Pulling, message }));
+                let _gone =
+                    progress.send((replica.key.clone(), Progress { state: ReplicaState::Pulling, message, cut: 0 }));
             }
         })
         .await

@@ -86,7 +86,8 @@ async fn watch(target: Target, mut record: Record, probed: Arc<Mutex<Probed>>, b
     let since = Instant::now();
     if *record.probed() == Probed::Well {
         // All of a node are new to a daemon that starts: not all at once.
-        tokio::time::sleep(Duration::from_millis(probe.interval).mul_f64(f64::from(random()) / f64::from(u32::MAX))).await;
+        tokio::time::sleep(Duration::from_millis(probe.interval).mul_f64(f64::from(random()) / f64::from(u32::MAX)))
+            .await;
     }
     // Not held open: it would outlive its container by that.
     let mut inode = None;

@@ -26,6 +26,12 @@ pub enum Probed {
     },
 }
 
+impl Default for Probed {
+    fn default() -> Self {
+        Self::Unknown { reason: None }
+    }
+}
+
 /// The answers of one life of a replica.
 #[derive(Debug)]
 pub(super) struct Record {

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use dataplane_ebpf::abi::Addr;
 
 use super::super::desired::{Desired, sandbox_digest, workload_digest};
+use super::super::health::Well;
 use super::super::observed::{Observed, SandboxState, Workload, WorkloadState};
 use super::super::op::{Op, Step};
-use crate::docker::{Health, Role};
+use crate::docker::Role;
 use crate::model::spec::{DependsOn, RestartPolicy};
 use crate::model::{ReplicaAssignment, ReplicaKey, ServiceKey};
 use crate::netlink::{VethSpec, veth_name};
@@ -207,18 +208,16 @@ pub(in super::super) fn waits_for(
         // Those of a version that does not serve yet, or no more, say nothing of it.
         let served_by = |key| desired.services.get(service).is_some_and(|service| service.is_served_by(key));
         let mut needed = desired.replicas_of(service).filter(|needed| served_by(&needed.key));
-        needed.any(|needed| !is_ready(observed.workloads.get(&needed.key), *condition))
+        needed.any(|needed| !is_ready(&needed.key, *condition, observed))
     })
 }
 
-fn is_ready(workload: Option<&Workload>, condition: DependsOn) -> bool {
-    let Some(workload) = workload else { return false };
-    match (condition, &workload.state) {
-        (_, WorkloadState::Created) => false,
-        (DependsOn::ServiceStarted, _) => true,
-        (DependsOn::ServiceHealthy, state) => {
-            matches!(state, WorkloadState::Running(Health::Healthy | Health::Unchecked))
-        }
+fn is_ready(key: &ReplicaKey, condition: DependsOn, observed: &Observed) -> bool {
+    let Some(workload) = observed.workloads.get(key) else { return false };
+    match condition {
+        _ if workload.state == WorkloadState::Created => false,
+        DependsOn::ServiceStarted => true,
+        DependsOn::ServiceHealthy => workload.runs() && observed.health.get(key) == Some(&Well::Healthy),
     }
 }
 

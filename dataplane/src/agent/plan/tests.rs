@@ -6,8 +6,10 @@ use dataplane_ebpf::abi::{BackendKey, Device, GrantKey, Identity};
 use proptest::prelude::*;
 
 use super::super::desired::Node;
+use super::super::drain::Drain;
 use super::super::foreign::{Own, find};
-use super::super::observed::{Drain, SandboxState, WorkloadState};
+use super::super::health::Well;
+use super::super::observed::{SandboxState, WorkloadState};
 use super::super::op::Step;
 use super::super::predict::{predict, simulate};
 use super::super::status;
@@ -219,6 +221,20 @@ fn an_exited_workload_leaves_the_backends_and_is_left_to_docker() {
         lines(&plan(&desired, &observed)),
         ["switch shop/production/api (10.224.0.1, fd53:6b65:7001::1) to 10.208.0.18"]
     );
+}
+
+#[test]
+fn who_is_not_well_leaves_the_backends_unless_nobody_is() {
+    let desired = shop(&[("api", 2, &[])]);
+    let mut observed = settled(&desired);
+    let keys: Vec<_> = desired.replicas.keys().cloned().collect();
+    let switch = |to| vec![format!("switch shop/production/api (10.224.0.1, fd53:6b65:7001::1) to {to}")];
+    observed.health.insert(keys[0].clone(), Well::Unhealthy { reason: "no answer".into() });
+    assert_eq!(lines(&plan(&desired, &observed)), switch("10.208.0.18"));
+    observed.health.insert(keys[1].clone(), Well::Unhealthy { reason: "no answer".into() });
+    assert_eq!(plan(&desired, &observed), [], "a check alone takes nobody's last replica away");
+    observed.health.insert(keys[1].clone(), Well::Starting { reason: None });
+    assert_eq!(lines(&plan(&desired, &observed)), switch("10.208.0.17"));
 }
 
 #[test]

@@ -105,6 +105,7 @@ fn step(row: &DeploymentRow) -> String {
     };
     match (row.state, row.phase) {
         (DeploymentState::Queued, _) => format!("deployment {number} waits for the one before"),
+        (DeploymentState::Deploying, Phase::Releasing) => format!("deployment {number}: its release task runs"),
         (DeploymentState::Deploying, _) if number == 1 => String::new(),
         (DeploymentState::Deploying, _) if row.reason.is_some() => format!("deployment {number} failed: going back"),
         (DeploymentState::Deploying, Phase::Preparing | Phase::Starting) => {

@@ -6,6 +6,7 @@ use super::allocate::{Allocator, network_bits};
 use super::deploy::{self, Decision, Situation};
 use super::set;
 use super::state::State;
+use crate::model::assignment::RELEASE_TASK;
 use crate::model::rollout::Millis;
 use crate::model::{
     Condition, Deployment, EnvironmentAssignment, EnvironmentKey, EnvironmentSpec, Pools, ReplicaAssignment,
@@ -241,6 +242,7 @@ impl<'a> Step<'a> {
             return Ok(ReplicaAssignment { networks, egress, ending, ..before.clone() });
         }
         let placed = self.allocator.place(&key)?;
+        let spec = if key.replica == RELEASE_TASK { spec.release_task() } else { spec.clone() };
         Ok(ReplicaAssignment {
             key,
             node: placed.node,
@@ -252,7 +254,7 @@ impl<'a> Step<'a> {
             vip6: service.vip6,
             networks,
             egress,
-            spec: spec.clone(),
+            spec,
             image: deployment.image.clone(),
             ending,
         })

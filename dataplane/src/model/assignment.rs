@@ -73,6 +73,9 @@ pub struct ServiceAssignment {
     pub leaving: bool,
 }
 
+/// The number that a deployment's release task has among its replicas.
+pub const RELEASE_TASK: u32 = 0;
+
 /// How far a deployment has taken the place of the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Next {
@@ -84,9 +87,10 @@ pub struct Next {
 
 impl ServiceAssignment {
     /// Whether clients may be sent to a replica once it is well. Changed by one write: all nodes see the old set or
-    /// the new one.
+    /// the new one. A release task never serves.
     pub fn is_served_by(&self, replica: &ReplicaKey) -> bool {
         match self.next {
+            _ if replica.replica == RELEASE_TASK => false,
             Some(next) if replica.deployment == next.deployment => replica.replica <= next.replicas,
             Some(next) => replica.deployment == self.deployment && replica.replica > next.replicas,
             None => replica.deployment == self.deployment,

@@ -22,6 +22,8 @@ pub struct Deployment {
     pub phase: Phase,
     /// Since when, in milliseconds since the epoch.
     pub since: Millis,
+    /// Its release task has ended well, if it has one.
+    pub released: bool,
     /// So many of its replicas, the first ones, are to be there.
     pub started: u32,
     /// So many replicas of the one before, the first ones, are not to be there any more.
@@ -71,6 +73,8 @@ impl std::fmt::Display for DeploymentState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
+    /// Its release task runs.
+    Releasing,
     /// Nodes get the image.
     Preparing,
     /// Its replicas are made and are not well yet.
@@ -96,6 +100,7 @@ impl Deployment {
     pub fn new(key: DeploymentKey, spec: ServiceSpec, now: Millis) -> Self {
         Self {
             key,
+            released: spec.release.is_none(),
             spec,
             image: None,
             state: DeploymentState::Queued,

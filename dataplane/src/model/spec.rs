@@ -204,6 +204,19 @@ impl ServiceSpec {
         }
     }
 
+    /// Its release task: the same image, variables and networks, run once. It runs beside the version that serves, so
+    /// it has no volume that it could write to.
+    pub fn release_task(&self) -> Self {
+        Self {
+            command: self.release.clone(),
+            restart: RestartPolicy::No,
+            healthcheck: Some(HealthCheck { test: vec!["NONE".into()], ..HealthCheck::default() }),
+            probe: None,
+            volumes: self.volumes.iter().filter(|mount| mount.read_only).cloned().collect(),
+            ..self.clone()
+        }
+    }
+
     /// Which comes first in an update: two must never write to one volume.
     pub fn order(&self) -> Order {
         if self.writable().is_some() { Order::StopFirst } else { self.update.order }

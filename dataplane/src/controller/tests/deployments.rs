@@ -274,6 +274,27 @@ fn the_first_version_serves_as_soon_as_it_can_and_may_turn_out_well_late() {
 }
 
 #[test]
+fn a_release_task_runs_before_anything_of_its_version() {
+    let release =
+        |image: &str| ServiceSpec { release: Some(vec!["migrate".into()]), ..service(image, 1, &["default"]) };
+    let mut story = Story { world: World::new(pools()), key: environment("production") };
+    story.up(release("v1"));
+    assert_eq!(story.replicas(), [(1, 0, false)]);
+    assert_eq!(story.serving(), []);
+    story.turn();
+    assert_eq!(story.replicas(), [(1, 0, false)], "it runs, and has not ended");
+    story.fall_ill(1, ReplicaState::Exited);
+    assert_eq!(story.replicas(), [(1, 0, true), (1, 1, false)]);
+    story.turn();
+    assert_eq!((story.replicas(), story.deployment(1).state), (vec![(1, 1, false)], DeploymentState::Ready));
+    story.up(release("v2"));
+    assert_eq!(story.replicas(), [(1, 1, false), (2, 0, false)]);
+    story.fall_ill(2, ReplicaState::Failed);
+    assert!(story.deployment(2).reason.as_ref().unwrap().starts_with("its release task failed"));
+    assert_eq!((story.replicas(), story.serving()), (vec![(1, 1, false), (2, 0, true)], vec![(1, 1)]));
+}
+
+#[test]
 fn no_room_for_a_new_version_fails_it_and_nothing_else() {
     let mut story = Story { world: World::new(tight_pools()), key: environment("production") };
     story.up(service("v1", 300, &["default"]));

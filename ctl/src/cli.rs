@@ -92,6 +92,8 @@ pub(crate) enum Command {
     Deployments,
     /// Every deployment that is remembered, and what became of it.
     History(HistoryArgs),
+    /// What became of deployments, and with -f every step and every replica as it happens, until Ctrl-C.
+    Events(EventsArgs),
     /// Replicas: state, node, addresses, containers.
     Ps,
     /// Services: VIPs, replicas, deployment.
@@ -195,6 +197,13 @@ pub(crate) struct ScaleArgs {
 pub(crate) struct HistoryArgs {
     /// Of this service only.
     pub(crate) service: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EventsArgs {
+    /// Go on with what happens from now on.
+    #[arg(long, short)]
+    pub(crate) follow: bool,
 }
 
 #[derive(Debug, Args)]

@@ -10,6 +10,7 @@ mod drops;
 mod endpoint;
 mod environment;
 mod error;
+mod event;
 mod map;
 mod monitor;
 mod name;
@@ -54,6 +55,7 @@ async fn run(cli: Cli, output: &mut Output) -> Result<ExitCode, CtlError> {
         Command::Scale(args) => deployment::scale(global, &args, output).await,
         Command::Deployments => deployment::list(global, output).await,
         Command::History(args) => deployment::history(global, &args, output).await,
+        Command::Events(args) => event::show(global, &args, output).await,
         Command::Ps => replica::list(global, output).await,
         Command::Services => service::list(global, output).await,
         Command::Endpoints => endpoint::list(global, output).await,

@@ -104,7 +104,7 @@ fn packet(traffic: &Traffic) -> Cell {
 }
 
 /// `14:03:12.125` where the user is.
-fn local_time(time_ms: u64) -> String {
+pub(crate) fn local_time(time_ms: u64) -> String {
     let seconds = (time_ms / 1_000).cast_signed();
     // SAFETY: integers and a pointer that may be null.
     let mut local: libc::tm = unsafe { std::mem::zeroed() };

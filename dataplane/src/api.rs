@@ -13,6 +13,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tracing::info;
 
 mod error;
+mod events;
 mod intent;
 mod monitor;
 mod openapi;

@@ -2,7 +2,7 @@
 
 use utoipa::OpenApi;
 
-use super::{intent, monitor, routes, stream};
+use super::{events, intent, monitor, routes, stream};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -22,6 +22,7 @@ use super::{intent, monitor, routes, stream};
         routes::snapshot,
         routes::version,
         stream::watch,
+        events::events,
         monitor::monitor,
     )
 )]

@@ -31,6 +31,7 @@ pub(super) fn router(api: Api) -> Router {
         .route("/v1/deployments", get(deployments))
         .route("/v1/endpoints", get(endpoints))
         .route("/v1/names", get(names))
+        .route("/v1/events", get(super::events::events))
         .route("/v1/monitor", get(super::monitor::monitor))
         .route("/v1/check", get(check))
         .route("/v1/snapshot", get(snapshot))

@@ -21,7 +21,7 @@ use crate::model::{DeploymentKey, DeploymentState, EnvironmentKey, ReplicaKey, R
 use crate::store::StoreError;
 
 /// Lines that wait for a slow reader.
-const QUEUE: usize = 64;
+pub(super) const QUEUE: usize = 64;
 
 /// Tells every replica's status and each change of it, until all is as wanted or has failed.
 #[utoipa::path(get, path = "/v1/environments/{project}/{environment}/watch",
@@ -37,10 +37,12 @@ pub(super) async fn watch(State(api): State<Api>, Path(key): Path<EnvironmentKey
             tracing::warn!(environment = %key, %error, "A watch of the API broke off.");
         }
     });
-    let lines = futures_util::stream::unfold(receiver, |mut receiver| async {
-        receiver.recv().await.map(|line| (line, receiver))
-    });
-    Ok(ndjson(lines))
+    Ok(ndjson(from_channel(receiver)))
+}
+
+/// What comes out of a channel, line by line.
+pub(super) fn from_channel(receiver: mpsc::Receiver<Bytes>) -> impl Stream<Item = Bytes> + Send + 'static {
+    futures_util::stream::unfold(receiver, |mut receiver| async { receiver.recv().await.map(|line| (line, receiver)) })
 }
 
 /// An answer that comes line by line.

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::host::Finding;
 pub use crate::host::Level;
 use crate::model::rollout::Order;
-use crate::model::{DeploymentState, EnvironmentKey, Phase, ReplicaKey, ReplicaState, ReplicaStatus};
+use crate::model::{
+    Deployment, DeploymentState, EnvironmentKey, Phase, ReplicaKey, ReplicaState, ReplicaStatus, ServiceKey,
+};
 pub use crate::monitor::{Dropped, MonitorEvent, Traffic};
 
 /// Body of every answer that is not a success.
@@ -245,4 +247,65 @@ pub struct Version {
     pub bpffs: String,
     /// Process id of skepd.
     pub pid: u32,
+}
+
+/// A line of the stream `GET /v1/events`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct HistoryEvent {
+    /// When, in milliseconds since the epoch.
+    pub time_ms: u64,
+    /// Whose.
+    pub project: String,
+    /// Whose.
+    pub environment: String,
+    /// Whose.
+    pub service: String,
+    /// Which version.
+    pub deployment: u32,
+    /// Which replica of it; [`None`]: the version as a whole.
+    pub replica: Option<u32>,
+    /// Where it stands now: a state, and of a version on its way what is being done.
+    pub state: String,
+    /// Why, for people.
+    pub message: Option<String>,
+}
+
+impl HistoryEvent {
+    /// A version, as it is now.
+    pub fn of_deployment(deployment: &Deployment, time_ms: u64) -> Self {
+        let ServiceKey { environment, service } = &deployment.key.service;
+        Self {
+            time_ms,
+            project: environment.project.clone(),
+            environment: environment.environment.clone(),
+            service: service.clone(),
+            deployment: deployment.key.deployment,
+            replica: None,
+            state: match deployment.state {
+                DeploymentState::Deploying => deployment.phase.to_string(),
+                state => state.to_string(),
+            },
+            message: deployment.reason.clone(),
+        }
+    }
+
+    /// A replica, as its node tells.
+    pub fn of_replica(status: &ReplicaStatus, time_ms: u64) -> Self {
+        let ServiceKey { environment, service } = &status.key.service;
+        Self {
+            time_ms,
+            project: environment.project.clone(),
+            environment: environment.environment.clone(),
+            service: service.clone(),
+            deployment: status.key.deployment,
+            replica: Some(status.key.replica),
+            state: status.state.to_string(),
+            message: status.message.clone(),
+        }
+    }
+
+    /// Of which environment it tells.
+    pub fn key(&self) -> EnvironmentKey {
+        EnvironmentKey { project: self.project.clone(), environment: self.environment.clone() }
+    }
 }

@@ -95,6 +95,23 @@ pub enum Phase {
     Over,
 }
 
+impl std::fmt::Display for Phase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Releasing => "releasing",
+            Self::Preparing => "preparing",
+            Self::Starting => "starting",
+            Self::Monitoring => "monitoring",
+            Self::Switching => "switching",
+            Self::Settling => "settling",
+            Self::Draining => "draining",
+            Self::Pausing => "pausing",
+            Self::Paused => "paused",
+            Self::Over => "over",
+        })
+    }
+}
+
 impl Deployment {
     /// A deployment that has just been asked for.
     pub fn new(key: DeploymentKey, spec: ServiceSpec, now: Millis) -> Self {

@@ -57,7 +57,7 @@ fn blocked(bed: &Bed, replica: &Replica) -> anyhow::Result<u64> {
 
 async fn answers(address: SocketAddr, replica: &Replica) -> anyhow::Result<()> {
     let environment = EnvironmentKey { project: "shop".into(), environment: "production".into() };
-    let key = ReplicaKey { service: ServiceKey { environment, service: "api".into() }, replica: 1 };
+    let key = ReplicaKey { service: ServiceKey { environment, service: "api".into() }, deployment: 1, replica: 1 };
     let probes = Probes::default();
     let (incarnation, netns) = ("c1".to_owned(), replica.namespace.path());
     let target = Target { key: key.clone(), incarnation, netns, address, probe: Probe::default() };

@@ -142,7 +142,7 @@ fn pools() -> Result<Pools> {
 
 fn key(replica: u32) -> ReplicaKey {
     let environment = EnvironmentKey { project: "shop".into(), environment: "production".into() };
-    ReplicaKey { service: ServiceKey { environment, service: "api".into() }, replica }
+    ReplicaKey { service: ServiceKey { environment, service: "api".into() }, deployment: 1, replica }
 }
 
 #[test]

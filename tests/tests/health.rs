@@ -32,7 +32,7 @@ fn replica() -> Result<Namespace> {
 
 fn key() -> ReplicaKey {
     let environment = EnvironmentKey { project: "shop".into(), environment: "production".into() };
-    ReplicaKey { service: ServiceKey { environment, service: "api".into() }, replica: 1 }
+    ReplicaKey { service: ServiceKey { environment, service: "api".into() }, deployment: 1, replica: 1 }
 }
 
 fn target(replica: &Namespace, probe: Probe) -> Result<Target> {

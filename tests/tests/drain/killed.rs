@@ -18,7 +18,10 @@ const KILLED: End<'_> = End { status: 137, signal: None, took: GRACE, grace: GRA
 /// As in a container: the first process of a PID namespace, and another one that answers. The first one ends when its
 /// standard input does, so that it does not outlive the test; and on SIGTERM only if it `heeds` that.
 const SERVER: &str = r#"
-import os, signal, socket, sys, threading
+import ctypes, os, signal, socket, sys, threading
+CLONE_NEWPID = 0x20000000
+if ctypes.CDLL(None).unshare(CLONE_NEWPID) != 0:
+    sys.exit("no PID namespace: run the tests as root")
 first = os.fork()
 if first:
     os.waitpid(first, 0)
@@ -48,8 +51,8 @@ struct Server {
 
 impl Server {
     fn start(scene: &Scene, sigterm: &str) -> Result<Self> {
-        let mut command = scene.replica.command("unshare");
-        command.args(["--pid", "python3", "-c", SERVER, sigterm]);
+        let mut command = scene.replica.command("python3");
+        command.args(["-c", SERVER, sigterm]);
         let mut parent = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let mut line = String::new();
         BufReader::new(parent.stdout.take().context("a pipe")?).read_line(&mut line)?;

@@ -4,6 +4,7 @@
 //! What should reach what is computed from the declared services by a few lines of this test ([`model`]), never by the
 //! code under test.
 
+mod asked;
 mod bed;
 mod hostile;
 mod matrix;

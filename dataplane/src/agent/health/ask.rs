@@ -6,6 +6,7 @@
 //! opened for it, no packet of it passes a program, and the records of what replicas connect to have none of it.
 //! A server that listens on 127.0.0.1 alone is as unreachable by this address as it is for its clients.
 
+use std::error::Error as _;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -109,7 +110,8 @@ fn describe(error: &hyper::Error) -> String {
     if error.is_parse() {
         return "the answer is not HTTP/1.1".to_owned();
     }
-    if error.is_incomplete_message() {
+    let cause = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    if error.is_incomplete_message() || cause.is_some_and(|cause| cause.kind() == io::ErrorKind::UnexpectedEof) {
         return "the connection ended before the answer did".to_owned();
     }
     crate::agent::in_one_line(error)

@@ -4,8 +4,7 @@
 //! the node that the backup is of: the same environments come up with the same names, VIPs, addresses and ids. The data
 //! in volumes is not in it.
 
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -13,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::daemon::{DaemonError, make_directories};
+use crate::durable;
 use crate::store::{Embedded, Snapshot, SnapshotError, StoreError};
 
 mod ask;
@@ -142,7 +142,7 @@ pub async fn backup(config: &Config, file: &Path, passphrase: &Passphrase) -> Re
     };
     let sealed = |source| BackupError::Sealed { path: file.to_owned(), source };
     let bytes = seal::seal(&content(&description, &snapshot), passphrase).map_err(sealed)?;
-    write(file, &bytes).map_err(|source| BackupError::File { operation: "write", path: file.to_owned(), source })?;
+    durable::put(file, &bytes).map_err(|source| BackupError::File { operation: "write", path: file.to_owned(), source })?;
     Ok(summary(description, &snapshot, None))
 }
 
@@ -199,20 +199,6 @@ fn parse(path: &Path, content: &[u8]) -> Result<(Description, Snapshot), BackupE
     let description = serde_json::from_slice(json).map_err(|_| unknown())?;
     let snapshot = Snapshot::decode(snapshot);
     Ok((description, snapshot.map_err(|source| BackupError::Content { path: path.to_owned(), source })?))
-}
-
-fn write(file: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut name = file.file_name().ok_or(io::ErrorKind::IsADirectory)?.to_owned();
-    name.push(".new");
-    let new = file.with_file_name(name);
-    let put = || {
-        let mut options = std::fs::OpenOptions::new();
-        let mut output = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        output.write_all(bytes)?;
-        output.sync_all()?;
-        std::fs::rename(&new, file)
-    };
-    put().inspect_err(|_| drop(std::fs::remove_file(&new)))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ pub mod capacity;
 pub mod clock;
 pub mod config;
 pub mod controller;
+pub mod credentials;
 pub mod daemon;
 mod descriptors;
 pub mod docker;

@@ -15,7 +15,7 @@ const POSTGRES_USER: &str = "postgres";
 const POSTGRES_METHOD: &str = "POSTGRES_HOST_AUTH_METHOD";
 
 /// The administrator of MySQL and MariaDB. The images refuse to make a second one of that name.
-const ROOT: &str = "root";
+pub(super) const ROOT: &str = "root";
 
 /// What the user said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,8 +112,7 @@ impl<'a> Database<'a> {
 
     /// Whether the password is Skep's to change.
     pub(super) fn is_skeps(&self) -> bool {
-        self.password.said.is_none()
-            && (self.kind.cache_server().is_none() || self.password.otherwise == Otherwise::Generated)
+        self.password.said.is_none() && self.password.otherwise == Otherwise::Generated
     }
 
     /// What a database that begins is made with, out of what was `generated` for it.
@@ -177,7 +176,7 @@ pub fn access(environment: &EnvironmentSpec, name: &str, made: Option<&Credentia
     Database::of(environment, name)?.access(made)
 }
 
-/// Whether the password of the service `name` is Skep's to change: the user set none.
+/// Whether the password of the service `name` is Skep's to change: it has one, and the user set none.
 pub fn is_generated(environment: &EnvironmentSpec, name: &str) -> bool {
     Database::of(environment, name).is_some_and(|database| database.is_skeps())
 }

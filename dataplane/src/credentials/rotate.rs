@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::Access;
+use super::own::ROOT;
 use crate::model::{Kind, Secret};
 
 /// Longest password that every one of the databases takes, in characters.
@@ -18,6 +19,9 @@ pub enum RotateError {
     /// Nobody logs in.
     #[error("the database asks for no password: there is none to change")]
     Open,
+    /// It is an account of several hosts, and the one that everything else depends on.
+    #[error("the database is used by its administrator: change that password there, and say it in the variables")]
+    Administrator,
     /// Not every database takes it.
     #[error(
         "the password is empty, longer than {PASSWORD_MAX} characters, or has control characters in it: choose another one"
@@ -62,7 +66,10 @@ impl Access {
             (Kind::Redis | Kind::Valkey, _) => Ok(self.cache(old, new)),
             (_, None) => Err(RotateError::Open),
             (Kind::Postgres, Some(user)) => Ok(self.postgres(user, old, new)),
-            (Kind::Mysql | Kind::Mariadb, Some(user)) => Ok(mysql(user, old, new)),
+            (Kind::Mysql | Kind::Mariadb, Some(ROOT)) => Err(RotateError::Administrator),
+            // Who has logged in may change the own password by these, and only by these, without any privilege.
+            (Kind::Mysql, Some(user)) => Ok(mysql(user, old, new, "ALTER USER USER() IDENTIFIED BY ", "")),
+            (Kind::Mariadb, Some(user)) => Ok(mysql(user, old, new, "SET PASSWORD = PASSWORD(", ")")),
             (Kind::Mongo, Some(user)) => Ok(self.mongo(user, old, new)),
         }
     }
@@ -118,10 +125,9 @@ impl Access {
     }
 }
 
-fn mysql(user: &str, old: &Secret, new: &Secret) -> Statement {
-    // Without a mode, a backslash escapes. Who has logged in may change the own password without any privilege.
-    let script =
-        format!("SET SESSION sql_mode = '';\nALTER USER CURRENT_USER() IDENTIFIED BY {};\n", mysql_text(new.expose()));
+fn mysql(user: &str, old: &Secret, new: &Secret, before: &str, after: &str) -> Statement {
+    // Without a mode, a backslash escapes.
+    let script = format!("SET SESSION sql_mode = '';\n{before}{}{after};\n", mysql_text(new.expose()));
     let words = ["--batch", "--protocol=socket", "--default-character-set=utf8mb4", "--user", user];
     statement(&either(["mariadb", "mysql"], &words), [("MYSQL_PWD", old.clone())], script, None)
 }
@@ -186,9 +192,12 @@ mod tests {
         assert!(postgres.stdin.expose().ends_with("\nALTER ROLE \"app_1\" PASSWORD E'it''s \\\\ \"new\"';\n"));
         assert_eq!(postgres.argv[0], "psql");
         assert_eq!(postgres.environment["PGPASSWORD"].expose(), "the-old-one");
-        for kind in [Kind::Mysql, Kind::Mariadb] {
+        for (kind, statement) in [
+            (Kind::Mysql, "ALTER USER USER() IDENTIFIED BY 'it''s \\\\ \"new\"';\n"),
+            (Kind::Mariadb, "SET PASSWORD = PASSWORD('it''s \\\\ \"new\"');\n"),
+        ] {
             let mysql = change(kind, "it's \\ \"new\"");
-            assert!(mysql.stdin.expose().ends_with("ALTER USER CURRENT_USER() IDENTIFIED BY 'it''s \\\\ \"new\"';\n"));
+            assert!(mysql.stdin.expose().ends_with(statement), "{kind:?}");
             assert_eq!(mysql.environment["MYSQL_PWD"].expose(), "the-old-one");
         }
         let mongo = change(Kind::Mongo, "it's \\ \"new\"");
@@ -224,6 +233,8 @@ mod tests {
             let open = Access { password: None, ..access(kind) };
             assert_eq!(open.change(&Secret::new("x")), Err(RotateError::Open));
         }
+        let root = Access { user: Some("root".into()), ..access(Kind::Mariadb) };
+        assert_eq!(root.change(&Secret::new("x")), Err(RotateError::Administrator));
     }
 
     #[test]

@@ -65,6 +65,14 @@ fn what_a_database_was_made_with_stays_when_its_variables_go() {
     let variables = variables(&after, &[("postgres".to_owned(), made)].into());
     assert_eq!(variables["postgres"]["POSTGRES_PASSWORD"].value.expose(), "theirs");
     assert!(!is_generated(&before, "postgres") && is_generated(&after, "postgres"));
+    let others = [
+        ("root", with("mysql", &[("MYSQL_ROOT_PASSWORD", "theirs")])),
+        ("open", with("postgres", &[("POSTGRES_HOST_AUTH_METHOD", "trust")])),
+        ("cache", service("redis")),
+        ("web", service("shop")),
+    ];
+    let others = environment(&others);
+    assert!(others.services.keys().all(|name| !is_generated(&others, name)));
 }
 
 #[test]

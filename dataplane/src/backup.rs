@@ -1,11 +1,10 @@
 //! `skepd backup` and `skepd restore`: the store as one encrypted file, taken while the daemon runs or without it.
 //!
 //! What is in the file is a [`Snapshot`] of one revision. Restored on another machine, that machine takes the place of
-//! the node that the backup is of: the same environments come up with the same names, VIPs, addresses and ids. The data
-//! in volumes is not in it.
+//! the node that the backup is of: the same environments come up with the same names, VIPs, addresses and ids, and their
+//! databases with the same credentials: the cluster's key is in the file as well. The data in volumes is not in it.
 
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -13,12 +12,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::daemon::{DaemonError, make_directories};
-use crate::store::{Embedded, Snapshot, SnapshotError, StoreError};
+use crate::durable;
+use crate::store::{ClusterKey, ClusterKeyError, Embedded, SealedError, Snapshot, SnapshotError, StoreError};
 
 mod ask;
 mod passphrase;
 pub(crate) mod revive;
 mod seal;
+mod secrets;
 
 pub(crate) use ask::is_served;
 pub use passphrase::{Passphrase, PassphraseError};
@@ -90,6 +91,30 @@ pub enum BackupError {
         /// Why.
         reason: String,
     },
+    /// A backup without the key would open nobody's database.
+    #[error(
+        "no backup was made: the secrets in the store do not open with what is in {} ({source}): \
+        give the --state-dir of the skepd whose store it is", state_dir.display()
+    )]
+    OtherKey {
+        /// The state directory.
+        state_dir: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<ClusterKeyError>,
+    },
+    /// Its secrets are not sealed with the key that is in it.
+    #[error("nothing was restored, {}: {source}", path.display())]
+    Secrets {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: SealedError,
+    },
+    /// This machine's own key.
+    #[error("nothing was restored: {0}")]
+    ClusterKey(#[source] Box<ClusterKeyError>),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -108,6 +133,9 @@ struct Description {
     skepd: String,
     /// Seconds since the epoch.
     taken: u64,
+    /// What the snapshot's secrets are sealed with.
+    #[serde(default, with = "secrets::carried", skip_serializing_if = "Option::is_none")]
+    cluster_key: Option<ClusterKey>,
 }
 
 /// What was done, for people.
@@ -135,14 +163,21 @@ pub async fn backup(config: &Config, file: &Path, passphrase: &Passphrase) -> Re
     } else {
         Embedded::read(&config.store_file())?
     };
+    let cluster_key = secrets::key_of(&snapshot, &config.state_dir)
+        .map_err(|source| BackupError::OtherKey { state_dir: config.state_dir.clone(), source: Box::new(source) })?;
     let description = Description {
         node: config.node_name.clone(),
         skepd: env!("CARGO_PKG_VERSION").to_owned(),
         taken: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs()),
+        cluster_key,
     };
     let sealed = |source| BackupError::Sealed { path: file.to_owned(), source };
     let bytes = seal::seal(&content(&description, &snapshot), passphrase).map_err(sealed)?;
-    write(file, &bytes).map_err(|source| BackupError::File { operation: "write", path: file.to_owned(), source })?;
+    durable::put(file, &bytes).map_err(|source| BackupError::File {
+        operation: "write",
+        path: file.to_owned(),
+        source,
+    })?;
     Ok(summary(description, &snapshot, None))
 }
 
@@ -171,8 +206,12 @@ pub async fn restore(
     if (environments > 0 || unreadable) && !replace {
         return Err(BackupError::NotEmpty { path: config.state_dir.clone(), environments });
     }
-    let snapshot = revive::restored(taken, &description.node, &config.node_name, before.as_ref(), &config.pools())?;
+    let mut snapshot = revive::restored(taken, &description.node, &config.node_name, before.as_ref(), &config.pools())?;
+    let open = secrets::open(&snapshot, description.cluster_key.as_ref())
+        .map_err(|source| BackupError::Secrets { path: file.to_owned(), source })?;
     make_directories(config).map_err(Box::new)?;
+    secrets::seal(&mut snapshot, open, &config.state_dir)
+        .map_err(|source| BackupError::ClusterKey(Box::new(source)))?;
     let kept = Embedded::replace(&store, &snapshot)?;
     Ok(summary(description, &snapshot, kept))
 }
@@ -201,30 +240,23 @@ fn parse(path: &Path, content: &[u8]) -> Result<(Description, Snapshot), BackupE
     Ok((description, snapshot.map_err(|source| BackupError::Content { path: path.to_owned(), source })?))
 }
 
-fn write(file: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut name = file.file_name().ok_or(io::ErrorKind::IsADirectory)?.to_owned();
-    name.push(".new");
-    let new = file.with_file_name(name);
-    let put = || {
-        let mut options = std::fs::OpenOptions::new();
-        let mut output = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        output.write_all(bytes)?;
-        output.sync_all()?;
-        std::fs::rename(&new, file)
-    };
-    put().inspect_err(|_| drop(std::fs::remove_file(&new)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    mod secrets;
 
     #[test]
     fn the_content_is_described_and_a_newer_description_is_refused() {
         let mut snapshot = Snapshot { revision: 9, ..Snapshot::default() };
         snapshot.put("/a".into(), vec![1, 2, 3]);
-        let description = Description { node: "n1".into(), skepd: "0.1.0".into(), taken: 17 };
+        let (node, skepd) = ("n1".to_owned(), "0.1.0".to_owned());
+        let mut description = Description { node, skepd, taken: 17, cluster_key: None };
         let path = Path::new("/backup");
+        let without_key = content(&description, &snapshot);
+        assert_eq!(parse(path, &without_key).unwrap(), (description.clone(), snapshot.clone()));
+        let dir = tempfile::tempdir().unwrap();
+        description.cluster_key = Some(ClusterKey::open_or_make(dir.path()).unwrap());
         let bytes = content(&description, &snapshot);
         let (again, content) = parse(path, &bytes).unwrap();
         assert_eq!((again, content), (description, snapshot));

@@ -155,7 +155,10 @@ impl Controller<'_> {
                 Some(Subject::Node(_) | Subject::Vips | Subject::Addresses(_)) => {
                     self.dirty.extend(self.state.conditions.keys().cloned());
                 }
-                Some(Subject::Status(..) | Subject::Condition(_) | Subject::Ids | Subject::Prefixes) | None => {}
+                Some(
+                    Subject::Status(..) | Subject::Condition(_) | Subject::Ids | Subject::Prefixes | Subject::Secret(_),
+                )
+                | None => {}
             }
         }
         Ok(())

@@ -19,6 +19,7 @@ mod environment;
 mod health;
 mod interpolate;
 pub mod keys;
+mod links;
 mod mounts;
 mod own;
 mod reader;
@@ -187,6 +188,7 @@ fn services(reader: &mut Reader<'_>, node: &Node) -> BTreeMap<String, ServiceSpe
             services.insert(name, spec);
         }
     }
+    links::settle(reader, &mut services);
     services
 }
 

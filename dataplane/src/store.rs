@@ -10,6 +10,7 @@ use futures_util::stream::BoxStream;
 pub mod embedded;
 mod error;
 pub mod schema;
+pub mod seal;
 pub mod snapshot;
 
 #[cfg(test)]
@@ -17,6 +18,7 @@ mod conformance;
 
 pub use embedded::{Copied, Embedded};
 pub use error::StoreError;
+pub use seal::{CLUSTER_KEY_FILE, ClusterKey, ClusterKeyError, Sealed, SealedError};
 pub use snapshot::{Snapshot, SnapshotError};
 
 /// Counts the committed transactions that changed something; 0 is the empty store.

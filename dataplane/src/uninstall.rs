@@ -15,6 +15,7 @@ use crate::docker::{Docker, DockerError, Role};
 use crate::forwarder::{Supervisor, SupervisorError};
 use crate::install::{self, InstallError};
 use crate::netlink::{Netlink, NetlinkError};
+use crate::store::CLUSTER_KEY_FILE;
 
 /// Something that is left, and why.
 #[derive(Debug, thiserror::Error)]
@@ -156,7 +157,10 @@ fn remove_files(config: &Config, purge: bool) -> Vec<UninstallError> {
     let in_run_dir = |name: &str| matches!(name, SOCKET_NAME | BPFFS_FILE_NAME) || name.starts_with("dns");
     errors.extend(remove_named(&config.run_dir, in_run_dir));
     if purge {
-        let in_state_dir = |name: &str| name.starts_with("store.redb") || matches!(name, "sysctls.json" | "machine-id");
+        let in_state_dir = |name: &str| {
+            let ours = name.starts_with("store.redb") || name.starts_with(CLUSTER_KEY_FILE);
+            ours || matches!(name, "sysctls.json" | "machine-id")
+        };
         errors.extend(remove_named(&config.state_dir, in_state_dir));
     }
     errors

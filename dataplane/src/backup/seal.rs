@@ -13,6 +13,7 @@ use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
 use chacha20poly1305::{ChaCha20Poly1305, Key, Nonce};
 
 use super::Passphrase;
+use crate::random::{self, RandomError};
 use crate::store::snapshot::checksum;
 
 const MAGIC: &[u8; 8] = b"SKEPBACK";
@@ -60,9 +61,9 @@ pub enum SealError {
     /// No key can be made.
     #[error("no key can be made of the passphrase ({0}): is there memory left?")]
     Key(String),
-    /// The kernel gives no randomness.
-    #[error("the kernel gives no random numbers ({0})")]
-    Random(String),
+    /// No salt can be had.
+    #[error(transparent)]
+    Random(#[from] RandomError),
 }
 
 /// Encrypts `content`.
@@ -70,8 +71,7 @@ pub enum SealError {
 /// # Errors
 /// [`SealError::Key`], [`SealError::Random`].
 pub(super) fn seal(content: &[u8], passphrase: &Passphrase) -> Result<Vec<u8>, SealError> {
-    let mut salt = [0; 16];
-    getrandom::fill(&mut salt).map_err(|error| SealError::Random(error.to_string()))?;
+    let salt: [u8; 16] = random::octets()?;
     let mut file = Vec::with_capacity(HEADER + 2 * TAG + content.len() + SUM);
     file.extend(MAGIC);
     file.extend([FORMAT, COST.memory, COST.passes, COST.lanes].map(u32::to_le_bytes).concat());

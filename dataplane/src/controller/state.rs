@@ -87,6 +87,7 @@ impl State {
             Subject::Ids => self.ids = Some(decode(entry)?),
             Subject::Prefixes => self.prefixes = Some(decode(entry)?),
             Subject::Vips => self.vips = Some(decode(entry)?),
+            Subject::Secret(_) => {}
         }
         Ok(())
     }
@@ -112,6 +113,7 @@ impl State {
             Subject::Ids => self.ids = None,
             Subject::Prefixes => self.prefixes = None,
             Subject::Vips => self.vips = None,
+            Subject::Secret(_) => {}
         }
     }
 

@@ -17,6 +17,7 @@ const WEB_PORT: u16 = 8080;
 #[derive(Default)]
 pub(super) struct Own {
     kind: Option<ServiceType>,
+    password: bool,
     port: Option<u16>,
     health: Option<Health>,
     start_timeout: Option<Millis>,
@@ -33,6 +34,7 @@ pub(super) fn read(reader: &mut Reader<'_>, node: &Node, path: &str, place: &str
         let Field { node, path, .. } = &field;
         match field.key {
             "type" => own.kind = kind(reader, node, path),
+            "password" => own.password = reader.flag(node, path),
             "port" => own.port = port(reader, node, path),
             "health" => own.health = health::health(reader, node, path, &join(&place, "health")),
             "start_timeout" => own.start_timeout = duration::optional(reader, node, path),
@@ -50,6 +52,7 @@ impl Own {
     pub(super) fn settle(self, spec: &mut ServiceSpec) {
         spec.kind = self.kind.unwrap_or(spec.kind);
         spec.port = self.port.or_else(|| (spec.kind == ServiceType::Web).then_some(WEB_PORT));
+        spec.password = self.password;
         spec.start_timeout = self.start_timeout.unwrap_or(spec.start_timeout);
         spec.drain_timeout = self.drain_timeout.unwrap_or(spec.drain_timeout);
         spec.release = self.release;

@@ -9,19 +9,16 @@ use super::own::{self, Own};
 use super::reader::{Field, Reader, join};
 use super::shell::words;
 use super::yaml::{Node, Value};
-use super::{duration, health, mounts, rollout};
-use crate::model::ServiceSpec;
+use super::{duration, health, links, mounts, rollout};
 use crate::model::name::normalise;
-use crate::model::spec::{DependsOn, NetworkAttachment, RestartPolicy, ServiceType};
+use crate::model::spec::{DependsOn, NetworkAttachment, RestartPolicy};
+use crate::model::{Kind, ServiceSpec};
 
 /// The network of services that name none.
 pub(super) const DEFAULT_NETWORK: &str = "default";
 
 /// Stands in for an image that is missing, which is an error already.
 const MISSING: &str = "missing";
-
-const DATABASES: [&str; 6] = ["postgres", "postgresql", "mysql", "mariadb", "mongo", "mongodb"];
-const CACHES: [&str; 2] = ["redis", "valkey"];
 
 /// Reads a service. [`None`]: it is left out, because it only starts with a profile.
 pub(super) fn read(reader: &mut Reader<'_>, node: &Node, path: &str, place: &str) -> Option<ServiceSpec> {
@@ -75,6 +72,7 @@ impl Service {
             "environment" => self.variables = environment::variables(reader, node, path),
             "env_file" => self.env_files = environment::files(reader, node, path),
             "depends_on" => self.spec.depends_on = dependencies(reader, node, path),
+            "links" => self.spec.links = links::read(reader, node, path, place),
             "networks" => self.spec.networks = attachments(reader, node, path, place),
             "volumes" => self.spec.volumes = mounts::read(reader, node, path),
             "restart" => self.restart = restart(reader, node, path),
@@ -93,7 +91,7 @@ impl Service {
 
     fn finish(self) -> ServiceSpec {
         let mut spec = self.spec;
-        spec.kind = kind_of_image(&spec.image);
+        spec.kind = Kind::of_image(&spec.image).map(Kind::service_type).unwrap_or_default();
         self.own.settle(&mut spec);
         spec.restart = self.restart.unwrap_or(match spec.schedule {
             // What Docker starts again by itself never ends.
@@ -135,19 +133,6 @@ impl Service {
             reader.error(node.at, path, what, "keep one of them");
         }
         self.spec.replicas = replicas;
-    }
-}
-
-/// What an image of this name is for.
-fn kind_of_image(image: &str) -> ServiceType {
-    let last = image.rsplit('/').next().unwrap_or_default();
-    let name = last.split([':', '@']).next().unwrap_or_default();
-    if DATABASES.contains(&name) {
-        ServiceType::Database
-    } else if CACHES.contains(&name) {
-        ServiceType::Cache
-    } else {
-        ServiceType::Service
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::name::{LABEL_MAX, ZONE, normalise};
 use super::spec::{EnvironmentSpec, NETWORKS_MAX, ServiceSpec};
 
+mod relations;
 mod rollout;
 
 /// Longest name in wire format that the kernel's tables hold, in octets.
@@ -123,6 +124,7 @@ impl<'a> Check<'a> {
         }
         self.mounts(&path, service);
         self.rollout(&path, service);
+        self.relations(name, &path, service);
     }
 
     fn name(&mut self, path: &str, name: &str, service: &ServiceSpec) {

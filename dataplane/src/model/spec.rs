@@ -76,6 +76,13 @@ pub struct ServiceSpec {
     pub working_dir: Option<String>,
     /// User (and group) in the container.
     pub user: Option<String>,
+    /// Other names for services that it uses → the service: it is told their URLs. That the names resolve is said by
+    /// the aliases of those services.
+    #[serde(default)]
+    pub links: BTreeMap<String, String>,
+    /// Clients of this cache must give a password: `x-skep.password`. Databases have one anyway.
+    #[serde(default)]
+    pub password: bool,
     /// The port it serves on, where somebody must know: `x-skep.port`.
     #[serde(default)]
     pub port: Option<u16>,
@@ -189,6 +196,8 @@ impl ServiceSpec {
             labels: BTreeMap::new(),
             working_dir: None,
             user: None,
+            links: BTreeMap::new(),
+            password: false,
             port: None,
             healthcheck: None,
             probe: None,
@@ -230,6 +239,17 @@ impl ServiceSpec {
     /// Whether running replicas need no change to be this: only their number may differ.
     pub fn same_deployment(&self, other: &Self) -> bool {
         *self == Self { replicas: self.replicas, ..other.clone() }
+    }
+
+    /// Whether the image's entrypoint is left to start `server`, the image's own program, perhaps with options.
+    pub fn starts(&self, server: &str) -> bool {
+        let first = self.command.as_ref().and_then(|words| words.first());
+        self.entrypoint.is_none() && first.is_none_or(|word| word == server || word.starts_with('-'))
+    }
+
+    /// Whether the two can reach each other.
+    pub fn shares_network(&self, other: &Self) -> bool {
+        self.networks.keys().any(|name| other.networks.contains_key(name))
     }
 
     /// Whether one of its networks leads out.

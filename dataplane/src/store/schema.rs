@@ -14,6 +14,7 @@
 //! /conditions/<project>/<environment>                                Condition              by the controller
 //! /status/<node>/<project>/<environment>/<service>/<d>/<n>           ReplicaStatus          by the node's agent
 //! /acks/<node>                                                       Ack                    by the node's agent
+//! /secrets/<project>/<environment>/<service>                         KeptCredentials        by the controller, sealed
 //! ```
 //! Names in keys are normalised, so they hold no `/`; node names are checked where they enter.
 
@@ -22,11 +23,12 @@ use std::marker::PhantomData;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::seal::Sealed;
 use super::{Compare, Entry, LeaseId, Revision, Store, StoreError, Txn, Write};
 use crate::model::allocation::{AddressPool, Ids, PrefixPool};
 use crate::model::{
-    Ack, Condition, Deployment, DeploymentKey, EnvironmentAssignment, EnvironmentKey, EnvironmentSpec, NodeRecord,
-    ReplicaAssignment, ReplicaKey, ReplicaStatus, ServiceAssignment, ServiceKey,
+    Ack, Condition, Deployment, DeploymentKey, EnvironmentAssignment, EnvironmentKey, EnvironmentSpec, KeptCredentials,
+    NodeRecord, ReplicaAssignment, ReplicaKey, ReplicaStatus, ServiceAssignment, ServiceKey,
 };
 
 /// Whatever the controller assigns: the prefix of keys with several types of values, for watches.
@@ -191,6 +193,17 @@ pub fn statuses() -> Prefix<ReplicaStatus> {
     Prefix::new("/status/".into())
 }
 
+/// A service's credentials.
+pub fn secret(key: &ServiceKey) -> Key<Sealed<KeptCredentials>> {
+    let EnvironmentKey { project, environment } = &key.environment;
+    Key::new(format!("/secrets/{project}/{environment}/{}", key.service))
+}
+
+/// Every service's credentials.
+pub fn secrets() -> Prefix<Sealed<KeptCredentials>> {
+    Prefix::new("/secrets/".into())
+}
+
 /// What a key is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Subject {
@@ -220,6 +233,8 @@ pub enum Subject {
     Condition(EnvironmentKey),
     /// [`status`], with its node.
     Status(String, ReplicaKey),
+    /// [`secret`].
+    Secret(ServiceKey),
 }
 
 impl Subject {
@@ -240,6 +255,7 @@ impl Subject {
             ["allocations", "addresses", node] => Self::Addresses(node.into()),
             ["conditions", p, e] => Self::Condition(environment_key(p, e)),
             ["status", node, p, e, s, d, n] => Self::Status(node.into(), replica_key(p, e, s, d, n)?),
+            ["secrets", p, e, s] => Self::Secret(service_key(p, e, s)),
             _ => return None,
         })
     }
@@ -357,7 +373,8 @@ mod tests {
             (environment(&e).0, Subject::Environment(e.clone())),
             (replica("n1", &r).0, Subject::Replica("n1".into(), r.clone())),
             (deployment(&s.deployment(3)).0, Subject::Deployment(s.deployment(3))),
-            (service(&s).0, Subject::Service(s)),
+            (service(&s).0, Subject::Service(s.clone())),
+            (secret(&s).0, Subject::Secret(s)),
             (ack("n1").0, Subject::Ack("n1".into())),
             (ids().0, Subject::Ids),
             (prefixes().0, Subject::Prefixes),

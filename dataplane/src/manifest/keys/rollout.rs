@@ -90,6 +90,7 @@ pub(in crate::manifest) static X_SKEP: Section = Section {
                 "what the node asks the port: a path for HTTP, a mapping, or none; else, without a healthcheck, that the port accepts",
             ),
         ),
+        ("password", Explained("true: redis or valkey ask for a generated password, which is in REDIS_URL")),
         ("port", Explained("which port it serves on; 8080 for type web, else none")),
         ("release", Explained("a command, run once with the new image before clients are sent to it")),
         ("schedule", Explained("when to run what runs and ends: cron's five fields, in UTC")),

@@ -1,6 +1,6 @@
 //! A service, and what stands below it.
 
-use super::Class::{Honoured, NoEffect, Refused, Replaced};
+use super::Class::{Explained, Honoured, NoEffect, Refused, Replaced};
 use super::{HOST, LATER, NO_LIMIT, OWN_DNS, REMOVE, Section};
 
 /// A service.
@@ -65,7 +65,9 @@ pub(in crate::manifest) static SERVICE: Section = Section {
         ("labels", Honoured),
         (
             "links",
-            Replaced("services of one network reach each other by name; give further names as aliases under networks"),
+            Explained(
+                "the alias resolves for every service of the networks that both are in, and <ALIAS>_URL says the port",
+            ),
         ),
         ("logging", NoEffect("Docker's default log driver is used")),
         ("mac_address", NoEffect("MAC addresses are assigned")),

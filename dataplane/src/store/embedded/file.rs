@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
+use crate::durable::sync_directory;
 use crate::space::Space;
 use crate::store::snapshot::{Change, Record, Snapshot};
 use crate::store::{LeaseId, StoreError, Write};
@@ -243,11 +244,6 @@ pub(super) fn keep_aside(path: &Path) -> Result<Option<PathBuf>, StoreError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failure("keep", path, error)),
     }
-}
-
-/// Makes the names in a file's directory durable.
-pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
-    std::fs::File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
 }
 
 /// People know the store's file, not the one that was to take its place.

@@ -57,6 +57,7 @@ use crate::bpf::Generations;
 use crate::docker::DockerError;
 use crate::model::{NodeRecord, ReplicaKey};
 use crate::netlink::HostSide;
+use crate::secrets::Secrets;
 use crate::store::Store;
 
 /// The kernel is looked at again that often, event or not: whatever nobody told of is put right within five seconds.
@@ -105,6 +106,7 @@ impl Agent {
         observer: Arc<Observer>,
         ground: Ground,
         record: &NodeRecord,
+        secrets: Arc<Secrets>,
     ) -> Result<Self, AgentError> {
         let generations = Generations::adopt(&observer.maps, Instant::now())?;
         let node = Node { name: record.name.clone(), id: record.id, config: Arc::clone(&observer.config) };
@@ -115,6 +117,7 @@ impl Agent {
             generations: Mutex::new(generations),
             progress: sender,
             pulls: Default::default(),
+            secrets,
         };
         Ok(Self {
             records: Records::new(Arc::clone(&store), node),

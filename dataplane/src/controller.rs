@@ -19,6 +19,7 @@ use crate::model::{
     Condition, Deployment, DeploymentKey, DeploymentState, EnvironmentKey, EnvironmentSpec, NodeRecord, Pools,
     ReplicaKey,
 };
+use crate::secrets::Secrets;
 use crate::store::schema::{self, Key, Subject, Versioned};
 use crate::store::{Entry, Event, Leadership, Outcome, Store, StoreError, Txn, WatchStream, Write};
 
@@ -43,10 +44,10 @@ const RESYNC: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Assigns what the store's intents ask for, for as long as it is polled. Dropping it is safe at any time.
-pub async fn run(store: &dyn Store, pools: &Pools, candidate: &str) -> Infallible {
+pub async fn run(store: &dyn Store, secrets: &Secrets, pools: &Pools, candidate: &str) -> Infallible {
     let mut told = None;
     loop {
-        if let Err(error) = lead(store, pools, candidate).await {
+        if let Err(error) = lead(store, secrets, pools, candidate).await {
             // A disk stays full for a while: that is worth one line, not one a second.
             let kind = std::mem::discriminant(&error);
             if told.replace((kind, Instant::now())).is_none_or(|(k, at)| k != kind || at.elapsed() > 2 * RETRY) {
@@ -58,16 +59,21 @@ pub async fn run(store: &dyn Store, pools: &Pools, candidate: &str) -> Infallibl
 }
 
 /// From winning the campaign to the first error or lost office.
-async fn lead(store: &dyn Store, pools: &Pools, candidate: &str) -> Result<(), StoreError> {
+async fn lead(
+    store: &dyn Store,
+    secrets: &Secrets,
+    pools: &Pools,
+    candidate: &str,
+) -> Result<(), ControllerError> {
     let leadership = store.campaign(ELECTION, candidate).await?;
     while leads(store, &leadership).await? {
         let state = State::load(store).await?;
         let watch = store.watch("/", state.revision).await?;
         let dirty = state.keys();
         let mut controller =
-            Controller { store, pools, leadership: &leadership, state, watch, dirty, due: BTreeMap::new() };
+            Controller { store, secrets, pools, leadership: &leadership, state, watch, dirty, due: BTreeMap::new() };
         match controller.until(Instant::now() + RESYNC).await {
-            Ok(()) | Err(StoreError::Compacted { .. }) => {}
+            Ok(()) | Err(ControllerError::Store(StoreError::Compacted { .. })) => {}
             Err(error) => return Err(error),
         }
     }
@@ -80,6 +86,7 @@ async fn leads(store: &dyn Store, leadership: &Leadership) -> Result<bool, Store
 
 struct Controller<'a> {
     store: &'a dyn Store,
+    secrets: &'a Secrets,
     pools: &'a Pools,
     leadership: &'a Leadership,
     state: State,
@@ -92,7 +99,7 @@ struct Controller<'a> {
 
 impl Controller<'_> {
     /// Works until it is time to read everything again, or the view turned out to be stale.
-    async fn until(&mut self, resync: Instant) -> Result<(), StoreError> {
+    async fn until(&mut self, resync: Instant) -> Result<(), ControllerError> {
         loop {
             while let Some(key) = self.dirty.pop_first() {
                 if !self.settle(&key).await? {
@@ -110,7 +117,12 @@ impl Controller<'_> {
     }
 
     /// Takes every step there is for an environment; false after a conflict.
-    async fn settle(&mut self, key: &EnvironmentKey) -> Result<bool, StoreError> {
+    async fn settle(&mut self, key: &EnvironmentKey) -> Result<bool, ControllerError> {
+        if let Some(intent) = self.state.intents.get(key) {
+            // Before there is a replica that would begin without.
+            let begun = self.state.services_of(key).map(|service| service.value.key.service.clone()).collect();
+            self.secrets.complete(&intent.value, &begun, self.leadership.compare()).await?;
+        }
         loop {
             let Next { mut txn, due } = reconcile(&self.state, self.pools, key, unix())?;
             match due {

@@ -21,7 +21,9 @@ use crate::host::{self, Finding, HostFacts, Installed, Level};
 use crate::model::NodeRecord;
 use crate::monitor::Monitor;
 use crate::netlink::{Netlink, NetlinkError};
+use crate::secrets::Secrets;
 use crate::service_manager;
+use crate::store::seal::ClusterKeyError;
 use crate::store::{Embedded, Store, StoreError, schema};
 
 mod directories;
@@ -99,6 +101,9 @@ pub enum DaemonError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The cluster's key.
+    #[error(transparent)]
+    Key(#[from] ClusterKeyError),
     /// Registration of this node.
     #[error(transparent)]
     Controller(#[from] ControllerError),
@@ -172,10 +177,11 @@ async fn run_until_failure(config: Arc<Config>) -> Result<(), DaemonError> {
     let forwarder = Supervisor::new(&config);
 
     let observer = Arc::new(Observer::new(Arc::clone(&config), docker, netlink, Arc::new(maps), Arc::new(programs)));
-    let mut agent = Agent::new(Arc::clone(&store), Arc::clone(&observer), ground, &node)?;
+    let secrets = Arc::new(Secrets::open(Arc::clone(&store), &config.state_dir).await?);
+    let mut agent = Agent::new(Arc::clone(&store), Arc::clone(&observer), ground, &node, Arc::clone(&secrets))?;
     let first_look = agent.first_look();
     let pools = config.pools();
-    let (controlling, keeping) = (controller::run(store.as_ref(), &pools, &node.name), forwarder.keep());
+    let (controlling, keeping) = (controller::run(store.as_ref(), &secrets, &pools, &node.name), forwarder.keep());
     // A task of its own: it should not have the others wait when much happens.
     let monitor = Arc::new(Monitor::default());
     let consuming = tokio::spawn({

@@ -27,6 +27,7 @@ mod nlmsg;
 pub mod object;
 pub mod random;
 pub mod repair;
+pub mod secrets;
 pub mod service_manager;
 mod space;
 pub mod store;

@@ -23,6 +23,7 @@ use crate::docker::{Role, SandboxSpec, WorkloadSpec, sandbox_name, workload_name
 use crate::model::record::ReplicaRecord;
 use crate::model::{ReplicaAssignment, ReplicaKey, ReplicaState, ServiceSpec};
 use crate::netlink::{Netlink, Netns, veth_name};
+use crate::secrets::Secrets;
 
 mod failpoint;
 mod pull;
@@ -36,12 +37,14 @@ pub(super) struct Hands {
     pub(super) generations: Mutex<Generations>,
     pub(super) progress: mpsc::UnboundedSender<(ReplicaKey, Progress)>,
     pub(super) pulls: Pulls,
+    pub(super) secrets: Arc<Secrets>,
     pub(super) failpoint: Failpoint,
 }
 
 /// What the steps of one replica know of each other.
 struct Chain {
     key: ReplicaKey,
+    desired: Arc<Desired>,
     node: Node,
     mtu: u32,
     networks: BTreeMap<String, u8>,
@@ -128,11 +131,12 @@ impl Hands {
         &self,
         key: ReplicaKey,
         steps: Vec<Step>,
-        desired: &Desired,
+        desired: &Arc<Desired>,
         observed: &Observed,
     ) -> Result<(), (String, AgentError)> {
         let networks = desired.environments.get(&key.service.environment);
         let mut chain = Chain {
+            desired: Arc::clone(desired),
             node: desired.node.clone(),
             mtu: observed.mtu,
             networks: networks.map(|environment| environment.networks.clone()).unwrap_or_default(),
@@ -198,7 +202,12 @@ impl Hands {
                     docker.ensure_volume(&chain.key.service.environment, &mount.volume).await?;
                 }
                 let pinned = docker.image(replica.reference()).await?;
-                let spec = WorkloadSpec { pinned, ..workload_spec(replica, chain)? };
+                let name = &chain.key.service.service;
+                let mut environment = chain.desired.spec_of(&chain.key.service.environment);
+                environment.services.insert(name.clone(), replica.spec.clone());
+                let service = self.secrets.complete_service(&environment, name, replica.spec.clone()).await?;
+                let service = ServiceSpec { image: replica.reference().to_owned(), ..service };
+                let spec = workload_spec(replica, pinned, service, chain)?;
                 chain.workload = Some(docker.create_workload(&spec).await?);
             }
             Step::StartWorkload => docker.start(chain.workload_id()?).await?,
@@ -366,7 +375,12 @@ fn sandbox_spec(replica: &ReplicaAssignment, node: &Node) -> SandboxSpec {
     }
 }
 
-fn workload_spec(replica: &ReplicaAssignment, chain: &Chain) -> Result<WorkloadSpec, AgentError> {
+fn workload_spec(
+    replica: &ReplicaAssignment,
+    pinned: Option<String>,
+    service: ServiceSpec,
+    chain: &Chain,
+) -> Result<WorkloadSpec, AgentError> {
     let record = ReplicaRecord { assignment: replica.clone(), networks: chain.networks.clone() };
     Ok(WorkloadSpec {
         key: replica.key.clone(),
@@ -374,7 +388,7 @@ fn workload_spec(replica: &ReplicaAssignment, chain: &Chain) -> Result<WorkloadS
         config: workload_digest(replica),
         record: record.to_label(),
         sandbox: chain.sandbox_id()?.to_owned(),
-        pinned: None,
-        service: ServiceSpec { image: replica.reference().to_owned(), ..replica.spec.clone() },
+        pinned,
+        service,
     })
 }

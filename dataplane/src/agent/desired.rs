@@ -1,12 +1,12 @@
 //! What this node should be, as the controller assigned it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::config::Config;
 use crate::model::rollout::Rollout;
 use crate::model::{
-    EnvironmentAssignment, EnvironmentKey, ReplicaAssignment, ReplicaKey, ServiceAssignment, ServiceKey, ServiceSpec,
+    EnvironmentAssignment, EnvironmentKey, EnvironmentSpec, ReplicaAssignment, ReplicaKey, ServiceAssignment, ServiceKey, ServiceSpec,
 };
 use crate::store::Revision;
 
@@ -37,6 +37,17 @@ pub struct Node {
 }
 
 impl Desired {
+    /// An environment as it is assigned.
+    pub fn spec_of(&self, key: &EnvironmentKey) -> EnvironmentSpec {
+        let services = self.services.values().filter(|service| service.key.environment == *key && !service.leaving);
+        EnvironmentSpec {
+            key: key.clone(),
+            services: services.map(|service| (service.key.service.clone(), service.spec.clone())).collect(),
+            networks: BTreeMap::new(),
+            volumes: BTreeSet::new(),
+        }
+    }
+
     /// The replicas of a service on this node.
     pub fn replicas_of<'a>(&'a self, service: &'a ServiceKey) -> impl Iterator<Item = &'a Arc<ReplicaAssignment>> {
         let first = service.replica(0, 0);

@@ -7,6 +7,9 @@ use crate::store::StoreError;
 /// What kept the agent from looking at this node, or from an op.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
+    /// A secret.
+    #[error(transparent)]
+    Secrets(#[from] crate::secrets::SecretsError),
     /// Docker.
     #[error(transparent)]
     Docker(#[from] DockerError),

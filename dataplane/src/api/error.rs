@@ -57,6 +57,7 @@ impl From<ControllerError> for Refusal {
     fn from(error: ControllerError) -> Self {
         match error {
             ControllerError::Store(error) => error.into(),
+            ControllerError::Secrets(error) => split(StatusCode::INTERNAL_SERVER_ERROR, &in_one_line(&error)),
             ControllerError::Condition(condition) => {
                 Self::new(StatusCode::CONFLICT, condition.message, condition.remedy)
             }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use super::*;
 use crate::model::allocation::{REST_SECONDS, example_pools as pools};
@@ -311,7 +312,10 @@ async fn the_loop_assigns_previews_and_lets_go_on_a_real_store() {
     let want = spec(&key, &[("api", service("a", 200, &["default"]))]);
     let previewed = preview(State::load(&store).await.unwrap(), &pools, &key, Some(want.clone())).unwrap();
     assert!(State::load(&store).await.unwrap().replicas.is_empty(), "nothing is written");
-    let controller = run(&store, &pools, "n1");
+    let store = Arc::new(store);
+    let secrets = Secrets::open(Arc::clone(&store) as Arc<dyn Store>, dir.path()).await.unwrap();
+    let store = store.as_ref();
+    let controller = run(store, &secrets, &pools, "n1");
     let story = async {
         store.txn(Txn::default().put(&schema::intent(&key), &want).unwrap()).await.unwrap();
         let up = wait_until(&store, |state| state.replicas.len() == 200).await;

@@ -143,6 +143,11 @@ pub fn ack(node: &str) -> Key<Ack> {
     Key::new(format!("/acks/{node}"))
 }
 
+/// The credentials of an environment's services.
+pub fn secrets_of(key: &EnvironmentKey) -> Prefix<Sealed<KeptCredentials>> {
+    Prefix::new(format!("/secrets/{}/{}/", key.project, key.environment))
+}
+
 /// The ids last handed out.
 pub fn ids() -> Key<Ids> {
     Key::new("/allocations/ids".into())

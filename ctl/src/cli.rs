@@ -92,6 +92,8 @@ pub(crate) enum Command {
     Deployments,
     /// Every deployment that is remembered, and what became of it.
     History(HistoryArgs),
+    /// Generated credentials: who has which, and their change.
+    Secrets(SecretsArgs),
     /// What became of deployments, and with -f every step and every replica as it happens, until Ctrl-C.
     Events(EventsArgs),
     /// Replicas: state, node, addresses, containers.
@@ -197,6 +199,32 @@ pub(crate) struct ScaleArgs {
 pub(crate) struct HistoryArgs {
     /// Of this service only.
     pub(crate) service: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SecretsArgs {
+    #[command(subcommand)]
+    pub(crate) command: SecretsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SecretsCommand {
+    /// What there is, and in which variables services get it; no value is shown.
+    List,
+    /// Give a database a new password, and deploy anew whoever gets it as a variable.
+    Rotate {
+        /// The database.
+        service: String,
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
+    /// The same with a password of your own, read from standard input: `pass show db | skepctl secrets set postgres`.
+    Set {
+        /// The database.
+        service: String,
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -19,6 +19,7 @@ mod pins;
 mod progress;
 mod replica;
 mod scope;
+mod secret;
 mod service;
 mod why;
 
@@ -56,6 +57,7 @@ async fn run(cli: Cli, output: &mut Output) -> Result<ExitCode, CtlError> {
         Command::Deployments => deployment::list(global, output).await,
         Command::History(args) => deployment::history(global, &args, output).await,
         Command::Events(args) => event::show(global, &args, output).await,
+        Command::Secrets(args) => secret::run(global, &args.command, output).await,
         Command::Ps => replica::list(global, output).await,
         Command::Services => service::list(global, output).await,
         Command::Endpoints => endpoint::list(global, output).await,

@@ -19,6 +19,7 @@ mod monitor;
 mod openapi;
 mod routes;
 mod rows;
+mod secrets;
 mod stream;
 pub mod types;
 mod validate;
@@ -30,6 +31,7 @@ use crate::config::Config;
 use crate::install::GROUP;
 use crate::model::NodeRecord;
 use crate::monitor::Monitor;
+use crate::secrets::Secrets;
 use crate::store::Store;
 
 /// What the API works on.
@@ -37,6 +39,8 @@ use crate::store::Store;
 pub struct Api {
     /// Where intent is written to and all else is read from.
     pub store: Arc<dyn Store>,
+    /// Credentials of databases.
+    pub secrets: Arc<Secrets>,
     /// For dry runs: what there is on this node.
     pub observer: Arc<Observer>,
     /// For followers: what the programs tell.

@@ -188,7 +188,7 @@ async fn run_until_failure(config: Arc<Config>) -> Result<(), DaemonError> {
         let (monitor, events, store) = (Arc::clone(&monitor), Events::open(&pins)?, Arc::clone(&store));
         async move { monitor.run(events, store).await }
     });
-    let api = Api { store: Arc::clone(&store), observer, monitor, node: node.clone(), config };
+    let api = Api { store: Arc::clone(&store), secrets: Arc::clone(&secrets), observer, monitor, node: node.clone(), config };
     tokio::select! {
         never = controlling => match never {},
         never = keeping => match never {},

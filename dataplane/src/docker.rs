@@ -7,6 +7,7 @@ mod body;
 mod container;
 mod error;
 mod events;
+mod exec;
 mod image;
 mod labels;
 mod observed;
@@ -22,6 +23,7 @@ use session::Session;
 
 pub use error::DockerError;
 pub use events::{ContainerEvent, EventKind};
+pub use exec::Executed;
 pub use image::PullProgress;
 pub use labels::Role;
 pub use observed::{ContainerState, Health, ObservedContainer, RecordedContainer};

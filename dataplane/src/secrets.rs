@@ -13,7 +13,7 @@ use crate::model::{Credentials, EnvironmentKey, EnvironmentSpec, KeptCredentials
 use crate::random::RandomError;
 use crate::store::schema::{self, Subject, Versioned};
 use crate::store::seal::{ClusterKey, ClusterKeyError, SealedError};
-use crate::store::{Compare, Outcome, Store, StoreError, Txn};
+use crate::store::{Compare, Outcome, Revision, Store, StoreError, Txn};
 
 /// The secrets of a store.
 pub struct Secrets {
@@ -30,6 +30,12 @@ pub enum SecretsError {
     /// What it holds.
     #[error(transparent)]
     Sealed(#[from] SealedError),
+    /// Two at once.
+    #[error("the credentials of {service} were changed by somebody else at the same moment: try again")]
+    Changed {
+        /// Whose.
+        service: ServiceKey,
+    },
     /// Nothing can be generated.
     #[error(transparent)]
     Random(#[from] RandomError),
@@ -92,6 +98,24 @@ impl Secrets {
             info!(environment = %environment.key, ?services, "Made credentials.");
         }
         Ok(())
+    }
+
+    /// Writes a record over the one of this revision; the revision that it has then.
+    ///
+    /// # Errors
+    /// [`SecretsError`]; [`SecretsError::Changed`] when there is another one by now.
+    pub async fn write(
+        &self,
+        service: &ServiceKey,
+        record: &KeptCredentials,
+        before: Option<Revision>,
+    ) -> Result<Revision, SecretsError> {
+        let key = schema::secret(service);
+        let txn = Txn::default().when(&key, before).put(&key, &self.key.seal(&key, record)?)?;
+        match self.store.txn(txn).await? {
+            Outcome::Committed(revision) => Ok(revision),
+            Outcome::Conflict => Err(SecretsError::Changed { service: service.clone() }),
+        }
     }
 
     /// A service as it is to be started: with the variables that its user did not write.

@@ -18,7 +18,7 @@ use super::observed::{Observed, Sandbox, SandboxState, Workload, WorkloadState};
 use super::plan::is_as_assigned;
 use crate::bpf::{Attached, Maps, Programs};
 use crate::config::Config;
-use crate::docker::{ContainerState, Docker, ObservedContainer, Role, sandbox_name, workload_name};
+use crate::docker::{ContainerState, Docker, Executed, ObservedContainer, Role, sandbox_name, workload_name};
 use crate::host::{Installed, InstalledError};
 use crate::model::{ReplicaAssignment, ReplicaKey};
 use crate::netlink::{HostSide, Inside, Netlink, Netns};
@@ -114,6 +114,20 @@ impl Observer {
     /// [`AgentError`] when it does not tell.
     pub async fn image(&self, image: &str) -> Result<Option<String>, AgentError> {
         Ok(self.docker.image(image).await?)
+    }
+
+    /// Runs a command in a container of this node.
+    ///
+    /// # Errors
+    /// [`AgentError`] when Docker cannot.
+    pub async fn exec(
+        &self,
+        container: &str,
+        command: Vec<String>,
+        variables: Vec<String>,
+        stdin: &[u8],
+    ) -> Result<Executed, AgentError> {
+        Ok(self.docker.exec(container, command, variables, stdin).await?)
     }
 
     /// For how long Docker has not answered; `None` when it does. Asks it: one that hangs tells nobody.

@@ -7,6 +7,7 @@ use super::types::ErrorBody;
 use crate::agent::{AgentError, in_one_line};
 use crate::controller::ControllerError;
 use crate::model::{EnvironmentKey, ServiceKey};
+use crate::secrets::SecretsError;
 use crate::store::StoreError;
 
 /// An answer that is not a success.
@@ -30,6 +31,11 @@ impl Refusal {
     pub(super) fn no_service(key: &ServiceKey) -> Self {
         let remedy = "see `skepctl services` for those that are there";
         Self::new(StatusCode::NOT_FOUND, format!("there is no service {key}"), remedy)
+    }
+
+    /// It is skepd's own fault.
+    pub(super) fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
+        split(StatusCode::INTERNAL_SERVER_ERROR, &in_one_line(error))
     }
 
     pub(super) fn new(status: StatusCode, error: impl Into<String>, remedy: impl Into<String>) -> Self {
@@ -57,10 +63,19 @@ impl From<ControllerError> for Refusal {
     fn from(error: ControllerError) -> Self {
         match error {
             ControllerError::Store(error) => error.into(),
-            ControllerError::Secrets(error) => split(StatusCode::INTERNAL_SERVER_ERROR, &in_one_line(&error)),
+            ControllerError::Secrets(error) => error.into(),
             ControllerError::Condition(condition) => {
                 Self::new(StatusCode::CONFLICT, condition.message, condition.remedy)
             }
+        }
+    }
+}
+
+impl From<SecretsError> for Refusal {
+    fn from(error: SecretsError) -> Self {
+        match error {
+            SecretsError::Store(error) => error.into(),
+            error => Self::internal(&error),
         }
     }
 }

@@ -160,6 +160,13 @@ fn older<'a>(state: &'a Assignments, key: &ServiceKey, to: Option<u32>) -> Resul
     })
 }
 
+impl Dry {
+    /// Whether nothing is to be changed.
+    pub(super) fn is_dry(self) -> bool {
+        self.dry_run
+    }
+}
+
 impl Api {
     /// Changes one service of an environment.
     async fn change_service(
@@ -180,7 +187,7 @@ impl Api {
     }
 
     /// Changes what an environment is to be.
-    async fn change(
+    pub(super) async fn change(
         &self,
         key: &EnvironmentKey,
         dry: Dry,

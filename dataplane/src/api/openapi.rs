@@ -2,7 +2,7 @@
 
 use utoipa::OpenApi;
 
-use super::{events, intent, monitor, routes, stream};
+use super::{events, intent, monitor, routes, secrets, stream};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -13,6 +13,8 @@ use super::{events, intent, monitor, routes, stream};
         intent::deploy,
         intent::rollback,
         intent::scale,
+        secrets::list,
+        secrets::rotate,
         routes::deployments,
         routes::replicas,
         routes::services,

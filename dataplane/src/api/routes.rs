@@ -10,7 +10,7 @@ use dataplane_ebpf::abi::ABI_VERSION;
 use super::error::Refusal;
 use super::rows::{self, Filter, View};
 use super::types::{CheckRow, DeploymentRow, EndpointRow, ErrorBody, Level, NameRow, ReplicaRow, ServiceRow, Version};
-use super::{Api, Peer, intent};
+use super::{Api, Peer, intent, secrets};
 use crate::agent::in_one_line;
 use crate::host::{self, HostFacts};
 use crate::store::Snapshot;
@@ -27,7 +27,9 @@ pub(super) fn router(api: Api) -> Router {
         .route("/v1/environments/{project}/{environment}/services/{service}/scale", post(intent::scale))
         .route("/v1/environments/{project}/{environment}/watch", get(super::stream::watch))
         .route("/v1/replicas", get(replicas))
+        .route("/v1/environments/{project}/{environment}/services/{service}/rotate", post(secrets::rotate))
         .route("/v1/services", get(services))
+        .route("/v1/secrets", get(secrets::list))
         .route("/v1/deployments", get(deployments))
         .route("/v1/endpoints", get(endpoints))
         .route("/v1/names", get(names))

@@ -27,7 +27,7 @@ pub(super) struct Filter {
 }
 
 impl Filter {
-    fn shows(&self, key: &EnvironmentKey) -> bool {
+    pub(super) fn shows(&self, key: &EnvironmentKey) -> bool {
         self.project.as_ref().is_none_or(|project| *project == key.project)
             && self.environment.as_ref().is_none_or(|environment| *environment == key.environment)
     }

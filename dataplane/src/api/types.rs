@@ -54,6 +54,34 @@ pub struct Scale {
     pub replicas: u32,
 }
 
+/// Body of `POST …/rotate`.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Rotate {
+    /// The new password; [`None`]: a generated one.
+    pub password: Option<String>,
+}
+
+/// The credentials of a service, without their values.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct SecretRow {
+    /// Whose.
+    pub project: String,
+    /// Whose.
+    pub environment: String,
+    /// Whose.
+    pub service: String,
+    /// 1, and one more with each change.
+    pub version: u32,
+    /// When this version was made: seconds since the epoch.
+    pub made: u64,
+    /// The volume whose data they open; as long as it is there, they are.
+    pub volume: Option<String>,
+    /// A change was begun, and has not come to its end.
+    pub changing: bool,
+    /// Who gets them → in which variables.
+    pub consumers: BTreeMap<String, Vec<String>>,
+}
+
 /// A version of a service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DeploymentRow {

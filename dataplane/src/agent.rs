@@ -46,7 +46,7 @@ pub use op::Op;
 pub use plan::plan;
 pub(crate) use unknown::unknown;
 
-use apply::{Failpoint, Hands};
+use apply::Hands;
 use desired::Node;
 use op::{Step, Subject};
 use records::{Failure, Records};
@@ -55,6 +55,7 @@ use wake::Bells;
 
 use crate::bpf::Generations;
 use crate::docker::DockerError;
+use crate::failpoint::Failpoint;
 use crate::model::{NodeRecord, ReplicaKey};
 use crate::netlink::HostSide;
 use crate::store::Store;

@@ -175,7 +175,8 @@ async fn run_until_failure(config: Arc<Config>) -> Result<(), DaemonError> {
     let mut agent = Agent::new(Arc::clone(&store), Arc::clone(&observer), ground, &node)?;
     let first_look = agent.first_look();
     let pools = config.pools();
-    let (controlling, keeping) = (controller::run(store.as_ref(), &pools, &node.name), forwarder.keep());
+    let (controlling, keeping) =
+        (controller::run(store.as_ref(), &pools, &node.name, config.abort_at_txn), forwarder.keep());
     // A task of its own: it should not have the others wait when much happens.
     let monitor = Arc::new(Monitor::default());
     let consuming = tokio::spawn({

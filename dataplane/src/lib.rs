@@ -12,6 +12,7 @@ pub mod daemon;
 mod descriptors;
 pub mod docker;
 pub mod egress;
+mod failpoint;
 pub mod forwarder;
 pub mod host;
 pub mod install;

@@ -311,7 +311,7 @@ async fn the_loop_assigns_previews_and_lets_go_on_a_real_store() {
     let want = spec(&key, &[("api", service("a", 200, &["default"]))]);
     let previewed = preview(State::load(&store).await.unwrap(), &pools, &key, Some(want.clone())).unwrap();
     assert!(State::load(&store).await.unwrap().replicas.is_empty(), "nothing is written");
-    let controller = run(&store, &pools, "n1");
+    let controller = run(&store, &pools, "n1", None);
     let story = async {
         store.txn(Txn::default().put(&schema::intent(&key), &want).unwrap()).await.unwrap();
         let up = wait_until(&store, |state| state.replicas.len() == 200).await;

@@ -15,11 +15,7 @@ use crate::scope::{self, Scope};
 const HEADER: [&str; 7] = ["PROJECT", "ENVIRONMENT", "SERVICE", "VERSION", "VOLUME", "STATE", "VARIABLES"];
 
 /// `secrets`.
-pub(crate) async fn run(
-    global: &Global,
-    command: &SecretsCommand,
-    output: &mut Output,
-) -> Result<ExitCode, CtlError> {
+pub(crate) async fn run(global: &Global, command: &SecretsCommand, output: &mut Output) -> Result<ExitCode, CtlError> {
     match command {
         SecretsCommand::List => list(global, output).await,
         SecretsCommand::Rotate { service, wait } => change(global, service, None, wait, output).await,

@@ -46,7 +46,7 @@ pub use op::Op;
 pub use plan::plan;
 pub(crate) use unknown::unknown;
 
-use apply::{Failpoint, Hands};
+use apply::Hands;
 use desired::Node;
 use op::{Step, Subject};
 use records::{Failure, Records};
@@ -55,6 +55,7 @@ use wake::Bells;
 
 use crate::bpf::Generations;
 use crate::docker::DockerError;
+use crate::failpoint::Failpoint;
 use crate::model::{NodeRecord, ReplicaKey};
 use crate::netlink::HostSide;
 use crate::secrets::Secrets;
@@ -341,15 +342,22 @@ impl Agent {
     /// Writes what a step tells, and whatever else has been told meanwhile.
     async fn tell(&mut self, key: ReplicaKey, progress: Progress) {
         self.records.progress(&key, progress);
-        while let Ok((key, progress)) = self.progress.try_recv() {
-            self.records.progress(&key, progress);
-        }
+        self.hear();
         if let Err(error) = self.records.rewrite().await {
             self.records.note("writing status", &error);
         }
     }
 
+    /// Takes what steps have told so far.
+    fn hear(&mut self) {
+        while let Ok((key, progress)) = self.progress.try_recv() {
+            self.records.progress(&key, progress);
+        }
+    }
+
     fn finish(&mut self, done: Result<(Id, Done), JoinError>) {
+        // What a chain told before it ended counts: the next look may be the last that knows of the replica.
+        self.hear();
         let id = done.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
         let Some(key) = self.working.remove(&id) else { return };
         match done.map(|(_, done)| done) {

@@ -106,6 +106,9 @@ pub struct Options {
     /// For tests: ends the daemon at its n-th step since its start, `before:N` or `after:N`.
     #[arg(long, global = true, hide = true, value_name = "WHEN")]
     pub abort_at: Option<AbortAt>,
+    /// For tests: the same at a transaction of the controller.
+    #[arg(long, global = true, hide = true, value_name = "WHEN")]
+    pub abort_at_txn: Option<AbortAt>,
 }
 
 /// Who starts the DNS forwarder, `skepd dns`.
@@ -169,6 +172,8 @@ pub struct Config {
     pub log_json: bool,
     /// Where the daemon ends by itself; never but in tests.
     pub abort_at: Option<AbortAt>,
+    /// At which transaction of the controller; never but in tests.
+    pub abort_at_txn: Option<AbortAt>,
 }
 
 /// An option that cannot be.
@@ -258,6 +263,7 @@ impl Options {
                 LogFormat::Json => true,
             },
             abort_at: self.abort_at,
+            abort_at_txn: self.abort_at_txn,
         };
         config.check_pools()?;
         Ok(config)

@@ -14,6 +14,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{info, warn};
 
 use crate::clock::unix;
+use crate::config::AbortAt;
+use crate::failpoint::Failpoint;
 use crate::model::rollout::Millis;
 use crate::model::{
     Condition, Deployment, DeploymentKey, DeploymentState, EnvironmentKey, EnvironmentSpec, NodeRecord, Pools,
@@ -43,11 +45,19 @@ const RESYNC: Duration = Duration::from_secs(60);
 /// Pause after a failure of the store.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Assigns what the store's intents ask for, for as long as it is polled. Dropping it is safe at any time.
-pub async fn run(store: &dyn Store, secrets: &Secrets, pools: &Pools, candidate: &str) -> Infallible {
+/// Assigns what the store's intents ask for, for as long as it is polled. Dropping it is safe at any time. `abort_at`
+/// ends the process at a transaction, for tests.
+pub async fn run(
+    store: &dyn Store,
+    secrets: &Secrets,
+    pools: &Pools,
+    candidate: &str,
+    abort_at: Option<AbortAt>,
+) -> Infallible {
+    let failpoint = Failpoint::new(abort_at);
     let mut told = None;
     loop {
-        if let Err(error) = lead(store, secrets, pools, candidate).await {
+        if let Err(error) = lead(store, secrets, pools, candidate, &failpoint).await {
             // A disk stays full for a while: that is worth one line, not one a second.
             let kind = std::mem::discriminant(&error);
             if told.replace((kind, Instant::now())).is_none_or(|(k, at)| k != kind || at.elapsed() > 2 * RETRY) {
@@ -64,14 +74,24 @@ async fn lead(
     secrets: &Secrets,
     pools: &Pools,
     candidate: &str,
+    failpoint: &Failpoint,
 ) -> Result<(), ControllerError> {
     let leadership = store.campaign(ELECTION, candidate).await?;
     while leads(store, &leadership).await? {
         let state = State::load(store).await?;
         let watch = store.watch("/", state.revision).await?;
         let dirty = state.keys();
-        let mut controller =
-            Controller { store, secrets, pools, leadership: &leadership, state, watch, dirty, due: BTreeMap::new() };
+        let mut controller = Controller {
+            store,
+            secrets,
+            pools,
+            leadership: &leadership,
+            failpoint,
+            state,
+            watch,
+            dirty,
+            due: BTreeMap::new(),
+        };
         match controller.until(Instant::now() + RESYNC).await {
             Ok(()) | Err(ControllerError::Store(StoreError::Compacted { .. })) => {}
             Err(error) => return Err(error),
@@ -89,6 +109,7 @@ struct Controller<'a> {
     secrets: &'a Secrets,
     pools: &'a Pools,
     leadership: &'a Leadership,
+    failpoint: &'a Failpoint,
     state: State,
     watch: WatchStream,
     /// Environments to look at.
@@ -134,7 +155,9 @@ impl Controller<'_> {
             }
             txn.compare.push(self.leadership.compare());
             let writes = txn.then.len();
+            let number = self.failpoint.before(key);
             let Outcome::Committed(revision) = self.store.txn(txn).await? else { return Ok(false) };
+            self.failpoint.after(number, key);
             info!(environment = %key, writes, "Assigned.");
             // The state changes by the watch alone: one way in, always in the store's order.
             while self.state.revision < revision {

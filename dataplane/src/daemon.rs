@@ -181,14 +181,17 @@ async fn run_until_failure(config: Arc<Config>) -> Result<(), DaemonError> {
     let mut agent = Agent::new(Arc::clone(&store), Arc::clone(&observer), ground, &node, Arc::clone(&secrets))?;
     let first_look = agent.first_look();
     let pools = config.pools();
-    let (controlling, keeping) = (controller::run(store.as_ref(), &secrets, &pools, &node.name), forwarder.keep());
+    let abort_at = config.abort_at_txn;
+    let controlling = controller::run(store.as_ref(), &secrets, &pools, &node.name, abort_at);
+    let keeping = forwarder.keep();
     // A task of its own: it should not have the others wait when much happens.
     let monitor = Arc::new(Monitor::default());
     let consuming = tokio::spawn({
         let (monitor, events, store) = (Arc::clone(&monitor), Events::open(&pins)?, Arc::clone(&store));
         async move { monitor.run(events, store).await }
     });
-    let api = Api { store: Arc::clone(&store), secrets: Arc::clone(&secrets), observer, monitor, node: node.clone(), config };
+    let api =
+        Api { store: Arc::clone(&store), secrets: Arc::clone(&secrets), observer, monitor, node: node.clone(), config };
     tokio::select! {
         never = controlling => match never {},
         never = keeping => match never {},

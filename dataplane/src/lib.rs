@@ -14,6 +14,7 @@ mod descriptors;
 pub mod docker;
 mod durable;
 pub mod egress;
+mod failpoint;
 pub mod forwarder;
 pub mod host;
 pub mod install;

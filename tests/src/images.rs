@@ -40,7 +40,7 @@ pub enum Image {
     /// `redis:latest`, as open as the official image.
     Redis,
     /// `musl:latest`: busybox, and `resolve NAME` with musl's `getaddrinfo`: an address a line; `serve NAME` answers
-    /// load and probes from inside.
+    /// load and probes from inside; `web [WORD…]` is a web server that behaves as the words say (`small/web.c`).
     Musl,
     /// `go:latest`: `probe lookup NAME` and `probe get URL` with Go's own resolver, nothing else.
     Go,
@@ -101,7 +101,7 @@ impl Layer {
             Self::Busybox => small::BUSYBOX_RECIPE.to_owned(),
             Self::Debian => debian::recipe(),
             Self::Go => small::GO_SOURCE.to_owned(),
-            Self::Musl => [small::MUSL_SOURCE, small::SERVE_SOURCE].concat(),
+            Self::Musl => [small::MUSL_SOURCE, small::SERVE_SOURCE, small::WEB_SOURCE].concat(),
             Self::Registry => small::registry_recipe(),
         }
     }

@@ -7,13 +7,13 @@ mod client;
 mod place;
 mod server;
 
-pub use client::{Client, Connects, Datagrams, Dns, KeepAlive, Stream};
+pub use client::{Client, Connects, Datagrams, Dns, KeepAlive, PAUSE, Paced, Stream};
 pub use place::Place;
 pub use server::{Server, Service};
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -69,6 +69,7 @@ struct Shared {
     stop: AtomicBool,
     exchanges: AtomicU64,
     failures: AtomicU64,
+    first_failure: Mutex<Option<String>>,
 }
 
 /// A client at work in a thread of its own; it ends when it is told to.
@@ -86,6 +87,11 @@ impl Running {
     /// Exchanges that failed so far.
     pub fn failures(&self) -> u64 {
         self.shared.failures.load(Ordering::Relaxed)
+    }
+
+    /// What the first failure was.
+    pub fn first_failure(&self) -> Option<String> {
+        self.shared.first_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Ends it after the exchange under way.
@@ -116,7 +122,9 @@ where
     let thread = std::thread::spawn(move || {
         repeat(&place, make, |tally| {
             seen.exchanges.store(tally.exchanges, Ordering::Relaxed);
-            seen.failures.store(tally.failures, Ordering::Relaxed);
+            if seen.failures.swap(tally.failures, Ordering::Relaxed) != tally.failures {
+                seen.first_failure.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&tally.first_failure);
+            }
             seen.stop.load(Ordering::Relaxed)
         })
     });

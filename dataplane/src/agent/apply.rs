@@ -20,15 +20,14 @@ use super::status::Progress;
 use super::tables::Registration;
 use crate::bpf::{self, Generations, ServiceVips};
 use crate::docker::{Role, SandboxSpec, WorkloadSpec, sandbox_name, workload_name};
+use crate::failpoint::Failpoint;
 use crate::model::record::ReplicaRecord;
 use crate::model::{ReplicaAssignment, ReplicaKey, ReplicaState, ServiceSpec};
 use crate::netlink::{Netlink, Netns, veth_name};
 use crate::secrets::Secrets;
 
-mod failpoint;
 mod pull;
 
-pub(super) use failpoint::Failpoint;
 pub(super) use pull::Pulls;
 
 /// Who acts.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use crate::config::Config;
 use crate::model::rollout::Rollout;
 use crate::model::{
-    EnvironmentAssignment, EnvironmentKey, EnvironmentSpec, ReplicaAssignment, ReplicaKey, ServiceAssignment, ServiceKey, ServiceSpec,
+    EnvironmentAssignment, EnvironmentKey, EnvironmentSpec, ReplicaAssignment, ReplicaKey, ServiceAssignment,
+    ServiceKey, ServiceSpec,
 };
 use crate::store::Revision;
 

@@ -70,11 +70,11 @@ fn state(
     if let Some(progress) = work.progress {
         return (progress.state, progress.message.clone());
     }
+    if replica.ending {
+        return ending(replica, observed, work.failure);
+    }
     if let Some(failure) = work.failure {
         return (ReplicaState::Failed, Some(failure.to_owned()));
-    }
-    if replica.ending {
-        return ending(replica, observed);
     }
     let name = workload_name(&desired.node.name, &replica.key);
     match workload.map(|workload| &workload.state) {
@@ -87,8 +87,7 @@ fn state(
             }
         }
         Some(WorkloadState::Restarting { status, restarts }) => {
-            let message =
-                format!("ended with status {status} and was started {restarts} times again: see `docker logs {name}`");
+            let message = format!("{} and was started {restarts} times again: see `docker logs {name}`", end(*status));
             // A service that ends until its database answers is no failure yet.
             let state = if *restarts < RESTARTS_PATIENCE { ReplicaState::Starting } else { ReplicaState::Failed };
             (state, Some(message))
@@ -96,7 +95,7 @@ fn state(
         Some(WorkloadState::Ending) => (ReplicaState::Starting, Some("its process ended just now".into())),
         Some(WorkloadState::Exited { status: 0, .. }) => (ReplicaState::Exited, None),
         Some(WorkloadState::Exited { status, .. }) => {
-            (ReplicaState::Failed, Some(format!("ended with status {status}: see `docker logs {name}`")))
+            (ReplicaState::Failed, Some(format!("{}: see `docker logs {name}`", end(*status))))
         }
         Some(WorkloadState::Paused) => (ReplicaState::Failed, Some(format!("it is paused: `docker unpause {name}`"))),
         Some(WorkloadState::Created | WorkloadState::Leaving) | None => match waits_for(replica, desired, observed) {
@@ -112,8 +111,16 @@ fn state(
     }
 }
 
-/// Of a replica that is drained, stopped and taken away.
-fn ending(replica: &ReplicaAssignment, observed: &Observed) -> (ReplicaState, Option<String>) {
+/// How a workload ended, for people.
+fn end(status: i64) -> String {
+    // 128 and the number of SIGKILL, which nobody but the kernel sends to what is not to end.
+    let killed = if status == 137 { " (killed, perhaps out of memory)" } else { "" };
+    format!("ended with status {status}{killed}")
+}
+
+/// Of a replica that is drained, stopped and taken away. What was tried in vain before matters only while something is
+/// left.
+fn ending(replica: &ReplicaAssignment, observed: &Observed, failure: Option<&str>) -> (ReplicaState, Option<String>) {
     let addresses = [replica.address4.into(), replica.address6.into()];
     let is_gone = !observed.sandboxes.contains_key(&replica.key)
         && !observed.workloads.contains_key(&replica.key)
@@ -122,6 +129,7 @@ fn ending(replica: &ReplicaAssignment, observed: &Observed) -> (ReplicaState, Op
     let open = observed.drains.get(&replica.key).filter(|drain| !drain.over);
     match (is_gone, open.map(|drain| drain.connections)) {
         (true, _) => (ReplicaState::Stopped, None),
+        (false, _) if failure.is_some() => (ReplicaState::Stopping, failure.map(str::to_owned)),
         (false, Some(1)) => (ReplicaState::Stopping, Some("one connection has yet to end".into())),
         (false, Some(connections)) => {
             (ReplicaState::Stopping, Some(format!("{connections} connections have yet to end")))

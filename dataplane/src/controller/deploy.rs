@@ -254,7 +254,12 @@ impl Situation<'_> {
     fn fares(&self, deployment: u32, replica: u32) -> Fares {
         let Some(status) = (self.status)(&self.key.replica(deployment, replica)) else { return Fares::Preparing };
         let message = status.message.clone();
+        let has_port = self.deployments.get(&deployment).is_some_and(|deployment| deployment.spec.port.is_some());
+        let is_asked = has_port && replica != RELEASE_TASK;
         match status.state {
+            ReplicaState::Exited if is_asked => {
+                Fares::Ill("ended with status 0, and clients are to be sent to it".into())
+            }
             ReplicaState::Running | ReplicaState::Exited => Fares::Well,
             ReplicaState::Failed if status.attempts > 0 && status.attempts < ATTEMPTS => Fares::Starting(message),
             ReplicaState::Failed | ReplicaState::Unhealthy => {

@@ -315,7 +315,7 @@ async fn the_loop_assigns_previews_and_lets_go_on_a_real_store() {
     let store = Arc::new(store);
     let secrets = Secrets::open(Arc::clone(&store) as Arc<dyn Store>, dir.path()).await.unwrap();
     let store = store.as_ref();
-    let controller = run(store, &secrets, &pools, "n1");
+    let controller = run(store, &secrets, &pools, "n1", None);
     let story = async {
         store.txn(Txn::default().put(&schema::intent(&key), &want).unwrap()).await.unwrap();
         let up = wait_until(&store, |state| state.replicas.len() == 200).await;

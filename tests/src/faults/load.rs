@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 use nix::sched::{CloneFlags, setns};
 
 use crate::container::Container;
-use crate::load::{Client, Connects, Datagrams, Dns, KeepAlive, Place, Running, run};
+use crate::load::{Client, Connects, Datagrams, Dns, KeepAlive, PAUSE, Paced, Place, Running, run};
 use crate::machine::Machine;
 use crate::netns::Namespace;
 use crate::node::Node;
@@ -25,8 +25,6 @@ const PER_REQUEST: u16 = 7002;
 const DATAGRAMS: u16 = 7003;
 /// How long a connection that should not come about may try.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// Between two exchanges of one client: the load must leave the computer to those who repair.
-const PAUSE: Duration = Duration::from_millis(5);
 /// Exchanges that say that a part is at work.
 const PROOF: u64 = 20;
 
@@ -135,16 +133,6 @@ where
         make().map(Paced)
     });
     Part { what, running }
-}
-
-/// A client that lets others work, too.
-struct Paced<C>(C);
-
-impl<C: Client> Client for Paced<C> {
-    fn exchange(&mut self) -> io::Result<u64> {
-        thread::sleep(PAUSE);
-        self.0.exchange()
-    }
 }
 
 /// Where a client sits: the network namespace that a replica has *now*, since a fault may give it another.

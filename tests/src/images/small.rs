@@ -13,6 +13,8 @@ pub(super) const BUSYBOX_RECIPE: &str = "busybox-static";
 pub(super) const MUSL_SOURCE: &str = include_str!("small/resolve.c");
 /// Answers load and probes from inside a replica.
 pub(super) const SERVE_SOURCE: &str = include_str!("small/serve.c");
+/// Is deployed: well or ill, polite to its clients or not.
+pub(super) const WEB_SOURCE: &str = include_str!("small/web.c");
 /// Debian's own would ask for passwords.
 const REGISTRY_CONFIG: &str = "version: 0.1
 storage: {filesystem: {rootdirectory: /var/lib/docker-registry}}
@@ -41,10 +43,10 @@ pub(super) fn busybox(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// busybox, with musl's resolver as `resolve`, and `serve`. Statically linked: the same code as in a dynamic one.
+/// busybox, with musl's resolver as `resolve`, `serve` and `web`. Statically linked: the same code as in a dynamic one.
 pub(super) fn musl(root: &Path) -> Result<()> {
     busybox(root)?;
-    for (program, text) in [("resolve", MUSL_SOURCE), ("serve", SERVE_SOURCE)] {
+    for (program, text) in [("resolve", MUSL_SOURCE), ("serve", SERVE_SOURCE), ("web", WEB_SOURCE)] {
         let source = root.join("source.c");
         fs::write(&source, text)?;
         let built = command::run(

@@ -1,6 +1,7 @@
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd as _;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -15,6 +16,19 @@ pub trait Client {
     /// # Errors
     /// Whatever its user would have seen.
     fn exchange(&mut self) -> io::Result<u64>;
+}
+
+/// Between two exchanges of one [`Paced`] client.
+pub const PAUSE: Duration = Duration::from_millis(5);
+
+/// A client that lets others work, too.
+pub struct Paced<C>(pub C);
+
+impl<C: Client> Client for Paced<C> {
+    fn exchange(&mut self) -> io::Result<u64> {
+        thread::sleep(PAUSE);
+        self.0.exchange()
+    }
 }
 
 fn connect(to: SocketAddr, patience: Duration) -> io::Result<TcpStream> {

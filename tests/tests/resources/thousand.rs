@@ -64,7 +64,7 @@ async fn assigned(store: &dyn Store, config: &Config) -> Result<State> {
     };
     tokio::select! {
         state = done => state,
-        never = controller::run(store, &pools, NODE) => match never {},
+        never = controller::run(store, &pools, NODE, None) => match never {},
         () = tokio::time::sleep(Duration::from_secs(120)) => anyhow::bail!("not assigned within two minutes"),
     }
 }

@@ -308,6 +308,9 @@ fn who_ends_serves_its_connections_first_and_says_when_nothing_of_it_is_left() {
     assert_eq!(lines[0], "stop shop/production/api.1.1");
     assert!(lines.last().unwrap().starts_with("forget shop/production/api.1.1: "), "{lines:#?}");
     assert_eq!(tell(&observed), (ReplicaState::Stopped, None));
+    let tried = status::Work { failure: Some("the image cannot be had"), attempts: 3, ..status::Work::default() };
+    let told = status::of(&desired.replicas[&key], &desired, &observed, &tried);
+    assert_eq!(told.state, ReplicaState::Stopped, "what was tried in vain before is over");
 }
 
 #[test]

@@ -106,6 +106,21 @@ fn a_scaled_service_is_no_new_version() {
 }
 
 #[test]
+fn one_that_ended_well_is_ill_where_clients_are_to_be_sent_to_it() {
+    for (port, state) in [(Some(8080), DeploymentState::Failed), (None, DeploymentState::Deploying)] {
+        let mut story = Story::new(1);
+        story.up(ServiceSpec { port, ..v2(1, Rollout::default()) });
+        story.fall_ill(2, ReplicaState::Exited);
+        assert_eq!(story.deployment(2).state, state);
+    }
+    let mut story = Story::new(1);
+    let release = Some(vec!["migrate".into()]);
+    story.up(ServiceSpec { port: Some(8080), release, ..v2(1, Rollout::default()) });
+    story.fall_ill(2, ReplicaState::Exited);
+    assert_ne!(story.deployment(2).state, DeploymentState::Failed, "a release task is to end");
+}
+
+#[test]
 fn what_is_not_well_never_serves_and_leaves_no_trace() {
     for state in [ReplicaState::Failed, ReplicaState::Unhealthy] {
         let mut story = Story::new(2);

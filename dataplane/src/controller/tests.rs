@@ -318,18 +318,18 @@ async fn the_loop_assigns_previews_and_lets_go_on_a_real_store() {
     let controller = run(store, &secrets, &pools, "n1", None);
     let story = async {
         store.txn(Txn::default().put(&schema::intent(&key), &want).unwrap()).await.unwrap();
-        let up = wait_until(&store, |state| state.replicas.len() == 200).await;
+        let up = wait_until(store, |state| state.replicas.len() == 200).await;
         let plain = |s: &State| s.replicas.values().map(|r| r.value.clone()).collect::<Vec<_>>();
         assert_eq!(plain(&up), plain(previewed.last().unwrap()), "what was previewed");
         assert_eq!(up.replicas.values().filter(|r| r.value.node == "n1").count(), 100, "they spread");
-        report(&store, &up).await;
+        report(store, &up).await;
         store.txn(Txn::default().delete(&schema::intent(&key))).await.unwrap();
-        let leaving = wait_until(&store, |state| state.replicas.is_empty()).await;
+        let leaving = wait_until(store, |state| state.replicas.is_empty()).await;
         assert!(leaving.services.values().all(|s| s.value.leaving) && leaving.services.len() == 1);
         for (replica, _) in leaving.statuses.keys() {
             store.txn(Txn::default().delete(&schema::status("n1", replica))).await.unwrap();
         }
-        wait_until(&store, |state| state.environments.is_empty()).await;
+        wait_until(store, |state| state.environments.is_empty()).await;
     };
     tokio::select! {
         never = controller => match never {},

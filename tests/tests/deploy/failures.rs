@@ -174,7 +174,7 @@ fn a_version_that_takes_too_much_memory_leaves_the_one_before_serving() -> Resul
         changes: json!({ "command": ["web", "memory"], "deploy": { "update_config": { "monitor": "20s" } } }),
         told: &["out of memory"],
     };
-    bench.fails(&failure, |stack, version| limit_memory(stack, version))?;
+    bench.fails(&failure, limit_memory)?;
     bench.goes_on()?;
     bench.requests.end_unharmed()
 }

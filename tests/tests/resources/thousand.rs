@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::AsRawFd as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ use dataplane::controller::{self, State};
 use dataplane::model::spec::{NetworkAttachment, NetworkSpec};
 use dataplane::model::{EnvironmentKey, EnvironmentSpec, ReplicaAssignment, ServiceSpec};
 use dataplane::netlink::{Netlink, Netns, VethSpec};
+use dataplane::secrets::Secrets;
 use dataplane::store::{Embedded, Store, Txn, schema};
 use tests::bpffs::Bpffs;
 use tests::cgroup::Cgroup;
@@ -45,7 +47,9 @@ fn config() -> Result<Config> {
 }
 
 /// The store with everything assigned by the real controller.
-async fn assigned(store: &dyn Store, config: &Config) -> Result<State> {
+async fn assigned(store: &Arc<dyn Store>, state_dir: &Path, config: &Config) -> Result<State> {
+    let secrets = Secrets::open(Arc::clone(store), state_dir).await?;
+    let store = store.as_ref();
     let (pools, total) = (config.pools(), (TEN * TEN * TEN) as usize);
     controller::register(store, &pools, NODE).await?;
     for number in 0..TEN {
@@ -64,7 +68,7 @@ async fn assigned(store: &dyn Store, config: &Config) -> Result<State> {
     };
     tokio::select! {
         state = done => state,
-        never = controller::run(store, &pools, NODE, None) => match never {},
+        never = controller::run(store, &secrets, &pools, NODE, None) => match never {},
         () = tokio::time::sleep(Duration::from_secs(120)) => anyhow::bail!("not assigned within two minutes"),
     }
 }
@@ -76,9 +80,9 @@ fn a_thousand_replicas_are_assigned_and_planned_in_seconds() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // The store expires leases on the runtime.
     let _inside = runtime.enter();
-    let store = Embedded::open(&path)?;
+    let store: Arc<dyn Store> = Arc::new(Embedded::open(&path)?);
     let begun = Instant::now();
-    let state = runtime.block_on(assigned(&store, &config))?;
+    let state = runtime.block_on(assigned(&store, directory.path(), &config))?;
     let assigning = begun.elapsed();
 
     let wanted = Desired {

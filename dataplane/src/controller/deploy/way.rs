@@ -36,7 +36,7 @@ impl Decision {
                     true => *of == number && *replica > switched,
                     false => *of == serving && *replica <= switched,
                 };
-                if situation.replicas.iter().any(|replica| leaves(replica)) {
+                if situation.replicas.iter().any(leaves) {
                     return;
                 }
                 if order == Order::StartFirst {

@@ -10,6 +10,7 @@ mod events;
 mod exec;
 mod image;
 mod labels;
+mod last_words;
 mod observed;
 mod pause;
 mod session;

@@ -19,6 +19,7 @@ mod environment;
 mod health;
 mod interpolate;
 pub mod keys;
+mod limits;
 mod links;
 mod mounts;
 mod own;

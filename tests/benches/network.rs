@@ -1,4 +1,5 @@
-//! Skep beside a bare veth pair, Docker's user-defined bridge and Docker's resolver, on one machine in one run.
+//! Skep beside a bare veth pair, Docker's user-defined bridge, Docker's resolver and docker compose, on one machine in
+//! one run.
 //!
 //! Subjects take turns (A B C A B C …), client and server share one core, and what counts is the ratio: then figures repeat
 //! on other machines. `cargo xtask bench` runs it; `--rounds N` and `--seconds S` say how long, `--only CASE/SUBJECT` what.
@@ -9,6 +10,8 @@ mod report;
 mod scale;
 #[path = "network/subject.rs"]
 mod subject;
+#[path = "network/up.rs"]
+mod up;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -21,7 +24,7 @@ use tests::load::{Connects, Datagrams, Dns, KeepAlive, Server, Service, Stream, 
 
 const PORT: u16 = 7777;
 /// What ratios are taken of.
-const BASELINES: [&str; 4] = ["bare-veth", "docker-bridge", "docker-dns", "10-entries"];
+const BASELINES: [&str; 5] = ["bare-veth", "docker-bridge", "docker-dns", "docker-compose", "10-entries"];
 
 /// A way to measure a path.
 #[derive(Clone, Copy)]
@@ -107,6 +110,7 @@ fn main() -> Result<()> {
             samples.extend(names(resolver, "dns", resolver.name, &effort)?);
         }
     }
+    up::measure(&stage.node, &effort, &mut samples)?;
     scale::measure(&mut stage, &effort, &mut samples)?;
     let rows = report::rows(&samples, &BASELINES);
     report::print(&rows);

@@ -1,4 +1,4 @@
-//! Another Docker Engine than the installed one: the one of Debian's next release, unpacked and not installed.
+//! What belongs to Docker and is not installed: a newer engine, Compose; from Debian's next release, unpacked only.
 
 use std::{
     env, fs,
@@ -22,12 +22,29 @@ pub fn newer_dockerd() -> Result<PathBuf> {
     if let Some(path) = env::var_os("SKEP_NEWER_DOCKERD") {
         return Ok(path.into());
     }
-    let kept = paths::target().join("engines").join(SUITE);
-    let program = kept.join("usr/sbin/dockerd");
+    unpacked("docker.io", "usr/sbin/dockerd").context("a newer Docker Engine, for the test of an upgrade")
+}
+
+/// `docker-compose` of Compose's second generation: the program that `SKEP_DOCKER_COMPOSE` names, or Debian's, kept as
+/// the engine is.
+///
+/// # Errors
+/// It cannot be downloaded.
+pub fn compose() -> Result<PathBuf> {
+    if let Some(path) = env::var_os("SKEP_DOCKER_COMPOSE") {
+        return Ok(path.into());
+    }
+    unpacked("docker-compose", "usr/libexec/docker/cli-plugins/docker-compose").context("Compose, to compare with")
+}
+
+/// A program of a package, which is downloaded unless it was before.
+fn unpacked(package: &str, program: &str) -> Result<PathBuf> {
+    let kept = paths::target().join("engines").join(SUITE).join(package);
+    let program = kept.join(program);
     if !program.exists() {
         fs::create_dir_all(kept.parent().unwrap_or(&kept))?;
         let work = tempfile::tempdir_in(kept.parent().unwrap_or(&kept))?;
-        unpack(work.path()).context("a newer Docker Engine, for the test of an upgrade")?;
+        unpack(work.path(), package)?;
         // Two tests may do it at once; either's is as good.
         if fs::rename(work.path().join("root"), &kept).is_err() && !program.exists() {
             fs::rename(work.path().join("root"), &kept).with_context(|| kept.display().to_string())?;
@@ -36,8 +53,8 @@ pub fn newer_dockerd() -> Result<PathBuf> {
     Ok(program)
 }
 
-fn unpack(directory: &Path) -> Result<()> {
-    Apt::new()?.download(&[format!("docker.io/{SUITE}")], directory)?;
+fn unpack(directory: &Path, package: &str) -> Result<()> {
+    Apt::new()?.download(&[format!("{package}/{SUITE}")], directory)?;
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "deb") {

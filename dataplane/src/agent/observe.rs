@@ -14,7 +14,7 @@ use super::foreign::{Own, Reports};
 use super::health::Probes;
 use super::insides::{Insides, Place};
 use super::lives::{Incarnation, Lives};
-use super::observed::{Observed, Sandbox, SandboxState, Workload, WorkloadState};
+use super::observed::{Exit, Observed, Sandbox, SandboxState, Workload, WorkloadState};
 use super::plan::is_as_assigned;
 use crate::bpf::{Attached, Maps, Programs};
 use crate::config::Config;
@@ -343,13 +343,17 @@ fn sandbox_state(container: &ObservedContainer, namespace: Option<Namespace>) ->
 }
 
 fn workload_state(container: &ObservedContainer) -> WorkloadState {
-    let status = container.exit_code.unwrap_or_default();
+    let exit = || Exit {
+        status: container.exit_code.unwrap_or_default(),
+        out_of_memory: container.out_of_memory,
+        last_words: container.last_words.clone(),
+    };
     match container.state {
         ContainerState::Created => WorkloadState::Created,
         ContainerState::Running => WorkloadState::Running(container.health),
-        ContainerState::Restarting => WorkloadState::Restarting { status, restarts: container.restarts },
+        ContainerState::Restarting => WorkloadState::Restarting { exit: exit(), restarts: container.restarts },
         ContainerState::Paused => WorkloadState::Paused,
-        ContainerState::Exited => WorkloadState::Exited { status, restarts: container.restarts },
+        ContainerState::Exited => WorkloadState::Exited { exit: exit(), restarts: container.restarts },
         ContainerState::Dead => WorkloadState::Leaving,
     }
 }

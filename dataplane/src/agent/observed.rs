@@ -119,15 +119,15 @@ pub enum WorkloadState {
     Running(Health),
     /// It ended and Docker starts it again.
     Restarting {
-        /// Exit status.
-        status: i64,
+        /// How it ended.
+        exit: Exit,
         /// How often it has done so.
         restarts: u32,
     },
     /// It ended and stays so.
     Exited {
-        /// Exit status.
-        status: i64,
+        /// How it ended.
+        exit: Exit,
         /// How often Docker had started it again before.
         restarts: u32,
     },
@@ -137,6 +137,17 @@ pub enum WorkloadState {
     Ending,
     /// Somebody is removing it, or failed to.
     Leaving,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Exit {
+    /// Exit status.
+    pub status: i64,
+    /// It was killed for the memory that it needed.
+    pub out_of_memory: bool,
+    /// What it said last.
+    pub last_words: Option<String>,
 }
 
 impl Workload {

@@ -5,7 +5,7 @@ use dataplane_ebpf::abi::Addr;
 use super::desired::{Desired, sandbox_digest, workload_digest};
 use super::drain::Drain;
 use super::health::Well;
-use super::observed::{Observed, Sandbox, SandboxState, Workload, WorkloadState};
+use super::observed::{Exit, Observed, Sandbox, SandboxState, Workload, WorkloadState};
 use super::op::{Op, Step};
 use super::plan::{plan, veth_spec};
 use super::tables;
@@ -161,7 +161,7 @@ fn predict_step(desired: &Desired, observed: &mut Observed, key: &ReplicaKey, st
         }
         Step::StopWorkload => {
             if let Some(workload) = observed.workloads.get_mut(key) {
-                workload.state = WorkloadState::Exited { status: 0, restarts: 0 };
+                workload.state = WorkloadState::Exited { exit: Exit::default(), restarts: 0 };
             }
         }
         Step::RemoveWorkload => drop(observed.workloads.remove(key)),

@@ -2,7 +2,7 @@
 
 use super::desired::Desired;
 use super::health::Well;
-use super::observed::{Observed, Workload, WorkloadState};
+use super::observed::{Exit, Observed, Workload, WorkloadState};
 use super::plan::waits_for;
 use crate::docker::workload_name;
 use crate::model::spec::DependsOn;
@@ -86,17 +86,15 @@ fn state(
                 None => (ReplicaState::Starting, None),
             }
         }
-        Some(WorkloadState::Restarting { status, restarts }) => {
-            let message = format!("{} and was started {restarts} times again: see `docker logs {name}`", end(*status));
+        Some(WorkloadState::Restarting { exit, restarts }) => {
+            let message = format!("{}; it was started {restarts} times again", told(exit, replica, &name));
             // A service that ends until its database answers is no failure yet.
             let state = if *restarts < RESTARTS_PATIENCE { ReplicaState::Starting } else { ReplicaState::Failed };
             (state, Some(message))
         }
         Some(WorkloadState::Ending) => (ReplicaState::Starting, Some("its process ended just now".into())),
-        Some(WorkloadState::Exited { status: 0, .. }) => (ReplicaState::Exited, None),
-        Some(WorkloadState::Exited { status, .. }) => {
-            (ReplicaState::Failed, Some(format!("{}: see `docker logs {name}`", end(*status))))
-        }
+        Some(WorkloadState::Exited { exit: Exit { status: 0, .. }, .. }) => (ReplicaState::Exited, None),
+        Some(WorkloadState::Exited { exit, .. }) => (ReplicaState::Failed, Some(told(exit, replica, &name))),
         Some(WorkloadState::Paused) => (ReplicaState::Failed, Some(format!("it is paused: `docker unpause {name}`"))),
         Some(WorkloadState::Created | WorkloadState::Leaving) | None => match waits_for(replica, desired, observed) {
             Some((service, DependsOn::ServiceHealthy)) => {
@@ -111,11 +109,18 @@ fn state(
     }
 }
 
-/// How a workload ended, for people.
-fn end(status: i64) -> String {
-    // 128 and the number of SIGKILL, which nobody but the kernel sends to what is not to end.
-    let killed = if status == 137 { " (killed, perhaps out of memory)" } else { "" };
-    format!("ended with status {status}{killed}")
+/// How a workload ended, for people. Its output is told here, since the container may be gone when they read it.
+fn told(exit: &Exit, replica: &ReplicaAssignment, name: &str) -> String {
+    let Exit { status, out_of_memory, last_words } = exit;
+    let memory = match (out_of_memory, replica.spec.limits.memory) {
+        (false, _) => String::new(),
+        (true, None) => ", out of memory".into(),
+        (true, Some(bytes)) => format!(", out of memory: it may have {} MiB", bytes >> 20),
+    };
+    match last_words {
+        Some(words) => format!("ended with status {status}{memory}; its last output: {words}"),
+        None => format!("ended with status {status}{memory}: see `docker logs {name}`"),
+    }
 }
 
 /// Of a replica that is drained, stopped and taken away. What was tried in vain before matters only while something is

@@ -170,6 +170,10 @@ impl Decision {
             }
             return;
         }
+        if situation.replicas.iter().any(|(of, _)| *of != self.serving) {
+            // What was there before is not gone yet.
+            return;
+        }
         let Some(deployment) = self.deployments.get_mut(&newest) else { return };
         deployment.state = DeploymentState::Deploying;
         deployment.enter(Phase::Releasing, now);

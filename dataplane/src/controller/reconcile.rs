@@ -239,7 +239,9 @@ impl<'a> Step<'a> {
             let known = spec.networks.keys().all(|name| declared.is_some_and(|declared| declared.contains_key(name)));
             let egress = if known { egress } else { before.egress };
             // Within a deployment the specs differ at most in the number of replicas, which is nothing to one.
-            return Ok(ReplicaAssignment { networks, egress, ending, ..before.clone() });
+            // Should its container have to be made again, it is of the same bits.
+            let image = before.image.clone().or_else(|| deployment.image.clone());
+            return Ok(ReplicaAssignment { networks, egress, ending, image, ..before.clone() });
         }
         let placed = self.allocator.place(&key)?;
         let spec = if key.replica == RELEASE_TASK { spec.release_task() } else { spec.clone() };

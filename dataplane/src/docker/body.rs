@@ -106,6 +106,9 @@ impl WorkloadSpec {
                 mounts: Some(self.mounts()),
                 restart_policy: Some(policy(service.restart)),
                 log_config: log_rotation(log_default),
+                memory: service.limits.memory.map(in_engine),
+                nano_cpus: service.limits.nano_cpus.map(in_engine),
+                pids_limit: service.limits.pids.map(i64::from),
                 ..HostConfig::default()
             }),
             ..ContainerCreateBody::default()
@@ -158,6 +161,10 @@ fn health_config(check: &HealthCheck) -> HealthConfig {
         start_period: nanoseconds(check.start_period),
         start_interval: nanoseconds(check.start_interval),
     }
+}
+
+fn in_engine(limit: u64) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
 /// The engine's own default writes a file that grows until the disk is full. A limit that a person gave to the engine

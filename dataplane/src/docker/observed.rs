@@ -70,6 +70,10 @@ pub struct ObservedContainer {
     pub pid: Option<u32>,
     /// Of its last process, when that ended.
     pub exit_code: Option<i64>,
+    /// The kernel killed it, or a process of its, because it needed more memory than it may have.
+    pub out_of_memory: bool,
+    /// What it said last, when it failed.
+    pub last_words: Option<String>,
     /// Why it could not be started, when that is so.
     pub error: Option<String>,
     /// RFC 3339, as Docker gives it; `None` when it was never started.
@@ -80,6 +84,14 @@ pub struct ObservedContainer {
     pub sandbox: Option<String>,
     /// What the image of a workload was when it was made, by digest.
     pub image: Option<String>,
+}
+
+impl ObservedContainer {
+    /// Whether its process ended as one does that failed.
+    fn has_failed(&self) -> bool {
+        let has_ended = matches!(self.state, ContainerState::Restarting | ContainerState::Exited);
+        self.role == Role::Workload && has_ended && self.exit_code.is_some_and(|status| status != 0)
+    }
 }
 
 impl Docker {
@@ -106,7 +118,14 @@ impl Docker {
     /// [`DockerError::Unavailable`], [`DockerError::Request`].
     pub async fn inspect(&self, container: &str) -> Result<Option<ObservedContainer>, DockerError> {
         match self.client().await?.with_timeout(LOOK_TIMEOUT).inspect_container(container, None).await {
-            Ok(response) => Ok(observed(response)),
+            Ok(response) => {
+                let variables = response.config.as_ref().and_then(|config| config.env.clone()).unwrap_or_default();
+                let mut found = observed(response);
+                if let Some(container) = found.as_mut().filter(|container| container.has_failed()) {
+                    container.last_words = self.last_words(&container.id, &variables).await;
+                }
+                Ok(found)
+            }
             Err(error) if is_absent(&error) => Ok(None),
             Err(error) => Err(self.failed("inspect container", container)(error)),
         }
@@ -180,7 +199,12 @@ fn observed(response: ContainerInspectResponse) -> Option<ObservedContainer> {
         state: container_state(&state),
         health: health(&state),
         pid: state.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0),
-        exit_code: state.exit_code.filter(|_| state.running != Some(true) && started_at.is_some()),
+        // One that is started again counts as running meanwhile.
+        exit_code: state
+            .exit_code
+            .filter(|_| (state.running != Some(true) || state.restarting == Some(true)) && started_at.is_some()),
+        out_of_memory: state.oom_killed == Some(true),
+        last_words: None,
         error: state.error.filter(|error| !error.is_empty()),
         started_at,
         restarts: response.restart_count.and_then(|count| count.try_into().ok()).unwrap_or_default(),
@@ -234,6 +258,16 @@ mod tests {
         assert_eq!((container.pid, container.exit_code, container.error), (Some(7), None, None));
         assert_eq!((container.name.as_str(), container.restarts), ("api", 2));
         assert_eq!(container.sandbox.as_deref(), Some("s1"));
+    }
+
+    #[test]
+    fn a_container_that_is_started_again_has_the_exit_code_of_its_last_life() {
+        let state = serde_json::json!({
+            "Status": "restarting", "Running": true, "Restarting": true, "Pid": 0, "ExitCode": 3, "Error": "",
+            "StartedAt": "2026-11-20T18:00:00Z",
+        });
+        let container = inspected(state).unwrap();
+        assert_eq!((container.state, container.exit_code), (ContainerState::Restarting, Some(3)));
     }
 
     #[test]

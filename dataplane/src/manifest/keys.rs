@@ -4,7 +4,9 @@
 mod rollout;
 mod service;
 
-pub(super) use rollout::{DEPLOY, HEALTHCHECK, ROLLBACK_CONFIG, UPDATE_CONFIG, X_SKEP, X_SKEP_HEALTH};
+pub(super) use rollout::{
+    DEPLOY, HEALTHCHECK, RESOURCES, RESOURCES_LIMITS, ROLLBACK_CONFIG, UPDATE_CONFIG, X_SKEP, X_SKEP_HEALTH,
+};
 pub(super) use service::{ATTACHMENT, DEPENDENCY, ENV_FILE, MOUNT, MOUNT_VOLUME, SERVICE};
 
 /// What becomes of a key.
@@ -48,11 +50,13 @@ const REMOVE: &str = "remove it";
 const OWN_DNS: &str = "the private network answers all names";
 
 /// All sections.
-pub const SECTIONS: [&Section; 15] = [
+pub const SECTIONS: [&Section; 17] = [
     &TOP,
     &SERVICE,
     &DEPLOY,
     &UPDATE_CONFIG,
+    &RESOURCES,
+    &RESOURCES_LIMITS,
     &ROLLBACK_CONFIG,
     &HEALTHCHECK,
     &ATTACHMENT,

@@ -9,7 +9,7 @@ use super::own::{self, Own};
 use super::reader::{Field, Reader, join};
 use super::shell::words;
 use super::yaml::{Node, Value};
-use super::{duration, health, links, mounts, rollout};
+use super::{duration, health, limits, links, mounts, rollout};
 use crate::model::name::normalise;
 use crate::model::spec::{DependsOn, NetworkAttachment, RestartPolicy};
 use crate::model::{Kind, ServiceSpec};
@@ -34,6 +34,7 @@ pub(super) fn read(reader: &mut Reader<'_>, node: &Node, path: &str, place: &str
         env_files: Vec::new(),
         variables: BTreeMap::new(),
         scale: None,
+        limits: limits::Said::default(),
     };
     for field in &fields {
         service.field(reader, field, place);
@@ -60,6 +61,7 @@ struct Service {
     variables: BTreeMap<String, String>,
     /// Where the number of replicas was said first.
     scale: Option<&'static str>,
+    limits: limits::Said,
 }
 
 impl Service {
@@ -81,6 +83,9 @@ impl Service {
             "stop_signal" => self.spec.stop_signal = reader.optional(node, path),
             "stop_grace_period" => duration::read(reader, node, path, &mut self.spec.stop_grace_period),
             "scale" => self.replicas(reader, node, path, "scale"),
+            "mem_limit" => self.limits.memory(reader, node, path, "mem_limit"),
+            "cpus" => self.limits.cpus(reader, node, path, "cpus"),
+            "pids_limit" => self.limits.pids(reader, node, path, "pids_limit"),
             "labels" => self.spec.labels = labels(reader, node, path),
             "working_dir" => self.spec.working_dir = reader.optional(node, path),
             "user" => self.spec.user = reader.optional(node, path),
@@ -93,6 +98,7 @@ impl Service {
         let mut spec = self.spec;
         spec.kind = Kind::of_image(&spec.image).map(Kind::service_type).unwrap_or_default();
         self.own.settle(&mut spec);
+        spec.limits = self.limits.finish();
         spec.restart = self.restart.unwrap_or(match spec.schedule {
             // What Docker starts again by itself never ends.
             Some(_) => RestartPolicy::No,
@@ -112,6 +118,7 @@ impl Service {
             match field.key {
                 "replicas" => self.replicas(reader, node, path, "deploy.replicas"),
                 "update_config" => self.spec.update = rollout::update(reader, node, path, &place),
+                "resources" => self.limits.resources(reader, node, path, &place),
                 "rollback_config" => self.spec.rollback = rollout::rollback(reader, node, path, &place),
                 _ => {
                     if let Some(mode) = reader.optional(node, path)

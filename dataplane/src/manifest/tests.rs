@@ -6,6 +6,7 @@ use super::*;
 use crate::model::spec::{DependsOn, RestartPolicy, ServiceType};
 
 mod fuzz;
+mod limits;
 mod links;
 mod rollout;
 

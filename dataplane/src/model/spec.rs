@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::limits::Limits;
 use super::name::EnvironmentKey;
 use super::rollout::{HealthCheck, Millis, Order, Probe, Rollout};
 
@@ -110,6 +111,9 @@ pub struct ServiceSpec {
     /// Between that and SIGKILL.
     #[serde(default = "stop_grace_period")]
     pub stop_grace_period: Millis,
+    /// What each replica may take.
+    #[serde(default)]
+    pub limits: Limits,
     /// Run once with the new image before clients are sent to it.
     #[serde(default)]
     pub release: Option<Vec<String>>,
@@ -207,6 +211,7 @@ impl ServiceSpec {
             drain_timeout: drain_timeout(),
             stop_signal: None,
             stop_grace_period: stop_grace_period(),
+            limits: Limits::default(),
             release: None,
             schedule: None,
             attempt: 0,

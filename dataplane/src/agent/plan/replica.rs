@@ -7,7 +7,7 @@ use dataplane_ebpf::abi::Addr;
 
 use super::super::desired::{Desired, sandbox_digest, workload_digest};
 use super::super::health::Well;
-use super::super::observed::{Observed, SandboxState, Workload, WorkloadState};
+use super::super::observed::{Exit, Observed, SandboxState, Workload, WorkloadState};
 use super::super::op::{Op, Step};
 use crate::docker::Role;
 use crate::model::spec::{DependsOn, RestartPolicy};
@@ -175,10 +175,10 @@ fn end(workload: &Workload) -> impl Iterator<Item = Step> {
 /// Whether somebody ended a workload that should run: where its restart policy would have Docker start it again,
 /// only a person's `docker stop` or `docker kill`, or a Docker that went away with it, leaves it ended.
 fn was_stopped(workload: &Workload, replica: &ReplicaAssignment) -> bool {
-    let WorkloadState::Exited { status, restarts } = workload.state else { return false };
+    let WorkloadState::Exited { exit: Exit { status, .. }, restarts } = &workload.state else { return false };
     match replica.spec.restart {
         RestartPolicy::Always | RestartPolicy::UnlessStopped => true,
-        RestartPolicy::OnFailure(most) => status != 0 && (most == 0 || restarts < most),
+        RestartPolicy::OnFailure(most) => *status != 0 && (most == 0 || *restarts < most),
         RestartPolicy::No => false,
     }
 }

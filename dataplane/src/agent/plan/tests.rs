@@ -9,7 +9,7 @@ use super::super::desired::Node;
 use super::super::drain::Drain;
 use super::super::foreign::{Own, find};
 use super::super::health::Well;
-use super::super::observed::{SandboxState, WorkloadState};
+use super::super::observed::{Exit, SandboxState, WorkloadState};
 use super::super::op::Step;
 use super::super::predict::{predict, simulate};
 use super::super::status;
@@ -22,6 +22,10 @@ use crate::model::spec::DependsOn;
 use crate::model::{EnvironmentAssignment, EnvironmentKey, Next, ReplicaAssignment, ServiceAssignment, ServiceKey};
 use crate::model::{ReplicaState, ServiceSpec, spec::RestartPolicy};
 use crate::netlink::Inside;
+
+fn exit(status: i64) -> Exit {
+    Exit { status, ..Exit::default() }
+}
 
 fn spec(depends_on: &[(&str, DependsOn)]) -> ServiceSpec {
     ServiceSpec {
@@ -216,7 +220,7 @@ fn a_dependency_comes_first_and_a_running_replica_outlives_it() {
 fn an_exited_workload_leaves_the_backends_and_is_left_to_docker() {
     let desired = shop(&[("api", 2, &[])]);
     let mut observed = settled(&desired);
-    observed.workloads.values_mut().next().unwrap().state = WorkloadState::Restarting { status: 1, restarts: 1 };
+    observed.workloads.values_mut().next().unwrap().state = WorkloadState::Restarting { exit: exit(1), restarts: 1 };
     assert_eq!(
         lines(&plan(&desired, &observed)),
         ["switch shop/production/api (10.224.0.1, fd53:6b65:7001::1) to 10.208.0.18"]

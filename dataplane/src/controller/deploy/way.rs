@@ -28,7 +28,10 @@ impl Decision {
             Phase::Settling if !is_back && order == Order::StartFirst && self.is_through() => self.finish(now),
             Phase::Settling => {
                 let Some(deployment) = self.underway_mut() else { return };
-                *if is_back { &mut deployment.started } else { &mut deployment.replaced } = switched;
+                match is_back {
+                    true => deployment.started = deployment.spec.replicas.min(switched),
+                    false => deployment.replaced = switched,
+                }
                 deployment.enter(Phase::Draining, now);
             }
             Phase::Draining => {
@@ -43,7 +46,10 @@ impl Decision {
                     return self.end_round(situation);
                 }
                 let Some(deployment) = self.underway_mut() else { return };
-                *if is_back { &mut deployment.replaced } else { &mut deployment.started } = switched;
+                match is_back {
+                    true => deployment.replaced = switched,
+                    false => deployment.started = deployment.spec.replicas.min(switched),
+                }
                 deployment.enter(Phase::Preparing, now);
             }
             Phase::Pausing if passed(delay) => self.round(situation),
@@ -184,8 +190,13 @@ impl Decision {
     }
 
     pub(super) fn switch(&mut self, replicas: u32) {
-        let number = self.underway().map(|deployment| deployment.key.deployment);
-        self.next = number.filter(|_| replicas > 0).map(|deployment| Next { deployment, replicas });
+        let old = self.deployments.get(&self.serving).map_or(0, |deployment| deployment.spec.replicas);
+        let Some(deployment) = self.underway() else { return };
+        // The last batch takes the place of all that are left, be they more: two versions never serve longer than said.
+        let is_last = deployment.reason.is_none() && replicas >= deployment.spec.replicas;
+        let replicas = if is_last { replicas.max(old) } else { replicas };
+        let deployment = deployment.key.deployment;
+        self.next = (replicas > 0).then_some(Next { deployment, replicas });
     }
 
     pub(super) fn enter(&mut self, phase: Phase, now: Millis) {

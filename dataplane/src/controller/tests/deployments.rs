@@ -106,6 +106,30 @@ fn a_scaled_service_is_no_new_version() {
 }
 
 #[test]
+fn the_last_batch_takes_the_place_of_all_that_are_left_be_they_more_or_fewer() {
+    for (before, after) in [(5, 2), (2, 5)] {
+        for parallelism in [0, 1] {
+            let mut story = Story::new(before);
+            story.up(v2(after, Rollout { parallelism, monitor: 0, ..Rollout::default() }));
+            let many = before.max(after) as usize;
+            while story.deployment(2).state != DeploymentState::Ready {
+                let serving = story.serving();
+                let (old, new): (Vec<_>, Vec<_>) = serving.iter().partition(|(deployment, _)| *deployment == 1);
+                assert!(
+                    old.is_empty() || new.len() < after as usize,
+                    "all of the new and some of the old: {serving:?}"
+                );
+                assert!(!serving.is_empty() && serving.len() <= many, "{serving:?}");
+                story.turn();
+                story.pass(2);
+            }
+            story.world.come_to_rest();
+            assert_eq!(story.replicas(), (1..=after).map(|replica| (2, replica, false)).collect::<Vec<_>>());
+        }
+    }
+}
+
+#[test]
 fn one_that_ended_well_is_ill_where_clients_are_to_be_sent_to_it() {
     for (port, state) in [(Some(8080), DeploymentState::Failed), (None, DeploymentState::Deploying)] {
         let mut story = Story::new(1);
@@ -236,7 +260,9 @@ fn a_newer_wish_takes_the_place_of_one_that_has_not_served_and_waits_for_one_tha
     story.up(v2(1, Rollout::default()));
     story.up(service("v3", 1, &["default"]));
     assert_eq!(story.deployment(2).state, DeploymentState::Superseded);
-    assert_eq!(story.replicas(), [(1, 1, false), (2, 1, true), (3, 1, false)]);
+    assert_eq!(story.replicas(), [(1, 1, false), (2, 1, true)], "never three versions at once");
+    story.turn();
+    assert_eq!(story.replicas(), [(1, 1, false), (3, 1, false)]);
     story.turn();
     story.pass(10);
     assert_eq!(story.serving(), [(3, 1)]);
@@ -251,7 +277,12 @@ fn a_newer_wish_takes_the_place_of_one_that_has_not_served_and_waits_for_one_tha
     story.pass(2);
     assert_eq!(
         (story.deployment(3).state, story.deployment(5).state),
-        (DeploymentState::Ready, DeploymentState::Deploying)
+        (DeploymentState::Ready, DeploymentState::Queued)
+    );
+    story.turn();
+    assert_eq!(
+        (story.deployment(5).state, story.replicas()),
+        (DeploymentState::Deploying, vec![(3, 1, false), (5, 1, false)])
     );
     story.world.come_to_rest();
     assert_eq!((story.api().deployment, story.replicas()), (5, vec![(5, 1, false)]));

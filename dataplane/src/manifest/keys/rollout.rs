@@ -1,7 +1,7 @@
 //! How a service is known to be well, changes and stops.
 
 use super::Class::{Explained, Honoured, NoEffect};
-use super::{NO_LIMIT, Section};
+use super::Section;
 
 const ONE_IS_ENOUGH: &str = "one replica that is not well ends it";
 
@@ -14,11 +14,23 @@ pub(in crate::manifest) static DEPLOY: Section = Section {
         ("mode", Honoured),
         ("placement", NoEffect("replicas are spread over the nodes")),
         ("replicas", Honoured),
-        ("resources", NoEffect(NO_LIMIT)),
+        ("resources", Honoured),
         ("restart_policy", NoEffect("restart says it")),
         ("rollback_config", Honoured),
         ("update_config", Honoured),
     ],
+};
+
+/// What a replica needs and may take.
+pub(in crate::manifest) static RESOURCES: Section = Section {
+    name: "services.*.deploy.resources",
+    keys: &[("limits", Honoured), ("reservations", NoEffect("nothing is kept free for a service"))],
+};
+
+/// What it may take.
+pub(in crate::manifest) static RESOURCES_LIMITS: Section = Section {
+    name: "services.*.deploy.resources.limits",
+    keys: &[("cpus", Honoured), ("memory", Honoured), ("pids", Honoured)],
 };
 
 /// How a changed service takes the place of the one before.

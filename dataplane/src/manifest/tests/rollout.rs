@@ -38,11 +38,11 @@ services:
 "#;
 
 /// A file whose only service is `a` with these lines.
-fn file(body: &str) -> String {
+pub(super) fn file(body: &str) -> String {
     format!("services:\n  a:\n    image: i\n{body}\nvolumes: {{ d: }}\n")
 }
 
-fn service(body: &str) -> ServiceSpec {
+pub(super) fn service(body: &str) -> ServiceSpec {
     spec(&file(body)).services.remove("a").unwrap()
 }
 

@@ -29,7 +29,8 @@ fn what_a_person_stopped_is_started_where_docker_would_have() {
         (OnFailure(3), 0, 0, false),
         (No, 137, 0, false),
     ] {
-        let lines = with_first(policy, |workload| workload.state = WorkloadState::Exited { status, restarts });
+        let lines =
+            with_first(policy, |workload| workload.state = WorkloadState::Exited { exit: exit(status), restarts });
         let expected: &[&str] = if again { &[TO_THE_OTHER, START] } else { &[TO_THE_OTHER] };
         assert_eq!(lines, expected, "{policy:?}, status {status} after {restarts} restarts");
     }
@@ -73,7 +74,7 @@ fn a_job_that_ended_is_not_done_again_when_docker_comes_back_without_its_sandbox
     }
     let mut observed = settled(&desired);
     observed.sandboxes.values_mut().next().unwrap().state = SandboxState::Dead;
-    observed.workloads.values_mut().next().unwrap().state = WorkloadState::Exited { status: 0, restarts: 0 };
+    observed.workloads.values_mut().next().unwrap().state = WorkloadState::Exited { exit: exit(0), restarts: 0 };
     let ops = plan(&desired, &observed);
     assert!(!ops.iter().any(|op| matches!(op, Op::Replica(..))), "{:#?}", lines(&ops));
 }
@@ -98,7 +99,7 @@ fn without_docker_the_kernel_is_still_looked_after() {
     observed.attached.remove(&first.ifindex);
     second.up = false;
     // The second needs Docker as well: its steps build on each other.
-    observed.workloads.values_mut().last().unwrap().state = WorkloadState::Exited { status: 1, restarts: 0 };
+    observed.workloads.values_mut().last().unwrap().state = WorkloadState::Exited { exit: exit(1), restarts: 0 };
     let ops = without_docker(plan(&desired, &observed), true);
     let expected = [
         "switch shop/production/api (10.224.0.1, fd53:6b65:7001::1) to 10.208.0.17",

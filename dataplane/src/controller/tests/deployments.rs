@@ -114,7 +114,8 @@ fn the_last_batch_takes_the_place_of_all_that_are_left_be_they_more_or_fewer() {
             let many = before.max(after) as usize;
             while story.deployment(2).state != DeploymentState::Ready {
                 let serving = story.serving();
-                let (old, new): (Vec<_>, Vec<_>) = serving.iter().partition(|(deployment, _)| *deployment == 1);
+                let (old, new): (Vec<(u32, u32)>, Vec<_>) =
+                    serving.iter().copied().partition(|(deployment, _)| *deployment == 1);
                 assert!(
                     old.is_empty() || new.len() < after as usize,
                     "all of the new and some of the old: {serving:?}"

@@ -211,17 +211,18 @@ impl Controller<'_> {
     }
 }
 
-/// What would be assigned one after the other if `key` were asked to be `spec` ([`None`]: to be gone) and all went
-/// well; the last of it is what stays. Nothing is written.
+/// Shows `stage` what would be assigned one after the other if `key` were asked to be `spec` ([`None`]: to be gone)
+/// and all went well; the last of it is what stays. Nothing is written.
 ///
 /// # Errors
-/// [`ControllerError::Condition`] when the intent can't be assigned as things are.
+/// [`ControllerError::Condition`] when the intent can't be assigned as things are; whatever `stage` refuses.
 pub fn preview(
     mut state: State,
     pools: &Pools,
     key: &EnvironmentKey,
     spec: Option<EnvironmentSpec>,
-) -> Result<Vec<State>, ControllerError> {
+    mut stage: impl FnMut(&State) -> Result<(), ControllerError>,
+) -> Result<(), ControllerError> {
     match spec {
         Some(value) => {
             let revision = state.revision;
@@ -234,7 +235,7 @@ pub fn preview(
         all.filter_map(|deployment| Some((deployment.key.clone(), deployment.reason.clone()?))).collect()
     };
     let failed_before = failed(&state);
-    let (mut stages, mut now) = (Vec::new(), unix());
+    let mut now = unix();
     loop {
         let Next { txn, due } = reconcile(&state, pools, key, now)?;
         if !txn.then.is_empty() {
@@ -251,11 +252,11 @@ pub fn preview(
             return Err(ControllerError::Condition(Condition { message, remedy }));
         }
         let waits = state.turn_out_well(key);
-        stages.push(state.clone());
+        stage(&state)?;
         now = match due {
             Some(due) => due.max(now),
             None if waits => now,
-            None => return Ok(stages),
+            None => return Ok(()),
         };
     }
 }

@@ -15,7 +15,7 @@ mod replica;
 #[cfg(test)]
 mod tests;
 
-pub(super) use replica::{is_as_assigned, veth_spec, waits_for};
+pub(super) use replica::{has_leftovers, is_as_assigned, veth_spec, waits_for};
 
 /// What is to be done, in an order that is safe at every point: what ends leaves backends and names before it is
 /// stopped, and nothing of a replica runs before its network is closed.
@@ -39,7 +39,10 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Vec<Op> {
         Some(replica) => replica.ending && replica::is_drained(key, observed),
         None => true,
     };
-    let present: BTreeSet<_> = observed.sandboxes.keys().chain(observed.workloads.keys()).collect();
+    let mut present: BTreeSet<_> = observed.sandboxes.keys().chain(observed.workloads.keys()).collect();
+    // Whoever took the containers away may have died before the rest.
+    let ending = desired.replicas.values().filter(|replica| replica.ending);
+    present.extend(ending.filter(|replica| has_leftovers(replica, observed)).map(|replica| &replica.key));
     for key in present.into_iter().filter(|key| ends(key)) {
         replica::tear_down(key, desired, observed, &mut ops);
     }

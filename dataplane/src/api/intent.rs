@@ -200,11 +200,15 @@ impl Api {
             if let Some(spec) = &after {
                 validate(key, spec)?;
             }
-            let stages = controller::preview(state, &self.config.pools(), key, after.clone())?;
-            // What is taken away needs no room.
-            for stage in stages.iter().filter(|_| after.is_some()) {
-                capacity::check(stage, &self.config.map_sizes).map_err(ControllerError::Condition)?;
-            }
+            let mut stages = Vec::new();
+            controller::preview(state, &self.config.pools(), key, after.clone(), |stage| {
+                // What is taken away needs no room.
+                if after.is_some() {
+                    capacity::check(stage, &self.config.map_sizes).map_err(ControllerError::Condition)?;
+                }
+                stages.extend(dry.dry_run.then(|| stage.clone()));
+                Ok(())
+            })?;
             if dry.dry_run {
                 return self.plan(key.clone(), &stages).await;
             }

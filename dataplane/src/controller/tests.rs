@@ -310,7 +310,9 @@ async fn the_loop_assigns_previews_and_lets_go_on_a_real_store() {
     assert!(other.id != record.id && other.prefixes4 != record.prefixes4 && other.prefix6 != record.prefix6);
 
     let want = spec(&key, &[("api", service("a", 200, &["default"]))]);
-    let previewed = preview(State::load(&store).await.unwrap(), &pools, &key, Some(want.clone())).unwrap();
+    let mut previewed = Vec::new();
+    let stage = |stage: &State| Ok(previewed.push(stage.clone()));
+    preview(State::load(&store).await.unwrap(), &pools, &key, Some(want.clone()), stage).unwrap();
     assert!(State::load(&store).await.unwrap().replicas.is_empty(), "nothing is written");
     let store = Arc::new(store);
     let secrets = Secrets::open(Arc::clone(&store) as Arc<dyn Store>, dir.path()).await.unwrap();

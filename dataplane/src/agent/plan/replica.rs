@@ -226,6 +226,13 @@ pub(in super::super) fn is_drained(key: &ReplicaKey, observed: &Observed) -> boo
     !observed.workloads.get(key).is_some_and(Workload::runs) || observed.drains.get(key).is_some_and(|drain| drain.over)
 }
 
+/// Whether a device or entries of it are there.
+pub(in super::super) fn has_leftovers(replica: &ReplicaAssignment, observed: &Observed) -> bool {
+    let addresses = [replica.address4.into(), replica.address6.into()];
+    observed.veths.contains_key(&replica.address4)
+        || addresses.iter().any(|address| observed.tables.endpoints.contains_key(address))
+}
+
 /// Takes a replica away. Backends and names were taken out before; its entries go last, so that it can still
 /// answer while it stops.
 pub(super) fn tear_down(key: &ReplicaKey, desired: &Desired, observed: &Observed, ops: &mut Vec<Op>) {

@@ -129,9 +129,9 @@ fn places(node: &Node, picture: &mut Picture, names: &Names) -> Result<()> {
         *counted.entry(names.put(&format!("mount: {kind} at {place}"))).or_default() += 1;
     }
     let name = node.machine().name();
-    let script = format!("find /sys/fs/cgroup -type d -path '*/{name}/*' -printf 'cgroup: %p\\n'");
+    let script = format!("find /sys/fs/cgroup -ignore_readdir_race -type d -path '*/{name}/*' -printf 'cgroup: %p\\n'");
     let (state, run) = (node.state_directory(), node.run_directory());
-    let files = format!("find {} {} -printf 'file: %p, %M\\n'", state.display(), run.display());
+    let files = format!("find {} {} -ignore_readdir_race -printf 'file: %p, %M\\n'", state.display(), run.display());
     for line in node.machine().shell(&format!("{script}; {files}"))?.lines() {
         *counted.entry(names.put(line)).or_default() += 1;
     }

@@ -311,7 +311,10 @@ async fn the_loop_assigns_previews_and_lets_go_on_a_real_store() {
 
     let want = spec(&key, &[("api", service("a", 200, &["default"]))]);
     let mut previewed = Vec::new();
-    let stage = |stage: &State| Ok(previewed.push(stage.clone()));
+    let stage = |stage: &State| {
+        previewed.push(stage.clone());
+        Ok(())
+    };
     preview(State::load(&store).await.unwrap(), &pools, &key, Some(want.clone()), stage).unwrap();
     assert!(State::load(&store).await.unwrap().replicas.is_empty(), "nothing is written");
     let store = Arc::new(store);

@@ -1,9 +1,8 @@
-//! Real databases are made with credentials that nobody saw, and their clients log in with a variable alone.
+//! Real databases are made with credentials that nobody ever saw; their clients log in with one variable alone, and go on
+//! while the password changes.
 
-use anyhow::Result;
-use tests::images::{self, Database, Image};
-
-#[test]
-fn smoke() -> Result<()> {
-    images::ensure(&[Image::Clients, Image::Database(Database::Redis)])
-}
+mod login;
+mod rotation;
+mod silence;
+mod stack;
+mod volumes;

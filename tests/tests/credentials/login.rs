@@ -53,9 +53,8 @@ fn postgres(stack: &Stack) -> Result<()> {
 
 fn mariadb(stack: &Stack) -> Result<()> {
     let query = "SELECT current_user(), database(), @@hostname; CREATE TABLE t (n INT); DROP TABLE t";
-    let answer = tests::wait_for("MariaDB's answer", crate::stack::PATIENCE, || {
-        stack.mariadb("shell", None, query).map(Some)
-    })?;
+    let answer =
+        tests::wait_for("MariaDB's answer", crate::stack::PATIENCE, || stack.mariadb("shell", None, query).map(Some))?;
     let user = stack.variable("mariadb", "MARIADB_USER")?;
     ensure!(answer.starts_with(&format!("{user}@%\tapp\tmariadb-1")), "{answer}");
     for password in ["wrong", ""] {
@@ -70,7 +69,8 @@ fn caches(stack: &Stack) -> Result<()> {
     let variables = [("REDIS_URL", "redis"), ("REDIS_REDIS_URL", "redis"), ("VALKEY_REDIS_URL", "valkey")];
     for (variable, service) in variables {
         let client = format!("{service}-cli");
-        let set = stack.patiently("shell", &format!("{client} --no-auth-warning -u \"${variable}\" SET who {service}"))?;
+        let set =
+            stack.patiently("shell", &format!("{client} --no-auth-warning -u \"${variable}\" SET who {service}"))?;
         ensure!(set == "OK", "{variable}: {set}");
         // The health check that people write.
         let from_within = stack.sh(service, &format!("{client} --no-auth-warning GET who"))?;

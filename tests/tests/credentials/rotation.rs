@@ -46,6 +46,12 @@ fn tallies(stack: &Stack) -> Result<BTreeMap<String, Tally>> {
     rows.lines().map(|row| tally(row).with_context(|| format!("not a row: {row}"))).collect()
 }
 
+/// What was answered to each client that is at work.
+fn answered(stack: &Stack) -> Result<BTreeMap<String, u64>> {
+    let at_work = tallies(stack)?.into_iter().filter(|(_, tally)| tally.ended.is_none());
+    Ok(at_work.map(|(client, tally)| (client, tally.answered)).collect())
+}
+
 /// Waits until so many clients have ended in all, and as many as there are to be are at work.
 fn until_ended(stack: &Stack, ended: usize) -> Result<()> {
     wait_for(&format!("{ended} clients that ended, and {CLIENTS} at work"), PATIENCE, || {
@@ -79,11 +85,15 @@ fn no_query_of_a_client_that_reconnects_is_lost_while_the_password_changes() -> 
     until_ended(&stack, 0)?;
     let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
         WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
-    let first = stack.variable("app", "DATABASE_URL")?;
-    let mut old = first.clone();
-    for (round, change) in [None, None, Some(AWKWARD)].into_iter().enumerate() {
-        // Whoever holds no connection comes back by what its own environment says.
+    let mut old = stack.variable("app", "DATABASE_URL")?;
+    for (round, change) in [None, Some(AWKWARD)].into_iter().enumerate() {
+        // They do come back by what their own environment says.
+        let before = answered(&stack)?;
         ensure!(psql(&stack, cut)?.lines().count() == CLIENTS, "not every client held a connection");
+        wait_for("answers over other connections", PATIENCE, || {
+            let now = answered(&stack)?;
+            Ok(before.iter().all(|(client, count)| now[client] >= count + PROOF).then_some(()))
+        })?;
         match change {
             None => drop(stack.skepctl(&["secrets", "rotate", "postgres"])?),
             Some(password) => {
@@ -122,32 +132,23 @@ fn mariadb_and_caches_take_another_password_and_their_clients_get_it() -> Result
     )?;
     wait_for("MariaDB's answer", PATIENCE, || stack.mariadb("shell", None, "SELECT 1").map(Some))?;
     let server = stack.replica("mariadb")?.replica().container.clone();
-    for (round, password) in [None, Some(AWKWARD)].into_iter().enumerate() {
-        let before = stack.variables("shell")?;
-        let old = stack.variable("shell", "MYSQL_URL")?;
-        for service in ["mariadb", "redis", "valkey"] {
-            match password {
-                None => drop(stack.skepctl(&["secrets", "rotate", service])?),
-                Some(password) => {
-                    let output = stack.skepctl_reading(&format!("{password}\n"), &["secrets", "set", service])?;
-                    ensure!(output.status.success(), "{service}: {output:?}");
-                }
-            }
-            ensure!(record(&stack, service)?["version"] == round + 2);
-        }
-        stack.mariadb("shell", None, "SELECT 1")?;
-        if let Some((_, old)) = old.split('@').next().and_then(|head| head.rsplit_once(':')) {
-            let refused = stack.mariadb("shell", Some(old), "SELECT 1").expect_err("it is the old password");
-            ensure!(format!("{refused:#}").contains("Access denied"), "{refused:#}");
-        }
-        for (service, variable) in [("redis", "REDIS_URL"), ("valkey", "VALKEY_REDIS_URL")] {
-            let ping = |url: &str| format!("{service}-cli --no-auth-warning -u {url} PING 2>&1");
-            let answer = stack.patiently("shell", &ping(&format!("\"${variable}\"")))?;
-            ensure!(answer == "PONG", "{service}: {answer}");
-            stack.refused("shell", &ping(&format!("'{}'", before[variable])), "WRONGPASS")?;
-            let health = stack.sh(service, &format!("{service}-cli PING"))?;
-            ensure!(health == "PONG", "{service}'s own check: {health}");
-        }
+    let before = stack.variables("shell")?;
+    for (service, wait) in [("mariadb", "--no-wait"), ("redis", "--no-wait"), ("valkey", "--wait")] {
+        let output = stack.skepctl_reading(&format!("{AWKWARD}\n"), &["secrets", "set", service, wait])?;
+        ensure!(output.status.success(), "{service}: {output:?}");
+        ensure!(record(&stack, service)?["version"] == 2);
+    }
+    stack.mariadb("shell", None, "SELECT 1")?;
+    let password = before["MYSQL_URL"].split('@').next().and_then(|head| head.rsplit(':').next());
+    let refused = stack.mariadb("shell", password, "SELECT 1").expect_err("it is the old password");
+    ensure!(format!("{refused:#}").contains("Access denied"), "{refused:#}");
+    for (service, variable) in [("redis", "REDIS_URL"), ("valkey", "VALKEY_REDIS_URL")] {
+        let ping = |url: &str| format!("{service}-cli --no-auth-warning -u {url} PING 2>&1");
+        let answer = stack.sh("shell", &ping(&format!("\"${variable}\"")))?;
+        ensure!(answer == "PONG", "{service}: {answer}");
+        stack.refused("shell", &ping(&format!("'{}'", before[variable])), "WRONGPASS")?;
+        let health = stack.sh(service, &format!("{service}-cli PING"))?;
+        ensure!(health == "PONG", "{service}'s own check: {health}");
     }
     // A database is told, not made anew.
     ensure!(stack.replica("mariadb")?.replica().container == server, "MariaDB was started anew");

@@ -97,7 +97,11 @@ impl Stack {
         let output = self.replica(service)?.exec_output(&["sh", "-c", script])?;
         let said = [output.stdout.as_slice(), &output.stderr].concat();
         let said = String::from_utf8_lossy(&said);
-        ensure!(said.contains(says), "{script:?} in {service} was not refused with {says:?}: {:?} {said}", output.status);
+        ensure!(
+            said.contains(says),
+            "{script:?} in {service} was not refused with {says:?}: {:?} {said}",
+            output.status
+        );
         Ok(())
     }
 
@@ -144,5 +148,7 @@ pub(crate) fn cache(database: Database) -> Value {
 pub(crate) fn compose(services: &Value) -> String {
     let mounts = services.as_object().into_iter().flatten().filter_map(|(_, service)| service["volumes"][0].as_str());
     let volumes = mounts.filter_map(|mount| mount.split_once(':')).map(|(volume, _)| (volume.to_owned(), json!({})));
-    json!({ "services": services, "volumes": volumes.collect::<serde_json::Map<_, _>>() }).to_string().replace('$', "$$")
+    json!({ "services": services, "volumes": volumes.collect::<serde_json::Map<_, _>>() })
+        .to_string()
+        .replace('$', "$$")
 }

@@ -5,7 +5,7 @@ use std::process::Output;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use serde_json::{Value, json};
 use tests::images::{Database, Image};
 use tests::{Container, Node, wait_for};
@@ -111,6 +111,18 @@ impl Stack {
         let environment: Vec<String> = password.iter().map(|password| format!("OTHER_PASSWORD={password}")).collect();
         let words = ["env"].into_iter().chain(environment.iter().map(String::as_str));
         replica.exec(&words.chain(["python3", "-c", MARIADB, "-e", query]).collect::<Vec<_>>())
+    }
+
+    /// Makes sure that MariaDB lets nobody in by this password.
+    pub(crate) fn mariadb_refuses(&self, service: &str, password: &str) -> Result<()> {
+        match self.mariadb(service, Some(password), "SELECT 1") {
+            Ok(answer) => bail!("MariaDB answers {answer} to whom {password:?} lets in"),
+            Err(refused) => {
+                let said = format!("{refused:#}");
+                ensure!(said.contains("Access denied"), "{said}");
+                Ok(())
+            }
+        }
     }
 }
 

@@ -218,7 +218,7 @@ pub(crate) enum SecretsCommand {
         #[command(flatten)]
         wait: WaitArgs,
     },
-    /// The same with a password of your own, read from standard input: `pass show db | skepctl secrets set postgres`.
+    /// The same with a password of your own, typed or read from standard input: `pass show db | skepctl secrets set db`.
     Set {
         /// The database.
         service: String,

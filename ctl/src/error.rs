@@ -82,6 +82,9 @@ pub(crate) enum CtlError {
     /// A stream without an end has ended.
     #[error("skepd at {} stopped or restarts, and the stream ended with it: follow again once it is there (`skepctl drops` does without)", socket.display())]
     Left { socket: PathBuf },
+    /// Typed twice, differently.
+    #[error("the two passwords differ: try again")]
+    Differ,
     /// It takes too long.
     #[error("not done within {seconds} s; it goes on: see `skepctl ps`")]
     Timeout { seconds: u64 },

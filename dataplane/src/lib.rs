@@ -32,4 +32,5 @@ pub mod secrets;
 pub mod service_manager;
 mod space;
 pub mod store;
+pub mod terminal;
 pub mod uninstall;

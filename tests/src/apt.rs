@@ -87,6 +87,20 @@ impl Apt {
         command::run(self.command("apt-get").args(["download", "--quiet"]).args(packages).current_dir(into)).map(drop)
     }
 
+    /// Downloads packages of a release and all that they depend on into `directory/archives`, as if nothing were
+    /// installed.
+    ///
+    /// # Errors
+    /// As [`Self::download`].
+    pub fn download_closure(&self, packages: &[&str], release: &str, directory: &Path) -> Result<()> {
+        fs::create_dir_all(directory.join("archives/partial"))?;
+        let mut apt = self.command("apt-get");
+        apt.args(["install", "--yes", "--quiet", "--download-only", "--no-install-recommends"]);
+        apt.args(["--target-release", release, "--option"]);
+        apt.arg(format!("Dir::Cache::archives={}/", directory.join("archives").display()));
+        command::run(apt.args(packages)).map(drop)
+    }
+
     /// A release of the main archive, as a line of `sources.list`.
     ///
     /// # Errors

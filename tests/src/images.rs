@@ -4,6 +4,7 @@
 //! again when their recipe changes; PostgreSQL, Redis and the tools share one.
 
 mod archive;
+mod databases;
 mod debian;
 mod packages;
 mod pull;
@@ -23,6 +24,7 @@ use anyhow::{Context as _, Result};
 use self::archive::Archive;
 pub(crate) use self::pull::pull;
 pub use self::{
+    databases::Database,
     pull::{Limits, Pulled},
     registry::Registry,
 };
@@ -44,6 +46,10 @@ pub enum Image {
     Musl,
     /// `go:latest`: `probe lookup NAME` and `probe get URL` with Go's own resolver, nothing else.
     Go,
+    /// `postgres:17`, `mariadb:11`, `redis:8`, `valkey/valkey:8`: as the official images, of Debian 13's packages.
+    Database(Database),
+    /// `clients:latest`: the clients of all of these, and Python.
+    Clients,
     /// `registry:latest`: a registry of images on port 5000 of loopback, for a container on the engine's own network.
     Registry,
 }
@@ -52,6 +58,7 @@ pub enum Image {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Layer {
     Busybox,
+    Databases,
     Debian,
     Go,
     Musl,
@@ -69,6 +76,8 @@ impl Image {
             Self::Redis => "redis:latest",
             Self::Musl => "musl:latest",
             Self::Go => "go:latest",
+            Self::Database(database) => database.tag(),
+            Self::Clients => "clients:latest",
             Self::Registry => "registry:latest",
         }
     }
@@ -79,6 +88,7 @@ impl Image {
             Self::Tools | Self::Postgres | Self::Redis => Layer::Debian,
             Self::Musl => Layer::Musl,
             Self::Go => Layer::Go,
+            Self::Database(_) | Self::Clients => Layer::Databases,
             Self::Registry => Layer::Registry,
         }
     }
@@ -88,6 +98,7 @@ impl Layer {
     fn name(self) -> &'static str {
         match self {
             Self::Busybox => "busybox",
+            Self::Databases => "databases",
             Self::Debian => "debian",
             Self::Go => "go",
             Self::Musl => "musl",
@@ -99,6 +110,7 @@ impl Layer {
     fn recipe(self) -> String {
         match self {
             Self::Busybox => small::BUSYBOX_RECIPE.to_owned(),
+            Self::Databases => databases::recipe(),
             Self::Debian => debian::recipe(),
             Self::Go => small::GO_SOURCE.to_owned(),
             Self::Musl => [small::MUSL_SOURCE, small::SERVE_SOURCE, small::WEB_SOURCE].concat(),
@@ -109,6 +121,7 @@ impl Layer {
     fn make(self, root: &Path) -> Result<()> {
         match self {
             Self::Busybox => small::busybox(root),
+            Self::Databases => databases::make(root),
             Self::Debian => debian::make(root),
             Self::Go => small::go(root),
             Self::Musl => small::musl(root),
@@ -171,7 +184,7 @@ pub fn packages(image: Image) -> Result<Vec<String>> {
         Image::Postgres => name.strip_prefix("postgresql-").is_some_and(|it| it.chars().all(|it| it.is_ascii_digit())),
         Image::Redis => name == "redis-server",
         Image::Registry => name == "docker-registry",
-        Image::Busybox | Image::Go | Image::Musl | Image::Tools => false,
+        Image::Busybox | Image::Clients | Image::Database(_) | Image::Go | Image::Musl | Image::Tools => false,
     };
     packages::list(&made(image.layer())?.archive, server)
 }

@@ -32,11 +32,12 @@ pub struct NodeBuilder {
     live_restore: bool,
     skepd_arguments: Vec<String>,
     small_state: bool,
+    log: String,
 }
 
 impl Default for NodeBuilder {
     fn default() -> Self {
-        Self { lan: None, live_restore: true, skepd_arguments: Vec::new(), small_state: false }
+        Self { lan: None, live_restore: true, skepd_arguments: Vec::new(), small_state: false, log: "debug".to_owned() }
     }
 }
 
@@ -59,6 +60,13 @@ impl NodeBuilder {
     #[must_use]
     pub fn skepd_arguments(mut self, arguments: &[&str]) -> Self {
         self.skepd_arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        self
+    }
+
+    /// What skepd logs; `debug`, unless said otherwise.
+    #[must_use]
+    pub fn log(mut self, filter: &str) -> Self {
+        filter.clone_into(&mut self.log);
         self
     }
 
@@ -90,6 +98,7 @@ impl NodeBuilder {
             dockerd_path: Mutex::new(PathBuf::from("dockerd")),
             dockerd_options: Mutex::default(),
             skepd_arguments: self.skepd_arguments,
+            log: self.log,
             machine,
             lan,
         };
@@ -126,6 +135,7 @@ pub struct Node {
     dockerd_path: Mutex<PathBuf>,
     dockerd_options: Mutex<Map<String, Value>>,
     skepd_arguments: Vec<String>,
+    log: String,
     machine: Machine,
     lan: Arc<Lan>,
 }

@@ -15,7 +15,7 @@ use super::rows::Filter;
 use super::types::{Accepted, ErrorBody, Rotate, SecretRow};
 use crate::clock::unix;
 use crate::controller::State as Assignments;
-use crate::credentials::{self, Access, Origin, RotateError};
+use crate::credentials::{self, Access, Origin, RotateError, Statement};
 use crate::model::spec::ServiceType;
 use crate::model::{Credentials, EnvironmentSpec, KeptCredentials, ReplicaState, Secret, ServiceKey};
 use crate::store::schema::Versioned;
@@ -99,7 +99,7 @@ pub(super) async fn rotate(
 }
 
 impl Api {
-    /// Tells the database, between two writes: whatever happens meanwhile, the store knows both passwords.
+    /// Tells the database, between two writes: whatever happens meanwhile, the store knows every password that it may have.
     async fn change_password(
         &self,
         key: &ServiceKey,
@@ -109,37 +109,23 @@ impl Api {
         password: Option<Secret>,
     ) -> Result<Versioned<KeptCredentials>, Refusal> {
         let container = self.running(key, state)?;
-        let new = match (password, &record.value.next) {
-            (Some(password), _) => password,
-            // One that was broken off goes on.
-            (None, Some(begun)) => begun.clone(),
-            (None, None) => credentials::password().map_err(|error| Refusal::internal(&error))?,
-        };
-        let access = |credentials: &Credentials| credentials::access(environment, &key.service, Some(credentials));
-        let old = access(&record.value.credentials).ok_or_else(|| refused(key, &RotateError::Open))?;
-        let known = [Some(old.clone()), record.value.next.clone().map(|begun| Access { password: Some(begun), ..old })];
-        let revision = record.revision;
+        let access = credentials::access(environment, &key.service, Some(&record.value.credentials));
+        let database =
+            Told { api: self, key, container, access: access.ok_or_else(|| refused(key, RotateError::Open))? };
+        let record = database.settled(record).await?;
+        let new = password.map_or_else(|| credentials::password().map_err(|error| Refusal::internal(&error)), Ok)?;
+        let old = record.value.credentials.password.clone().ok_or_else(|| refused(key, RotateError::Open))?;
+        // What no database takes is refused before it is written down.
+        database.statement(&old, &new)?;
         let changing = record.value.changing(new.clone());
-        let revision = self.secrets.write(key, &changing, Some(revision)).await?;
-        let mut done = false;
-        for access in known.into_iter().flatten() {
-            let statement = access.change(&new).map_err(|error| refused(key, &error))?;
-            let variables = statement.environment.iter().map(|(name, value)| format!("{name}={}", value.expose()));
-            let stdin = statement.stdin.expose().as_bytes();
-            let argv = statement.argv.clone();
-            let ran = self.observer.exec(&container, argv, variables.collect(), stdin).await?;
-            done = statement.succeeded(ran.status, &ran.stdout);
-            if done {
-                break;
-            }
+        let revision = self.secrets.write(key, &changing, Some(record.revision)).await?;
+        let record = Versioned { value: changing, revision };
+        if database.takes(&old, &new).await? {
+            return database.write(&record, record.value.clone().changed(unix() / 1000)).await;
         }
-        if !done {
-            let error = format!("{key} did not take another password; it has the one before");
-            return Err(Refusal::new(StatusCode::CONFLICT, error, "see its log, and try again"));
-        }
-        let changed = changing.changed(unix() / 1000);
-        let revision = self.secrets.write(key, &changed, Some(revision)).await?;
-        Ok(Versioned { value: changed, revision })
+        database.settled(record).await?;
+        let error = format!("{key} did not take another password; it has the one before");
+        Err(Refusal::new(StatusCode::CONFLICT, error, "see its log, and try again"))
     }
 
     /// A container of the service that runs on this node.
@@ -151,6 +137,56 @@ impl Api {
             let error = format!("no replica of {key} runs on this node: it cannot be told another password");
             Refusal::new(StatusCode::CONFLICT, error, "see `skepctl ps`, and try again when one does")
         })
+    }
+}
+
+/// A database in a container, which is told passwords.
+struct Told<'a> {
+    api: &'a Api,
+    key: &'a ServiceKey,
+    container: String,
+    access: Access,
+}
+
+impl Told<'_> {
+    fn statement(&self, old: &Secret, new: &Secret) -> Result<Statement, Refusal> {
+        let access = Access { password: Some(old.clone()), ..self.access.clone() };
+        access.change(new).map_err(|error| refused(self.key, error))
+    }
+
+    /// Whether it has the password `new` now, after it was told so by whom it knows by `old`.
+    async fn takes(&self, old: &Secret, new: &Secret) -> Result<bool, Refusal> {
+        let statement = self.statement(old, new)?;
+        let variables =
+            statement.environment.iter().map(|(name, value)| format!("{name}={}", value.expose())).collect();
+        let (argv, stdin) = (statement.argv.clone(), statement.stdin.expose().as_bytes());
+        let ran = self.api.observer.exec(&self.container, argv, variables, stdin).await?;
+        Ok(statement.succeeded(ran.status, &ran.stdout))
+    }
+
+    /// The record after a change that was broken off: the database has one of the two passwords, and the one that it lets
+    /// in is it.
+    async fn settled(&self, record: Versioned<KeptCredentials>) -> Result<Versioned<KeptCredentials>, Refusal> {
+        let Some(begun) = &record.value.next else { return Ok(record) };
+        if self.takes(begun, begun).await? {
+            return self.write(&record, record.value.clone().changed(unix() / 1000)).await;
+        }
+        match &record.value.credentials.password {
+            Some(old) if self.takes(old, old).await? => self.write(&record, record.value.clone().unchanged()).await,
+            _ => {
+                let error = format!("{} does not say whether it has taken another password", self.key);
+                Err(Refusal::new(StatusCode::CONFLICT, error, "see its log, and try again: both passwords are kept"))
+            }
+        }
+    }
+
+    async fn write(
+        &self,
+        before: &Versioned<KeptCredentials>,
+        value: KeptCredentials,
+    ) -> Result<Versioned<KeptCredentials>, Refusal> {
+        let revision = self.api.secrets.write(self.key, &value, Some(before.revision)).await?;
+        Ok(Versioned { value, revision })
     }
 }
 
@@ -167,6 +203,6 @@ fn is_of(origin: &Origin, database: &str, service: &str) -> bool {
     }
 }
 
-fn refused(key: &ServiceKey, error: &RotateError) -> Refusal {
+fn refused(key: &ServiceKey, error: RotateError) -> Refusal {
     Refusal::new(StatusCode::CONFLICT, format!("{key}: {error}"), "see `skepctl secrets list`")
 }

@@ -1,10 +1,10 @@
 //! Where the passphrase comes from: a file, the environment, or the person at the terminal. Never the command line, which
 //! every process may read.
 
-use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
-use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
+use crate::terminal;
 
 /// The variable that may hold it.
 const VARIABLE: &str = "SKEP_PASSPHRASE";
@@ -79,28 +79,11 @@ impl Passphrase {
 }
 
 fn asked(twice: bool) -> Result<String, PassphraseError> {
-    let first = ask("Passphrase: ")?;
-    if twice && ask("Again: ")? != first {
+    let first = terminal::hidden("Passphrase: ")?;
+    if twice && terminal::hidden("Again: ")? != first {
         return Err(PassphraseError::Differ);
     }
     Ok(first)
-}
-
-/// A line typed without being shown.
-fn ask(prompt: &str) -> io::Result<String> {
-    let stdin = io::stdin();
-    let shown = tcgetattr(&stdin)?;
-    let mut hidden = shown.clone();
-    hidden.local_flags.remove(LocalFlags::ECHO);
-    eprint!("{prompt}");
-    io::stderr().flush()?;
-    tcsetattr(&stdin, SetArg::TCSANOW, &hidden)?;
-    let mut line = String::new();
-    let read = stdin.lock().read_line(&mut line);
-    tcsetattr(&stdin, SetArg::TCSANOW, &shown)?;
-    eprintln!();
-    read?;
-    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 #[cfg(test)]

@@ -9,6 +9,10 @@ use crate::model::{Kind, Secret};
 /// All but RFC 3986's unreserved characters (section 2.3): what no reader of a URL, however simple, takes for a delimiter.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
+/// Whom a cache with one password for all knows (ACL, since Redis 6). `redis-cli` takes a URL without a name for one of
+/// somebody whose name is empty, who is not let in.
+const EVERYBODY: &str = "default";
+
 /// How a database is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Access {
@@ -29,7 +33,8 @@ impl Access {
     pub fn url(&self, host: &str) -> Secret {
         let encoded = |text: &str| utf8_percent_encode(text, RESERVED).to_string();
         let mut url = format!("{}://", self.kind.scheme());
-        url += &self.user.as_deref().map(encoded).unwrap_or_default();
+        let everybody = self.kind.cache_server().and(self.password.as_ref()).map(|_| EVERYBODY);
+        url += &self.user.as_deref().or(everybody).map(encoded).unwrap_or_default();
         if let Some(password) = &self.password {
             url.push(':');
             url += &encoded(password.expose());
@@ -79,7 +84,7 @@ mod tests {
             (access(Kind::Mongo, Some("u"), Some("p"), None), "mongodb://u:p@db.internal:27017/?authSource=admin"),
             (access(Kind::Mongo, None, None, None), "mongodb://db.internal:27017"),
             (access(Kind::Redis, None, None, None), "redis://db.internal:6379"),
-            (access(Kind::Valkey, None, Some("p"), None), "redis://:p@db.internal:6379"),
+            (access(Kind::Valkey, None, Some("p"), None), "redis://default:p@db.internal:6379"),
             (
                 access(Kind::Postgres, Some("a@b"), Some("p:/?#%"), Some("x y")),
                 "postgresql://a%40b:p%3A%2F%3F%23%25@db.internal:5432/x%20y",

@@ -68,6 +68,12 @@ impl KeptCredentials {
         Self { next: Some(password), ..self }
     }
 
+    /// The database has not taken the next password, and never will.
+    #[must_use]
+    pub fn unchanged(self) -> Self {
+        Self { next: None, ..self }
+    }
+
     /// The database knows the next password: it is the one.
     #[must_use]
     pub fn changed(self, now: u64) -> Self {
@@ -136,6 +142,7 @@ mod tests {
         assert_eq!(under_way.credentials, before.credentials);
         let read: KeptCredentials = serde_json::from_slice(&serde_json::to_vec(&under_way).unwrap()).unwrap();
         assert_eq!(read, under_way);
+        assert_eq!(read.clone().unchanged(), before);
         let after = read.changed(99);
         assert_eq!((after.version, after.made, after.next), (2, 99, None));
         assert_eq!(after.credentials, Credentials { password: Some(Secret::new("new")), ..before.credentials });

@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
 use anyhow::Result;
 
-use super::packages;
+use super::packages::{self, Source};
 use crate::command;
 
 /// What is wanted; what these depend on comes along.
@@ -62,7 +62,7 @@ pub(super) fn recipe() -> String {
 
 /// Unpacks the packages into `root`, adds the entrypoints.
 pub(super) fn make(root: &Path) -> Result<()> {
-    packages::unpack(root, PACKAGES)?;
+    packages::unpack(root, PACKAGES, Source::Host)?;
     command::run(Command::new("sh").args(["-ec", FINISH, "finish"]).arg(root))?;
     for (name, script) in [("postgres-entrypoint", POSTGRES), ("redis-entrypoint", REDIS)] {
         let path = root.join("usr/local/bin").join(name);

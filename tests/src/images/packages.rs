@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::command;
+use crate::{apt::Apt, command};
 
 /// Documentation, translations, PostgreSQL's JIT compiler (LLVM) and other tests' files: half of the size.
 const NOT_WANTED: &str = "usr/share/doc usr/share/man usr/share/info usr/share/locale usr/share/lintian usr/share/perl \
@@ -27,15 +27,27 @@ const UNPACK: &str = "cd \"$1\"
     done
     rm -rf $3";
 
+/// Where packages are from.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Source {
+    /// This computer's own distribution.
+    Host,
+    /// This release of Debian.
+    Release(&'static str),
+}
+
 /// Everything that unpacking does.
 pub(super) fn recipe() -> String {
     [UNPACK, NOT_WANTED].join("\n")
 }
 
 /// Downloads the packages and all they depend on, and unpacks them into `root`.
-pub(super) fn unpack(root: &Path, names: &[&str]) -> Result<()> {
+pub(super) fn unpack(root: &Path, names: &[&str], source: Source) -> Result<()> {
     let downloads = tempfile::tempdir_in(root)?;
-    download(downloads.path(), names)?;
+    match source {
+        Source::Host => download(downloads.path(), names)?,
+        Source::Release(release) => Apt::new()?.download_closure(names, release, downloads.path())?,
+    }
     let archives = downloads.path().join("archives");
     command::run(Command::new("sh").args(["-ec", UNPACK, "unpack"]).arg(root).arg(archives).arg(NOT_WANTED)).map(drop)
 }

@@ -21,7 +21,8 @@ fn runtime(image: Image) -> Value {
     const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
     match image {
         Image::Busybox | Image::Musl => json!({ "Env": [PATH], "Cmd": ["sh"] }),
-        Image::Tools => json!({ "Env": [PATH], "Cmd": ["bash"] }),
+        Image::Tools | Image::Clients => json!({ "Env": [PATH], "Cmd": ["bash"] }),
+        Image::Database(database) => database.runtime(PATH),
         Image::Postgres => json!({
             "Env": [PATH, "PGDATA=/var/lib/postgresql/data"],
             "Entrypoint": ["postgres-entrypoint"],

@@ -78,7 +78,7 @@ pub(super) fn registry_recipe() -> String {
 
 /// Docker's registry, from its package: not installed here, where it would start as a service at once.
 pub(super) fn registry(root: &Path) -> Result<()> {
-    packages::unpack(root, &["docker-registry"])?;
+    packages::unpack(root, &["docker-registry"], packages::Source::Host)?;
     command::run(Command::new("ldconfig").arg("-r").arg(root))?;
     fs::write(root.join("etc/docker/registry/config.yml"), REGISTRY_CONFIG)?;
     Ok(())

@@ -83,7 +83,7 @@ impl Node {
         line.extend(option("--bpffs", BPFFS.to_owned()));
         line.extend(option("--docker", self.docker_url()));
         line.extend(option("--node-name", self.machine.name().to_owned()));
-        line.extend(option("--log", "debug".to_owned()));
+        line.extend(option("--log", self.log.clone()));
         line.extend(self.skepd_arguments.iter().cloned());
         Ok(line)
     }

@@ -145,15 +145,18 @@ fn a_cache_has_a_password_if_its_command_says_one_or_one_is_asked_for() {
         ServiceSpec { command, ..with("redis", &[("PASS", "s3")]) }
     };
     let expected = |url: &str| vec![format!("CACHE_REDIS_URL={url}"), format!("REDIS_URL={url}")];
-    assert_eq!(url(started(&["redis-server", "--requirepass", "p"])), expected("redis://:p@cache.internal:6379"));
+    assert_eq!(
+        url(started(&["redis-server", "--requirepass", "p"])),
+        expected("redis://default:p@cache.internal:6379")
+    );
     let shell = ["sh", "-c", "redis-server --requirepass $PASS"];
-    assert_eq!(url(started(&shell)), expected("redis://:s3@cache.internal:6379"));
+    assert_eq!(url(started(&shell)), expected("redis://default:s3@cache.internal:6379"));
     assert_eq!(url(started(&["sh", "-c", "redis-server --requirepass $(f)"])), Vec::<String>::new());
 
     let asked = ServiceSpec { password: true, ..service("redis") };
     let both = environment(&[("cache", asked.clone()), ("web", service("shop"))]);
     assert_eq!(shown(&both, "cache"), ["REDISCLI_AUTH=PASSWORD", "SKEP_CACHE_CONFIG=requirepass \"PASSWORD\""]);
-    assert_eq!(url(asked.clone()), expected("redis://:PASSWORD@cache.internal:6379"));
+    assert_eq!(url(asked.clone()), expected("redis://default:PASSWORD@cache.internal:6379"));
     assert!(command_of(&both, "cache").is_some());
     let no_longer = environment(&[("cache", service("redis")), ("web", service("shop"))]);
     let told = variables(&no_longer, &credentials(&records(&both)));

@@ -71,7 +71,7 @@ async fn watch(client: &Client, accepted: &Accepted, output: &mut Output) -> Res
     while let Some(event) = lines.next::<WatchEvent>().await? {
         progress.show(&event, output)?;
         if let WatchEvent::Done { failed } = event {
-            return if failed.is_empty() { Ok(()) } else { Err(CtlError::NotServing { count: failed.len() }) };
+            return if failed.is_empty() { Ok(()) } else { Err(CtlError::NotServing) };
         }
     }
     Err(CtlError::Cut)

@@ -89,8 +89,8 @@ pub(crate) enum CtlError {
     #[error("not done within {seconds} s; it goes on: see `skepctl ps`")]
     Timeout { seconds: u64 },
     /// Some do not serve.
-    #[error("{count} of the replicas do not serve: see above, and `skepctl ps`")]
-    NotServing { count: usize },
+    #[error("not everything came up as asked: see above, and `skepctl ps`")]
+    NotServing,
     /// Some finding of the check is an error.
     #[error("{count} finding(s) to mend: see above")]
     Check { count: usize },

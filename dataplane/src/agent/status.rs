@@ -92,7 +92,7 @@ fn state(
             let state = if *restarts < RESTARTS_PATIENCE { ReplicaState::Starting } else { ReplicaState::Failed };
             (state, Some(message))
         }
-        Some(WorkloadState::Ending) => (ReplicaState::Starting, Some("its process ended just now".into())),
+        Some(WorkloadState::Ending) => (ReplicaState::Ended, None),
         Some(WorkloadState::Exited { exit: Exit { status: 0, .. }, .. }) => (ReplicaState::Exited, None),
         Some(WorkloadState::Exited { exit, .. }) => (ReplicaState::Failed, Some(told(exit, replica, &name))),
         Some(WorkloadState::Paused) => (ReplicaState::Failed, Some(format!("it is paused: `docker unpause {name}`"))),

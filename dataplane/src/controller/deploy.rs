@@ -61,6 +61,8 @@ enum Fares {
     Preparing,
     /// Not well yet, with what is known of it.
     Starting(Option<String>),
+    /// Not any more; why is told in a moment.
+    Ended,
     Well,
     /// It will not be well.
     Ill(String),
@@ -269,6 +271,7 @@ impl Situation<'_> {
             ReplicaState::Failed | ReplicaState::Unhealthy => {
                 Fares::Ill(message.unwrap_or_else(|| status.state.to_string()))
             }
+            ReplicaState::Ended => Fares::Ended,
             ReplicaState::Pending | ReplicaState::Pulling => Fares::Preparing,
             ReplicaState::Starting | ReplicaState::Stopping | ReplicaState::Stopped => Fares::Starting(message),
         }

@@ -16,6 +16,8 @@ pub enum ReplicaState {
     Starting,
     /// The workload runs and is well.
     Running,
+    /// Its process ended just now, and what comes of it is not known yet.
+    Ended,
     /// The workload ended by itself with status 0 and is not started again.
     Exited,
     /// It could not be started, or ended with an error and is not (or not yet) started again.
@@ -38,6 +40,7 @@ impl std::fmt::Display for ReplicaState {
             Self::Exited => "exited",
             Self::Failed => "failed",
             Self::Unhealthy => "unhealthy",
+            Self::Ended => "ended",
             Self::Stopping => "stopping",
             Self::Stopped => "stopped",
         })

@@ -100,14 +100,15 @@ impl Decision {
         });
         let unwell = lot.iter().find_map(|fares| match fares {
             Fares::Starting(what) => Some(what.clone()),
-            Fares::Preparing => Some(None),
+            Fares::Preparing | Fares::Ended => Some(None),
             _ => None,
         });
+        let unclear = lot.iter().any(|fares| matches!(fares, Fares::Ended));
         let prepared = !lot.iter().any(|fares| matches!(fares, Fares::Preparing));
         let timeout = deployment.spec.start_timeout;
         match (ill, unwell) {
             (Some(reason), _) if !is_back => self.fail(situation, reason),
-            (None, Some(what)) if !is_back && phase == Phase::Monitoring => {
+            (None, Some(what)) if !is_back && phase == Phase::Monitoring && !unclear => {
                 let what = what.unwrap_or_else(|| "it ended".into());
                 self.fail(situation, format!("it was well, and did not stay so: {what}"));
             }

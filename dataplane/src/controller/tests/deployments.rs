@@ -146,6 +146,19 @@ fn one_that_ended_well_is_ill_where_clients_are_to_be_sent_to_it() {
 }
 
 #[test]
+fn one_that_ended_while_it_was_watched_fails_when_it_is_known_why() {
+    let mut story = Story::new(1);
+    story.up(v2(1, Rollout::default()));
+    story.turn();
+    assert_eq!(story.deployment(2).phase, Phase::Monitoring);
+    story.fall_ill(2, ReplicaState::Ended);
+    story.pass(20);
+    assert_eq!((story.deployment(2).phase, story.serving()), (Phase::Monitoring, vec![(1, 1)]));
+    story.fall_ill(2, ReplicaState::Starting);
+    assert_eq!((story.deployment(2).state, story.serving()), (DeploymentState::Failed, vec![(1, 1)]));
+}
+
+#[test]
 fn what_is_not_well_never_serves_and_leaves_no_trace() {
     for state in [ReplicaState::Failed, ReplicaState::Unhealthy] {
         let mut story = Story::new(2);

@@ -201,13 +201,21 @@ impl Hands {
                     docker.ensure_volume(&chain.key.service.environment, &mount.volume).await?;
                 }
                 let pinned = docker.image(replica.reference()).await?;
+                // People know the name: as good while it leads to the same bits.
+                let is_named = pinned.is_some() && docker.image(&replica.spec.image).await? == pinned;
+                let image = if is_named { &replica.spec.image } else { replica.reference() };
                 let name = &chain.key.service.service;
                 let mut environment = chain.desired.spec_of(&chain.key.service.environment);
                 environment.services.insert(name.clone(), replica.spec.clone());
                 let service = self.secrets.complete_service(&environment, name, replica.spec.clone()).await?;
-                let service = ServiceSpec { image: replica.reference().to_owned(), ..service };
+                let service = ServiceSpec { image: image.to_owned(), ..service };
                 let spec = workload_spec(replica, pinned, service, chain)?;
-                chain.workload = Some(docker.create_workload(&spec).await?);
+                let workload = docker.create_workload(&spec).await?;
+                if is_named && docker.image(image).await? != spec.pinned {
+                    docker.remove(&workload).await?;
+                    return Err(AgentError::Moved { image: image.to_owned() });
+                }
+                chain.workload = Some(workload);
             }
             Step::StartWorkload => docker.start(chain.workload_id()?).await?,
             Step::Resume(role) => docker.unpause(chain.id(*role)?).await?,

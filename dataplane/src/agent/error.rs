@@ -34,6 +34,12 @@ pub enum AgentError {
         /// What runs.
         replicas: Vec<String>,
     },
+    /// An image's name was given to another one meanwhile.
+    #[error("the image {image} changed while a container was made of it; it is made again")]
+    Moved {
+        /// Its name.
+        image: String,
+    },
     /// A container that an op builds on is gone.
     #[error("the {what} of the replica is gone: it was removed by somebody else; it is made again")]
     Gone {

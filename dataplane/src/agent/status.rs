@@ -87,7 +87,8 @@ fn state(
             }
         }
         Some(WorkloadState::Restarting { exit, restarts }) => {
-            let message = format!("{}; it was started {restarts} times again", told(exit, replica, &name));
+            let times = if *restarts == 1 { "once".to_owned() } else { format!("{restarts} times") };
+            let message = format!("{}; it was started again {times}", told(exit, replica, &name));
             // A service that ends until its database answers is no failure yet.
             let state = if *restarts < RESTARTS_PATIENCE { ReplicaState::Starting } else { ReplicaState::Failed };
             (state, Some(message))

@@ -107,6 +107,8 @@ impl WorkloadSpec {
                 restart_policy: Some(policy(service.restart)),
                 log_config: log_rotation(log_default),
                 memory: service.limits.memory.map(in_engine),
+                // Memory and swap together: the engine would add as much swap as there is memory.
+                memory_swap: service.limits.memory.map(in_engine),
                 nano_cpus: service.limits.nano_cpus.map(in_engine),
                 pids_limit: service.limits.pids.map(i64::from),
                 ..HostConfig::default()

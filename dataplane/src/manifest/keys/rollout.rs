@@ -30,7 +30,11 @@ pub(in crate::manifest) static RESOURCES: Section = Section {
 /// What it may take.
 pub(in crate::manifest) static RESOURCES_LIMITS: Section = Section {
     name: "services.*.deploy.resources.limits",
-    keys: &[("cpus", Honoured), ("memory", Honoured), ("pids", Honoured)],
+    keys: &[
+        ("cpus", Honoured),
+        ("memory", Explained("a replica that needs more is killed: no swap is added to it")),
+        ("pids", Honoured),
+    ],
 };
 
 /// How a changed service takes the place of the one before.

@@ -9,7 +9,7 @@ use dataplane_ebpf::abi::{Addr, Identity};
 use tokio::sync::{Mutex, mpsc};
 use tracing::{info, warn};
 
-use super::desired::{Desired, Node, sandbox_digest, workload_digest};
+use super::desired::{Desired, Node};
 use super::drain::End;
 use super::error::{AgentError, in_one_line};
 use super::observe::{Observer, netns};
@@ -19,13 +19,13 @@ use super::plan::veth_spec;
 use super::status::Progress;
 use super::tables::Registration;
 use crate::bpf::{self, Generations, ServiceVips};
-use crate::docker::{Role, SandboxSpec, WorkloadSpec, sandbox_name, workload_name};
+use crate::docker::{Role, sandbox_name, workload_name};
 use crate::failpoint::Failpoint;
-use crate::model::record::ReplicaRecord;
-use crate::model::{ReplicaAssignment, ReplicaKey, ReplicaState, ServiceSpec};
+use crate::model::{ReplicaAssignment, ReplicaKey, ReplicaState};
 use crate::netlink::{Netlink, Netns, veth_name};
 use crate::secrets::Secrets;
 
+mod make;
 mod pull;
 
 pub(super) use pull::Pulls;
@@ -174,7 +174,7 @@ impl Hands {
             Step::CreateSandbox(replica) => {
                 // Somebody may have pruned it away.
                 docker.import_pause().await?;
-                let id = docker.create_sandbox(&sandbox_spec(replica, &chain.node)).await?;
+                let id = docker.create_sandbox(&make::sandbox_spec(replica, &chain.node)).await?;
                 let state = SandboxState::Created;
                 chain.sandbox = Some(Sandbox { id, state, digest: String::new(), paused: false, renamed: false });
             }
@@ -196,27 +196,7 @@ impl Hands {
                 netlink.ensure_host_side(&spec).await?;
                 netlink.until_ready(&self.netns(chain).await?, &spec).await?;
             }
-            Step::CreateWorkload(replica) => {
-                for mount in &replica.spec.volumes {
-                    docker.ensure_volume(&chain.key.service.environment, &mount.volume).await?;
-                }
-                let pinned = docker.image(replica.reference()).await?;
-                // People know the name: as good while it leads to the same bits.
-                let is_named = pinned.is_some() && docker.image(&replica.spec.image).await? == pinned;
-                let image = if is_named { &replica.spec.image } else { replica.reference() };
-                let name = &chain.key.service.service;
-                let mut environment = chain.desired.spec_of(&chain.key.service.environment);
-                environment.services.insert(name.clone(), replica.spec.clone());
-                let service = self.secrets.complete_service(&environment, name, replica.spec.clone()).await?;
-                let service = ServiceSpec { image: image.to_owned(), ..service };
-                let spec = workload_spec(replica, pinned, service, chain)?;
-                let workload = docker.create_workload(&spec).await?;
-                if is_named && docker.image(image).await? != spec.pinned {
-                    docker.remove(&workload).await?;
-                    return Err(AgentError::Moved { image: image.to_owned() });
-                }
-                chain.workload = Some(workload);
-            }
+            Step::CreateWorkload(replica) => chain.workload = Some(self.create_workload(replica, chain).await?),
             Step::StartWorkload => docker.start(chain.workload_id()?).await?,
             Step::Resume(role) => docker.unpause(chain.id(*role)?).await?,
             Step::Rename(role) => {
@@ -367,35 +347,4 @@ fn backend(address: &super::tables::BackendAddress, this_node: u32) -> bpf::Back
         node: address.node,
         local: address.node == this_node,
     }
-}
-
-fn sandbox_spec(replica: &ReplicaAssignment, node: &Node) -> SandboxSpec {
-    SandboxSpec {
-        key: replica.key.clone(),
-        node: node.name.clone(),
-        config: sandbox_digest(replica, node),
-        address4: replica.address4,
-        address6: replica.address6,
-        vip4: replica.vip4,
-        vip6: replica.vip6,
-        dns: node.config.dns(),
-    }
-}
-
-fn workload_spec(
-    replica: &ReplicaAssignment,
-    pinned: Option<String>,
-    service: ServiceSpec,
-    chain: &Chain,
-) -> Result<WorkloadSpec, AgentError> {
-    let record = ReplicaRecord { assignment: replica.clone(), networks: chain.networks.clone() };
-    Ok(WorkloadSpec {
-        key: replica.key.clone(),
-        node: chain.node.name.clone(),
-        config: workload_digest(replica),
-        record: record.to_label(),
-        sandbox: chain.sandbox_id()?.to_owned(),
-        pinned,
-        service,
-    })
 }

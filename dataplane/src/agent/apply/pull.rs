@@ -48,6 +48,13 @@ async fn pull(
     let mut layers = Layers::default();
     let mut told = Instant::now();
     let image = replica.reference();
+    if image.starts_with("sha256:") {
+        let reason = format!(
+            "this version was made of {image}, which came from no registry and is not on this node any more: load it \
+            again, or have `skepctl deploy` take what the name stands for now"
+        );
+        return Err(DockerError::Image { image: replica.spec.image.clone(), reason });
+    }
     docker
         .pull(image, |line| {
             layers.add(line);

@@ -3,9 +3,10 @@
 use super::desired::Desired;
 use super::health::Well;
 use super::observed::{Observed, Workload, WorkloadState};
-use super::plan::waits_for;
+use super::plan::{has_ended, waits_for};
 use crate::docker::workload_name;
 use crate::model::spec::DependsOn;
+use crate::model::status::end_of;
 use crate::model::{ReplicaAssignment, ReplicaKey, ReplicaState, ReplicaStatus};
 
 /// So often may Docker start a workload again before it counts as failed; with Docker's pauses that is about 6 s.
@@ -42,7 +43,12 @@ pub(super) fn of(
 ) -> ReplicaStatus {
     let workload = observed.workloads.get(&replica.key);
     let (state, message) = state(replica, workload, desired, observed, work);
-    ReplicaStatus { state, message, attempts: work.attempts, cut: work.cut, ..bare(&replica.key, desired, observed) }
+    let exit = workload.and_then(|workload| match workload.state {
+        WorkloadState::Exited { status, .. } if has_ended(workload, replica) => Some(status),
+        _ => None,
+    });
+    let (attempts, cut) = (work.attempts, work.cut);
+    ReplicaStatus { state, message, attempts, cut, exit, ..bare(&replica.key, desired, observed) }
 }
 
 /// Of a replica that is leaving.
@@ -87,7 +93,8 @@ fn state(
             }
         }
         Some(WorkloadState::Restarting { status, restarts }) => {
-            let message = format!("{} and was started {restarts} times again: see `docker logs {name}`", end(*status));
+            let message =
+                format!("{} and was started {restarts} times again: see `docker logs {name}`", end_of(*status));
             // A service that ends until its database answers is no failure yet.
             let state = if *restarts < RESTARTS_PATIENCE { ReplicaState::Starting } else { ReplicaState::Failed };
             (state, Some(message))
@@ -95,7 +102,7 @@ fn state(
         Some(WorkloadState::Ending) => (ReplicaState::Starting, Some("its process ended just now".into())),
         Some(WorkloadState::Exited { status: 0, .. }) => (ReplicaState::Exited, None),
         Some(WorkloadState::Exited { status, .. }) => {
-            (ReplicaState::Failed, Some(format!("{}: see `docker logs {name}`", end(*status))))
+            (ReplicaState::Failed, Some(format!("{}: see `docker logs {name}`", end_of(*status))))
         }
         Some(WorkloadState::Paused) => (ReplicaState::Failed, Some(format!("it is paused: `docker unpause {name}`"))),
         Some(WorkloadState::Created | WorkloadState::Leaving) | None => match waits_for(replica, desired, observed) {
@@ -109,13 +116,6 @@ fn state(
         },
         Some(WorkloadState::Running(_)) => (ReplicaState::Starting, Some("its network is made anew".into())),
     }
-}
-
-/// How a workload ended, for people.
-fn end(status: i64) -> String {
-    // 128 and the number of SIGKILL, which nobody but the kernel sends to what is not to end.
-    let killed = if status == 137 { " (killed, perhaps out of memory)" } else { "" };
-    format!("ended with status {status}{killed}")
 }
 
 /// Of a replica that is drained, stopped and taken away. What was tried in vain before matters only while something is

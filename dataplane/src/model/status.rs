@@ -26,6 +26,8 @@ pub enum ReplicaState {
     Stopping,
     /// Nothing of it is left.
     Stopped,
+    /// Nothing runs: the next run is due later. Said of a service that has a schedule, by no node.
+    Scheduled,
 }
 
 impl std::fmt::Display for ReplicaState {
@@ -40,6 +42,7 @@ impl std::fmt::Display for ReplicaState {
             Self::Unhealthy => "unhealthy",
             Self::Stopping => "stopping",
             Self::Stopped => "stopped",
+            Self::Scheduled => "scheduled",
         })
     }
 }
@@ -69,6 +72,9 @@ pub struct ReplicaStatus {
     /// Connections that were cut when it was stopped.
     #[serde(default)]
     pub cut: u32,
+    /// The exit status of a workload that ended and is not started again.
+    #[serde(default)]
+    pub exit: Option<i64>,
 }
 
 /// Up to where a node has carried out what the controller decided.
@@ -91,6 +97,7 @@ impl ReplicaStatus {
             attempts: 0,
             image: None,
             cut: 0,
+            exit: None,
         }
     }
 }
@@ -108,4 +115,11 @@ impl std::fmt::Display for Condition {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}: {}", self.message, self.remedy)
     }
+}
+
+/// How a workload ended, for people.
+pub fn end_of(status: i64) -> String {
+    // 128 and the number of SIGKILL, which nobody but the kernel sends to what is not to end.
+    let killed = if status == 137 { " (killed, perhaps out of memory)" } else { "" };
+    format!("ended with status {status}{killed}")
 }

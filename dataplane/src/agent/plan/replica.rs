@@ -184,7 +184,7 @@ fn was_stopped(workload: &Workload, replica: &ReplicaAssignment) -> bool {
 }
 
 /// Whether a workload ended, and nobody is to start it again.
-fn has_ended(workload: &Workload, replica: &ReplicaAssignment) -> bool {
+pub(in super::super) fn has_ended(workload: &Workload, replica: &ReplicaAssignment) -> bool {
     matches!(workload.state, WorkloadState::Exited { .. }) && !was_stopped(workload, replica)
 }
 

@@ -16,7 +16,7 @@ const PERIOD: Duration = Duration::from_secs(5);
 const PROJECT: [&str; 4] = ["-p", "shop", "-e", "production"];
 /// Asks the database by its name, and wants to have been told where it is.
 const ASK: &str = "printf 'GET / HTTP/1.0\r\n\r\n' | nc db 8080 | grep -q HTTP || exit 4
-test -n \"$API_URL\" || exit 5";
+test -n \"$$API_URL\" || exit 5";
 
 /// A line of `skepctl runs -o json`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]

@@ -24,7 +24,7 @@ impl Docker {
     /// [`DockerError::Unavailable`], [`DockerError::Request`].
     pub async fn volumes(&self) -> Result<Vec<Volume>, DockerError> {
         let ours = HashMap::from([("label".to_owned(), vec![labels::VOLUME.to_owned()])]);
-        let options = ListVolumesOptions { filters: Some(ours), ..ListVolumesOptions::default() };
+        let options = ListVolumesOptions { filters: Some(ours) };
         let listed = self.client().await?.list_volumes(Some(options)).await;
         let listed = listed.map_err(self.failed("list", "volumes"))?.volumes.unwrap_or_default();
         let mut volumes: Vec<Volume> = listed

@@ -39,7 +39,8 @@ impl FromStr for Schedule {
 
     fn from_str(text: &str) -> Result<Self, ScheduleError> {
         let fields = text.split_whitespace().count();
-        if !FIELDS.contains(&fields) && !(fields == 1 && text.trim_start().starts_with('@')) {
+        let is_nickname = fields == 1 && text.trim_start().starts_with('@');
+        if !is_nickname && !FIELDS.contains(&fields) {
             return Err(ScheduleError::Fields(fields));
         }
         let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();

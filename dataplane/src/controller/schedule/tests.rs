@@ -113,14 +113,10 @@ fn a_service_without_a_schedule_has_no_runs() {
 
 #[test]
 fn what_fails_says_why() {
-    let failures: [(fn(&mut ReplicaStatus), Option<i64>, &str); 2] = [
-        (|s| (s.state, s.exit) = (ReplicaState::Failed, Some(3)), Some(3), "ended with status 3"),
-        (
-            |s| (s.state, s.attempts, s.message) = (ReplicaState::Failed, ATTEMPTS, Some("no such image".into())),
-            None,
-            "no such image",
-        ),
-    ];
+    let exited: fn(&mut ReplicaStatus) = |s| (s.state, s.exit) = (ReplicaState::Failed, Some(3));
+    let unmade: fn(&mut ReplicaStatus) =
+        |s| (s.state, s.attempts, s.message) = (ReplicaState::Failed, ATTEMPTS, Some("no such image".into()));
+    let failures = [(exited, Some(3), "ended with status 3"), (unmade, None, "no such image")];
     for (tell, status, reason) in failures {
         let mut story = Story::new("@hourly");
         story.at(MIDNIGHT);

@@ -15,7 +15,7 @@ mod replica;
 #[cfg(test)]
 mod tests;
 
-pub(super) use replica::{has_ended, is_as_assigned, veth_spec, waits_for};
+pub(super) use replica::{has_ended, is_as_assigned, is_left, veth_spec, waits_for};
 
 /// What is to be done, in an order that is safe at every point: what ends leaves backends and names before it is
 /// stopped, and nothing of a replica runs before its network is closed.
@@ -39,7 +39,10 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Vec<Op> {
         Some(replica) => replica.ending && replica::is_drained(key, observed),
         None => true,
     };
-    let present: BTreeSet<_> = observed.sandboxes.keys().chain(observed.workloads.keys()).collect();
+    // A daemon may have died between the removal of the last container and that of the entries.
+    let left = desired.replicas.iter().filter(|(_, replica)| replica.ending && is_left(replica, observed));
+    let present = observed.sandboxes.keys().chain(observed.workloads.keys());
+    let present: BTreeSet<_> = present.chain(left.map(|(key, _)| key)).collect();
     for key in present.into_iter().filter(|key| ends(key)) {
         replica::tear_down(key, desired, observed, &mut ops);
     }

@@ -3,7 +3,7 @@
 use super::desired::Desired;
 use super::health::Well;
 use super::observed::{Observed, Workload, WorkloadState};
-use super::plan::{has_ended, waits_for};
+use super::plan::{has_ended, is_left, waits_for};
 use crate::docker::workload_name;
 use crate::model::spec::DependsOn;
 use crate::model::status::end_of;
@@ -121,11 +121,7 @@ fn state(
 /// Of a replica that is drained, stopped and taken away. What was tried in vain before matters only while something is
 /// left.
 fn ending(replica: &ReplicaAssignment, observed: &Observed, failure: Option<&str>) -> (ReplicaState, Option<String>) {
-    let addresses = [replica.address4.into(), replica.address6.into()];
-    let is_gone = !observed.sandboxes.contains_key(&replica.key)
-        && !observed.workloads.contains_key(&replica.key)
-        && !observed.veths.contains_key(&replica.address4)
-        && !addresses.iter().any(|address| observed.tables.endpoints.contains_key(address));
+    let is_gone = !is_left(replica, observed);
     let open = observed.drains.get(&replica.key).filter(|drain| !drain.over);
     match (is_gone, open.map(|drain| drain.connections)) {
         (true, _) => (ReplicaState::Stopped, None),

@@ -226,6 +226,15 @@ pub(in super::super) fn is_drained(key: &ReplicaKey, observed: &Observed) -> boo
     !observed.workloads.get(key).is_some_and(Workload::runs) || observed.drains.get(key).is_some_and(|drain| drain.over)
 }
 
+/// Whether anything of a replica is left: a container, its device, an entry.
+pub(in super::super) fn is_left(replica: &ReplicaAssignment, observed: &Observed) -> bool {
+    let addresses = [Addr::from(replica.address4), Addr::from(replica.address6)];
+    observed.sandboxes.contains_key(&replica.key)
+        || observed.workloads.contains_key(&replica.key)
+        || observed.veths.contains_key(&replica.address4)
+        || addresses.iter().any(|address| observed.tables.endpoints.contains_key(address))
+}
+
 /// Takes a replica away. Backends and names were taken out before; its entries go last, so that it can still
 /// answer while it stops.
 pub(super) fn tear_down(key: &ReplicaKey, desired: &Desired, observed: &Observed, ops: &mut Vec<Op>) {

@@ -15,7 +15,7 @@ use super::super::predict::{predict, simulate};
 use super::super::status;
 use super::*;
 
-mod discards;
+mod ends;
 mod engine;
 use crate::config::Args;
 use crate::docker::Health;

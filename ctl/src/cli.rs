@@ -80,8 +80,10 @@ pub(crate) enum Color {
 pub(crate) enum Command {
     /// Make an environment what a compose file says.
     Up(UpArgs),
-    /// Take an environment away; named volumes stay.
+    /// Take an environment away; what it stored stays unless --volumes is given.
     Down(DownArgs),
+    /// Remove what nothing needs any more: old deployments, and images that were pulled for them alone.
+    Prune(PruneArgs),
     /// Deploy a service anew: with another image, or the same again.
     Deploy(DeployArgs),
     /// Deploy an older version of a service again, from the very image that it had.
@@ -92,9 +94,11 @@ pub(crate) enum Command {
     Deployments,
     /// Every deployment that is remembered, and what became of it.
     History(HistoryArgs),
+    /// Runs of services with a schedule: what became of them, and when the next one is due.
+    Runs(HistoryArgs),
     /// Generated credentials: who has which, and their change.
     Secrets(SecretsArgs),
-    /// What became of deployments, and with -f every step and every replica as it happens, until Ctrl-C.
+    /// What became of deployments and runs, and with -f every step and every replica as it happens, until Ctrl-C.
     Events(EventsArgs),
     /// Replicas: state, node, addresses, containers.
     Ps,
@@ -159,9 +163,35 @@ pub(crate) struct UpArgs {
 pub(crate) struct DownArgs {
     #[command(flatten)]
     pub(crate) file: FileArgs,
+    /// With its named volumes, and the generated credentials that open what is in them. Nothing brings them back. What an
+    /// earlier `down` has kept is removed, too.
+    #[arg(long)]
+    pub(crate) volumes: bool,
     #[command(flatten)]
     pub(crate) wait: WaitArgs,
 }
+
+#[derive(Debug, Args)]
+#[command(after_help = PRUNE_HELP)]
+pub(crate) struct PruneArgs {
+    /// Print what would be removed; remove nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// So many deployments of each service stay, beside the one that serves and the one to go back to [default: 10].
+    #[arg(long, value_name = "DEPLOYMENTS")]
+    pub(crate) keep: Option<u32>,
+    /// With the volumes and credentials of environments that are gone. Nothing brings them back.
+    #[arg(long)]
+    pub(crate) volumes: bool,
+    /// Do not ask before volumes are removed.
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+}
+
+const PRUNE_HELP: &str = "\
+It removes no image that somebody else has pulled, built or loaded, and none that a container uses. What an environment \
+has stored stays when it is taken away with `skepctl down`: --volumes removes that of all that are gone, `skepctl down \
+--volumes` that of one.";
 
 #[derive(Debug, Args)]
 pub(crate) struct DeployArgs {

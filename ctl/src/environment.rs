@@ -1,6 +1,6 @@
 use std::process::ExitCode;
 
-use dataplane::api::types::{Accepted, WatchEvent};
+use dataplane::api::types::{Accepted, Kept, WatchEvent};
 use dataplane::model::EnvironmentKey;
 
 use crate::cli::{DownArgs, Global, UpArgs, WaitArgs};
@@ -26,8 +26,24 @@ pub(crate) async fn up(global: &Global, args: &UpArgs, output: &mut Output) -> R
 pub(crate) async fn down(global: &Global, args: &DownArgs, output: &mut Output) -> Result<ExitCode, CtlError> {
     let key = scope::key(global, args.file.file.as_deref())?;
     let client = Client::new(global);
-    let accepted: Accepted = client.delete(&path(&key, &args.wait)).await?;
-    follow(&client, &accepted, &args.wait, output).await
+    let path = path(&key, &args.wait);
+    let volumes = if path.contains('?') { "&volumes=true" } else { "?volumes=true" };
+    let path = if args.volumes { path + volumes } else { path };
+    let accepted: Accepted = client.delete(&path).await?;
+    let code = follow(&client, &accepted, &args.wait, output).await?;
+    if let Some(kept) = accepted.kept.as_ref().filter(|_| !args.wait.dry_run) {
+        output.note(&line(kept));
+    }
+    Ok(code)
+}
+
+/// What stays, in one line.
+fn line(kept: &Kept) -> String {
+    let volumes = format!("volumes: {}", kept.volumes.join(", "));
+    let credentials = format!("credentials: {}", kept.credentials.join(", "));
+    let parts = [(&kept.volumes, volumes), (&kept.credentials, credentials)];
+    let parts: Vec<String> = parts.into_iter().filter(|(of, _)| !of.is_empty()).map(|(_, text)| text).collect();
+    format!("kept {}; remove with --volumes", parts.join("; kept "))
 }
 
 fn path(key: &EnvironmentKey, wait: &WaitArgs) -> String {
@@ -75,4 +91,20 @@ async fn watch(client: &Client, accepted: &Accepted, output: &mut Output) -> Res
         }
     }
     Err(CtlError::Cut)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stays_is_one_line() {
+        let kept = |volumes: &[&str], credentials: &[&str]| {
+            let [volumes, credentials] =
+                [volumes, credentials].map(|names| names.iter().map(ToString::to_string).collect());
+            line(&Kept { volumes, credentials })
+        };
+        assert_eq!(kept(&["data", "cache"], &[]), "kept volumes: data, cache; remove with --volumes");
+        assert_eq!(kept(&["data"], &["db"]), "kept volumes: data; kept credentials: db; remove with --volumes");
+    }
 }

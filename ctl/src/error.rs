@@ -43,6 +43,9 @@ pub(crate) enum CtlError {
     /// The compose file says no.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    /// Data would be lost, and nobody is there to ask.
+    #[error("volumes would be removed with their data: see which with --dry-run, then say --yes")]
+    Unconfirmed,
     /// No compose file to be found.
     #[error("no compose file here: name one with -f, or the project with -p")]
     NoFile,

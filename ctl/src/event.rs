@@ -52,7 +52,7 @@ fn row(event: &HistoryEvent) -> Vec<Cell> {
     let HistoryEvent { project, environment, service, deployment, .. } = event;
     let whose = format!("{project}/{environment}/{service}.{deployment}");
     let tone = match event.state.as_str() {
-        "ready" | "running" => Tone::Good,
+        "ready" | "running" | "succeeded" => Tone::Good,
         "failed" | "unhealthy" => Tone::Bad,
         "superseded" | "stopping" | "stopped" | "exited" => Tone::Dim,
         _ => Tone::Warn,

@@ -17,7 +17,9 @@ mod name;
 mod output;
 mod pins;
 mod progress;
+mod prune;
 mod replica;
+mod run;
 mod scope;
 mod secret;
 mod service;
@@ -51,11 +53,13 @@ async fn run(cli: Cli, output: &mut Output) -> Result<ExitCode, CtlError> {
     match cli.command {
         Command::Up(args) => environment::up(global, &args, output).await,
         Command::Down(args) => environment::down(global, &args, output).await,
+        Command::Prune(args) => prune::prune(global, &args, output).await,
         Command::Deploy(args) => deployment::deploy(global, &args, output).await,
         Command::Rollback(args) => deployment::rollback(global, &args, output).await,
         Command::Scale(args) => deployment::scale(global, &args, output).await,
         Command::Deployments => deployment::list(global, output).await,
         Command::History(args) => deployment::history(global, &args, output).await,
+        Command::Runs(args) => run::list(global, &args, output).await,
         Command::Events(args) => event::show(global, &args, output).await,
         Command::Secrets(args) => secret::run(global, &args.command, output).await,
         Command::Ps => replica::list(global, output).await,

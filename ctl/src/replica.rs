@@ -56,7 +56,7 @@ pub(crate) fn tone(state: ReplicaState) -> Tone {
     match state {
         ReplicaState::Running => Tone::Good,
         ReplicaState::Failed | ReplicaState::Unhealthy => Tone::Bad,
-        ReplicaState::Exited | ReplicaState::Stopping | ReplicaState::Stopped => Tone::Dim,
+        ReplicaState::Exited | ReplicaState::Stopping | ReplicaState::Stopped | ReplicaState::Scheduled => Tone::Dim,
         _ => Tone::Warn,
     }
 }

@@ -119,6 +119,7 @@ impl Agent {
             progress: sender,
             pulls: Default::default(),
             secrets,
+            store: Arc::clone(&store),
         };
         Ok(Self {
             records: Records::new(Arc::clone(&store), node),

@@ -29,6 +29,7 @@ mod allocate;
 mod deploy;
 mod error;
 mod reconcile;
+mod schedule;
 mod state;
 
 #[cfg(test)]
@@ -145,8 +146,8 @@ impl Controller<'_> {
             self.secrets.complete(&intent.value, &begun, self.leadership.compare()).await?;
         }
         loop {
-            let Next { mut txn, due } = reconcile(&self.state, self.pools, key, unix())?;
-            match due {
+            let Next { mut txn, due, next_run } = reconcile(&self.state, self.pools, key, unix())?;
+            match [due, next_run].into_iter().flatten().min() {
                 Some(due) => self.due.insert(key.clone(), due),
                 None => self.due.remove(key),
             };
@@ -191,7 +192,14 @@ impl Controller<'_> {
                     self.dirty.extend(self.state.conditions.keys().cloned());
                 }
                 Some(
-                    Subject::Status(..) | Subject::Condition(_) | Subject::Ids | Subject::Prefixes | Subject::Secret(_),
+                    Subject::Status(..)
+                    | Subject::Condition(_)
+                    | Subject::Ids
+                    | Subject::Prefixes
+                    | Subject::Secret(_)
+                    | Subject::Runs(_)
+                    | Subject::Discard(_)
+                    | Subject::Pulled(_),
                 )
                 | None => {}
             }
@@ -201,10 +209,10 @@ impl Controller<'_> {
 }
 
 impl Controller<'_> {
-    /// Whether the replica is about to end, or its deployment has not come to a good end.
+    /// Whether the replica is about to end, is a run, or its deployment has not come to a good end.
     fn is_moving(&self, key: &ReplicaKey) -> bool {
         let state = |of: &Versioned<Deployment>| of.value.state;
-        self.state.replicas.get(key).is_some_and(|replica| replica.value.ending)
+        self.state.replicas.get(key).is_some_and(|replica| replica.value.ending || replica.value.is_run())
             || self.state.deployments_of(&key.service).any(|of| {
                 matches!(state(of), DeploymentState::Queued | DeploymentState::Deploying | DeploymentState::Failed)
             })
@@ -235,9 +243,10 @@ pub fn preview(
         all.filter_map(|deployment| Some((deployment.key.clone(), deployment.reason.clone()?))).collect()
     };
     let failed_before = failed(&state);
-    let mut now = unix();
+    let wall = unix();
+    let mut now = wall;
     loop {
-        let Next { txn, due } = reconcile(&state, pools, key, now)?;
+        let Next { txn, due, .. } = reconcile::reconcile_at(&state, pools, key, now, wall)?;
         if !txn.then.is_empty() {
             for write in txn.then {
                 state.apply(&imagined(write, state.revision))?;

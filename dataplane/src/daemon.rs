@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
@@ -179,10 +180,15 @@ async fn run_until_failure(config: Arc<Config>) -> Result<(), DaemonError> {
     let observer = Arc::new(Observer::new(Arc::clone(&config), docker, netlink, Arc::new(maps), Arc::new(programs)));
     let secrets = Arc::new(Secrets::open(Arc::clone(&store), &config.state_dir).await?);
     let mut agent = Agent::new(Arc::clone(&store), Arc::clone(&observer), ground, &node, Arc::clone(&secrets))?;
-    let first_look = agent.first_look();
+    let first_look = agent.first_look().map(drop).shared();
     let pools = config.pools();
     let abort_at = config.abort_at_txn;
-    let controlling = controller::run(store.as_ref(), &secrets, &pools, &node.name, abort_at);
+    let looked = first_look.clone();
+    let controlling = async {
+        // What ended while nobody was there must not be taken for what goes on.
+        looked.await;
+        controller::run(store.as_ref(), &secrets, &pools, &node.name, abort_at).await
+    };
     let keeping = forwarder.keep();
     // A task of its own: it should not have the others wait when much happens.
     let monitor = Arc::new(Monitor::default());
@@ -206,7 +212,7 @@ async fn run_until_failure(config: Arc<Config>) -> Result<(), DaemonError> {
         },
         // Who is told of replicas is told of what is now, not of what the last daemon saw; until then, requests queue.
         result = async {
-            first_look.await.ok();
+            first_look.await;
             if let Err(error) = service_manager::ready() {
                 tracing::warn!(%error, "Cannot tell the service manager that the daemon is ready.");
             }

@@ -29,6 +29,7 @@ pub use image::PullProgress;
 pub use labels::Role;
 pub use observed::{ContainerState, Health, ObservedContainer, RecordedContainer};
 pub use spec::{SandboxSpec, WorkloadSpec, sandbox_name, volume_name, workload_name};
+pub use volume::Volume;
 
 /// The oldest engine that has what Skep needs.
 pub const ENGINE_MIN: (u32, u32) = (20, 10);

@@ -24,7 +24,9 @@ use crate::failpoint::Failpoint;
 use crate::model::{ReplicaAssignment, ReplicaKey, ReplicaState};
 use crate::netlink::{Netlink, Netns, veth_name};
 use crate::secrets::Secrets;
+use crate::store::Store;
 
+mod discard;
 mod make;
 mod pull;
 
@@ -37,6 +39,7 @@ pub(super) struct Hands {
     pub(super) progress: mpsc::UnboundedSender<(ReplicaKey, Progress)>,
     pub(super) pulls: Pulls,
     pub(super) secrets: Arc<Secrets>,
+    pub(super) store: Arc<dyn Store>,
     pub(super) failpoint: Failpoint,
 }
 
@@ -114,6 +117,7 @@ impl Hands {
             Op::DropBackend(key) => drop(maps.backends.delete(key)?),
             Op::DropCounters(identity) => self.forget_counters(*identity)?,
             Op::RemoveStray(id) => self.eyes.docker.remove(id).await?,
+            Op::Discard(key) => self.discard(key).await?,
             Op::RemoveStrayVeth(name) => self.eyes.netlink.delete_link(name).await?,
             // Done by `replica`, with the others of the same replica.
             Op::Replica(..) => {}
@@ -170,7 +174,7 @@ impl Hands {
     async fn step(&self, step: &Step, chain: &mut Chain) -> Result<(), AgentError> {
         let Observer { docker, netlink, programs, .. } = self.eyes.as_ref();
         match step {
-            Step::Pull(replica) => self.pulls.pull(docker, replica, &self.progress).await?,
+            Step::Pull(replica) => self.pull(replica).await?,
             Step::CreateSandbox(replica) => {
                 // Somebody may have pruned it away.
                 docker.import_pause().await?;

@@ -24,6 +24,8 @@ pub struct Desired {
     pub revision: Revision,
     /// Replicas of this node.
     pub replicas: BTreeMap<ReplicaKey, Arc<ReplicaAssignment>>,
+    /// Environments whose volumes and credentials are to go with them.
+    pub discards: BTreeSet<EnvironmentKey>,
 }
 
 /// What holds for the node as a whole.

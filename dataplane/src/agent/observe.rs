@@ -18,7 +18,7 @@ use super::observed::{Exit, Observed, Sandbox, SandboxState, Workload, WorkloadS
 use super::plan::is_as_assigned;
 use crate::bpf::{Attached, Maps, Programs};
 use crate::config::Config;
-use crate::docker::{ContainerState, Docker, Executed, ObservedContainer, Role, sandbox_name, workload_name};
+use crate::docker::{ContainerState, Docker, Executed, ObservedContainer, Role, Volume, sandbox_name, workload_name};
 use crate::host::{Installed, InstalledError};
 use crate::model::{ReplicaAssignment, ReplicaKey};
 use crate::netlink::{HostSide, Inside, Netlink, Netns};
@@ -114,6 +114,22 @@ impl Observer {
     /// [`AgentError`] when it does not tell.
     pub async fn image(&self, image: &str) -> Result<Option<String>, AgentError> {
         Ok(self.docker.image(image).await?)
+    }
+
+    /// Takes a name from an image; false when containers use it.
+    ///
+    /// # Errors
+    /// [`AgentError`] when Docker cannot.
+    pub async fn remove_image(&self, image: &str) -> Result<bool, AgentError> {
+        Ok(self.docker.remove_image(image).await?)
+    }
+
+    /// The named volumes of environments.
+    ///
+    /// # Errors
+    /// [`AgentError`] when Docker does not tell.
+    pub async fn volumes(&self) -> Result<Vec<Volume>, AgentError> {
+        Ok(self.docker.volumes().await?)
     }
 
     /// Runs a command in a container of this node.

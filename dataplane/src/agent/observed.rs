@@ -8,7 +8,7 @@ use super::drain::Drain;
 use super::health::Well;
 use super::tables::TableSet;
 use crate::docker::Health;
-use crate::model::ReplicaKey;
+use crate::model::{EnvironmentKey, ReplicaKey};
 use crate::netlink::{Inside, ObservedVeth};
 
 /// Everything that [`super::plan()`] compares with what should be.
@@ -20,6 +20,8 @@ pub struct Observed {
     pub workloads: BTreeMap<ReplicaKey, Workload>,
     /// Containers labelled as this node's that belong to no replica: ids.
     pub strays: BTreeSet<String>,
+    /// Environments of which no volume and no credential is left; of a look, none: that is seen by the wish being gone.
+    pub discarded: BTreeSet<EnvironmentKey>,
     /// Which of the running workloads are well.
     pub health: BTreeMap<ReplicaKey, Well>,
     /// How far the replicas that end are.

@@ -11,7 +11,7 @@ use dataplane_ebpf::abi::{
 
 use super::tables::{BackendSet, text_name};
 use crate::docker::Role;
-use crate::model::{ReplicaAssignment, ReplicaKey};
+use crate::model::{EnvironmentKey, ReplicaAssignment, ReplicaKey};
 use crate::netlink::veth_name;
 
 /// One step. Each is idempotent; the order in which [`super::plan()`] gives them is the order that is safe.
@@ -66,6 +66,8 @@ pub enum Op {
     RemoveStray(String),
     /// A veth pair that belongs to no replica.
     RemoveStrayVeth(String),
+    /// The volumes and credentials of an environment that is gone.
+    Discard(EnvironmentKey),
     /// A step of one replica.
     Replica(ReplicaKey, Step),
 }
@@ -185,6 +187,7 @@ impl fmt::Display for Op {
             }
             Self::RemoveStray(id) => write!(f, "remove container {id}: no replica's"),
             Self::RemoveStrayVeth(name) => write!(f, "remove device {name}: no replica's"),
+            Self::Discard(key) => write!(f, "remove the volumes and credentials of {key}"),
             Self::Replica(key, step) => step.describe(key, f),
         }
     }

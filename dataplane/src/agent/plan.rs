@@ -8,14 +8,14 @@ use super::desired::Desired;
 use super::observed::Observed;
 use super::op::{Op, Step};
 use super::tables::{self, TableSet};
-use crate::model::ReplicaKey;
+use crate::model::{EnvironmentKey, ReplicaKey};
 
 mod maps;
 mod replica;
 #[cfg(test)]
 mod tests;
 
-pub(super) use replica::{has_leftovers, is_as_assigned, veth_spec, waits_for};
+pub(super) use replica::{has_ended, is_as_assigned, is_left, veth_spec, waits_for};
 
 /// What is to be done, in an order that is safe at every point: what ends leaves backends and names before it is
 /// stopped, and nothing of a replica runs before its network is closed.
@@ -39,22 +39,34 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Vec<Op> {
         Some(replica) => replica.ending && replica::is_drained(key, observed),
         None => true,
     };
-    let mut present: BTreeSet<_> = observed.sandboxes.keys().chain(observed.workloads.keys()).collect();
-    // Whoever took the containers away may have died before the rest.
-    let ending = desired.replicas.values().filter(|replica| replica.ending);
-    present.extend(ending.filter(|replica| has_leftovers(replica, observed)).map(|replica| &replica.key));
+    // A daemon may have died between the removal of the last container and that of the entries.
+    let left = desired.replicas.iter().filter(|(_, replica)| replica.ending && is_left(replica, observed));
+    let present = observed.sandboxes.keys().chain(observed.workloads.keys());
+    let present: BTreeSet<_> = present.chain(left.map(|(key, _)| key)).collect();
     for key in present.into_iter().filter(|key| ends(key)) {
         replica::tear_down(key, desired, observed, &mut ops);
     }
     maps::strays(desired, observed, &mut ops);
+    ops.extend(discards(desired, observed).into_iter().map(Op::Discard));
     ops
+}
+
+/// Environments of which nothing is left but what they stored. One that is there again keeps it.
+fn discards(desired: &Desired, observed: &Observed) -> Vec<EnvironmentKey> {
+    if desired.discards.is_empty() {
+        return Vec::new();
+    }
+    let present = observed.sandboxes.keys().chain(observed.workloads.keys()).map(|key| &key.service.environment);
+    let present: BTreeSet<&EnvironmentKey> = present.chain(desired.environments.keys()).collect();
+    let discards = desired.discards.difference(&observed.discarded);
+    discards.filter(|key| !present.contains(key)).cloned().collect()
 }
 
 /// What of a plan can be done while Docker does not answer. Before it has ever told of containers (`known`), that is
 /// what holds for the node whatever runs.
 pub(super) fn without_docker(ops: Vec<Op>, known: bool) -> Vec<Op> {
     let of_docker = |op: &Op| match op {
-        Op::RemoveStray(_) => true,
+        Op::RemoveStray(_) | Op::Discard(_) => true,
         Op::Replica(_, step) => !matches!(step, Step::Plumb(_) | Step::Register(_) | Step::Attach(_) | Step::Open(_)),
         _ => false,
     };

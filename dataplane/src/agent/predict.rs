@@ -64,6 +64,7 @@ pub fn predict(desired: &Desired, observed: &mut Observed, op: &Op) {
         Op::DropCounters(identity) => drop(tables.counted.remove(identity)),
         Op::RemoveStray(id) => drop(observed.strays.remove(id)),
         Op::RemoveStrayVeth(name) => observed.veths.retain(|_, veth| veth.name != *name),
+        Op::Discard(key) => drop(observed.discarded.insert(key.clone())),
         Op::Replica(key, step) => predict_step(desired, observed, key, step),
     }
 }

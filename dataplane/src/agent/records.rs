@@ -83,6 +83,7 @@ impl Records {
         let (services, _) = schema::range_json(store, &schema::services()).await?;
         let (replicas, _) = schema::range_json(store, &schema::replicas_of(&self.node.name)).await?;
         let (statuses, _) = schema::range_json(store, &schema::statuses_of(&self.node.name)).await?;
+        let (discards, _) = schema::range_json(store, &schema::discards()).await?;
         self.written = statuses.into_iter().map(|status| (status.value.key.clone(), status.value)).collect();
         let desired = Arc::new(Desired {
             node: self.node.clone(),
@@ -90,6 +91,7 @@ impl Records {
             revision: services.iter().map(|service| service.revision).max().unwrap_or(0),
             services: services.into_iter().map(|s| (s.value.key.clone(), s.value)).collect(),
             replicas: replicas.into_iter().map(|r| (r.value.key.clone(), Arc::new(r.value))).collect(),
+            discards: discards.into_iter().map(|discard| discard.value.key).collect(),
         });
         self.wanted = Some((revision, Arc::clone(&desired)));
         Ok(desired)

@@ -3,7 +3,7 @@
 use super::desired::Desired;
 use super::health::Well;
 use super::observed::{Exit, Observed, Workload, WorkloadState};
-use super::plan::{has_leftovers, waits_for};
+use super::plan::{has_ended, is_left, waits_for};
 use crate::docker::workload_name;
 use crate::model::spec::DependsOn;
 use crate::model::{ReplicaAssignment, ReplicaKey, ReplicaState, ReplicaStatus};
@@ -42,7 +42,12 @@ pub(super) fn of(
 ) -> ReplicaStatus {
     let workload = observed.workloads.get(&replica.key);
     let (state, message) = state(replica, workload, desired, observed, work);
-    ReplicaStatus { state, message, attempts: work.attempts, cut: work.cut, ..bare(&replica.key, desired, observed) }
+    let exit = workload.and_then(|workload| match &workload.state {
+        WorkloadState::Exited { exit, .. } if has_ended(workload, replica) => Some(exit.status),
+        _ => None,
+    });
+    let (attempts, cut) = (work.attempts, work.cut);
+    ReplicaStatus { state, message, attempts, cut, exit, ..bare(&replica.key, desired, observed) }
 }
 
 /// Of a replica that is leaving.
@@ -88,14 +93,14 @@ fn state(
         }
         Some(WorkloadState::Restarting { exit, restarts }) => {
             let times = if *restarts == 1 { "once".to_owned() } else { format!("{restarts} times") };
-            let message = format!("{}; it was started again {times}", told(exit, replica, &name));
+            let message = format!("{}; it was started again {times}", told(exit, replica));
             // A service that ends until its database answers is no failure yet.
             let state = if *restarts < RESTARTS_PATIENCE { ReplicaState::Starting } else { ReplicaState::Failed };
             (state, Some(message))
         }
         Some(WorkloadState::Ending) => (ReplicaState::Ended, None),
         Some(WorkloadState::Exited { exit: Exit { status: 0, .. }, .. }) => (ReplicaState::Exited, None),
-        Some(WorkloadState::Exited { exit, .. }) => (ReplicaState::Failed, Some(told(exit, replica, &name))),
+        Some(WorkloadState::Exited { exit, .. }) => (ReplicaState::Failed, Some(told(exit, replica))),
         Some(WorkloadState::Paused) => (ReplicaState::Failed, Some(format!("it is paused: `docker unpause {name}`"))),
         Some(WorkloadState::Created | WorkloadState::Leaving) | None => match waits_for(replica, desired, observed) {
             Some((service, DependsOn::ServiceHealthy)) => {
@@ -111,7 +116,7 @@ fn state(
 }
 
 /// How a workload ended, for people. Its output is told here, since the container may be gone when they read it.
-fn told(exit: &Exit, replica: &ReplicaAssignment, name: &str) -> String {
+fn told(exit: &Exit, replica: &ReplicaAssignment) -> String {
     let Exit { status, out_of_memory, last_words } = exit;
     let memory = match (out_of_memory, replica.spec.limits.memory) {
         (false, _) => String::new(),
@@ -120,16 +125,14 @@ fn told(exit: &Exit, replica: &ReplicaAssignment, name: &str) -> String {
     };
     match last_words {
         Some(words) => format!("ended with status {status}{memory}; its last output: {words}"),
-        None => format!("ended with status {status}{memory}: see `docker logs {name}`"),
+        None => format!("ended with status {status}{memory}, without output"),
     }
 }
 
 /// Of a replica that is drained, stopped and taken away. What was tried in vain before matters only while something is
 /// left.
 fn ending(replica: &ReplicaAssignment, observed: &Observed, failure: Option<&str>) -> (ReplicaState, Option<String>) {
-    let is_gone = !observed.sandboxes.contains_key(&replica.key)
-        && !observed.workloads.contains_key(&replica.key)
-        && !has_leftovers(replica, observed);
+    let is_gone = !is_left(replica, observed);
     let open = observed.drains.get(&replica.key).filter(|drain| !drain.over);
     match (is_gone, open.map(|drain| drain.connections)) {
         (true, _) => (ReplicaState::Stopped, None),

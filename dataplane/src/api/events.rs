@@ -1,4 +1,4 @@
-//! What becomes of deployments and replicas: what is remembered, and what happens from now on.
+//! What becomes of deployments, runs and replicas: what is remembered, and what happens from now on.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use super::types::{ErrorBody, HistoryEvent};
 use super::{Api, stream};
 use crate::clock::unix;
 use crate::controller::State as Assignments;
-use crate::model::{Deployment, DeploymentState, ReplicaKey, ReplicaStatus};
+use crate::model::{Deployment, DeploymentState, ReplicaKey, ReplicaStatus, Run, RunState, Runs, ServiceKey};
 use crate::store::schema::{self, Subject, Versioned};
 use crate::store::{Event, StoreError};
 
@@ -30,7 +30,7 @@ pub(super) struct Follow {
     follow: bool,
 }
 
-/// Tells what became of deployments, the oldest first; then, if that is wanted, every step of one and every change of a
+/// Tells what became of deployments and runs, the oldest first; then, if that is wanted, every step of one and every change of a
 /// replica as it happens.
 #[utoipa::path(get, path = "/v1/events", params(Filter, Follow),
     responses((status = 200, body = HistoryEvent, content_type = "application/x-ndjson"),
@@ -61,13 +61,20 @@ fn shows(filter: &Filter, event: &HistoryEvent) -> bool {
     filter.shows_any(Some(&event.key()))
 }
 
-/// How each deployment began and ended.
+/// How each deployment and each run began and ended.
 fn remembered(state: &Assignments) -> Vec<HistoryEvent> {
     let mut events = Vec::new();
     for deployment in state.deployments.values().map(|deployment| &deployment.value) {
         let begun = Deployment { state: DeploymentState::Queued, reason: None, ..deployment.clone() };
         events.push(HistoryEvent::of_deployment(&begun, deployment.created));
         events.extend(deployment.ended.map(|ended| HistoryEvent::of_deployment(deployment, ended)));
+    }
+    for runs in state.runs.values().map(|runs| &runs.value) {
+        for run in &runs.runs {
+            let begun = Run { state: RunState::Running, reason: None, ..run.clone() };
+            events.extend(run.started.map(|started| HistoryEvent::of_run(&runs.key, &begun, started)));
+            events.extend(run.ended.map(|ended| HistoryEvent::of_run(&runs.key, run, ended)));
+        }
     }
     events.sort_by_key(|event| event.time_ms);
     events
@@ -76,6 +83,7 @@ fn remembered(state: &Assignments) -> Vec<HistoryEvent> {
 async fn tell(api: &Api, state: Assignments, filter: &Filter, lines: &mpsc::Sender<Bytes>) -> Result<(), StoreError> {
     let mut replicas: BTreeMap<ReplicaKey, ReplicaStatus> =
         state.statuses.into_iter().map(|((key, _), status)| (key, status)).collect();
+    let mut runs = state.runs.into_iter().map(|(key, runs)| (key, runs.value)).collect();
     let mut changes = api.store.watch("/", state.revision).await?;
     loop {
         let next = tokio::select! {
@@ -84,24 +92,34 @@ async fn tell(api: &Api, state: Assignments, filter: &Filter, lines: &mpsc::Send
         };
         for change in next.transpose()?.unwrap_or_default() {
             let Event::Put(entry) = &change else { continue };
-            let event = match Subject::of(change.key()) {
+            let events = match Subject::of(change.key()) {
                 Some(Subject::Deployment(_)) => {
                     let Versioned { value, .. } = schema::decode::<Deployment>(entry)?;
-                    HistoryEvent::of_deployment(&value, unix())
+                    vec![HistoryEvent::of_deployment(&value, unix())]
                 }
+                Some(Subject::Runs(_)) => changed(&mut runs, schema::decode::<Runs>(entry)?.value),
                 Some(Subject::Status(..)) => {
                     let Versioned { value, .. } = schema::decode::<ReplicaStatus>(entry)?;
                     let before = replicas.insert(value.key.clone(), value.clone());
                     if before.is_some_and(|before| (before.state, &before.message) == (value.state, &value.message)) {
                         continue;
                     }
-                    HistoryEvent::of_replica(&value, unix())
+                    vec![HistoryEvent::of_replica(&value, unix())]
                 }
                 _ => continue,
             };
-            if shows(filter, &event) && lines.send(line(&event)).await.is_err() {
-                return Ok(());
+            for event in events.iter().filter(|event| shows(filter, event)) {
+                if lines.send(line(event)).await.is_err() {
+                    return Ok(());
+                }
             }
         }
     }
+}
+
+/// What became of a service's runs since they were last looked at.
+fn changed(known: &mut BTreeMap<ServiceKey, Runs>, now: Runs) -> Vec<HistoryEvent> {
+    let before = known.insert(now.key.clone(), now.clone());
+    let is_known = |run: &&Run| before.as_ref().is_some_and(|before| before.runs.contains(run));
+    now.runs.iter().filter(|run| !is_known(run)).map(|run| HistoryEvent::of_run(&now.key, run, unix())).collect()
 }

@@ -16,7 +16,8 @@ use super::validate::validate;
 use crate::agent::{Desired, desired, predict};
 use crate::capacity;
 use crate::controller::{self, ControllerError, State as Assignments};
-use crate::model::{Deployment, DeploymentState, EnvironmentKey, EnvironmentSpec, ServiceKey, ServiceSpec};
+use crate::model::{Deployment, DeploymentState, Discard, EnvironmentKey, EnvironmentSpec, ServiceKey, ServiceSpec};
+use crate::store::schema::Versioned;
 use crate::store::{Outcome, Txn, schema};
 
 /// So often is a change made again because what it was made of changed at the same moment.
@@ -54,22 +55,6 @@ pub(super) async fn put(
             service.attempt += u32::from(failed.is_some_and(|latest| latest.spec.same_deployment(service)));
         }
         Ok(Some(spec))
-    })
-    .await
-}
-
-/// Takes an environment away.
-#[utoipa::path(delete, path = "/v1/environments/{project}/{environment}", params(Dry),
-    responses((status = 200, body = Accepted), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
-pub(super) async fn delete(
-    State(api): State<Api>,
-    Path(key): Path<EnvironmentKey>,
-    dry: Asked<Dry>,
-) -> Answer<Accepted> {
-    let Query(dry) = dry?;
-    api.change(&key, dry, |state| {
-        state.intents.get(&key).ok_or_else(|| Refusal::no_environment(&key))?;
-        Ok(None)
     })
     .await
 }
@@ -160,7 +145,18 @@ fn older<'a>(state: &'a Assignments, key: &ServiceKey, to: Option<u32>) -> Resul
     })
 }
 
+fn being_discarded(wish: &Discard) -> Refusal {
+    let problem = wish.problem.as_ref().map(|problem| format!(": {problem}")).unwrap_or_default();
+    let error = format!("the volumes of {} are still being removed{problem}", wish.key);
+    Refusal::new(StatusCode::CONFLICT, error, "try again when `skepctl down --volumes` has come to its end")
+}
+
 impl Dry {
+    /// For what has further options.
+    pub(super) fn new(dry_run: bool) -> Self {
+        Self { dry_run }
+    }
+
     /// Whether nothing is to be changed.
     pub(super) fn is_dry(self) -> bool {
         self.dry_run
@@ -193,10 +189,31 @@ impl Api {
         dry: Dry,
         change: impl Fn(&Assignments) -> Result<Option<EnvironmentSpec>, Refusal>,
     ) -> Answer<Accepted> {
+        self.change_and(key, dry, false, change).await
+    }
+
+    /// The same; `discard`: what it stored goes with it.
+    pub(super) async fn change_and(
+        &self,
+        key: &EnvironmentKey,
+        dry: Dry,
+        discard: bool,
+        change: impl Fn(&Assignments) -> Result<Option<EnvironmentSpec>, Refusal>,
+    ) -> Answer<Accepted> {
         for _ in 0..TRIES {
-            let state = Assignments::load(self.store.as_ref()).await?;
+            let mut state = Assignments::load(self.store.as_ref()).await?;
             let before = state.intents.get(key).cloned();
             let after = change(&state)?;
+            let (wish, wished) = (schema::discard(key), state.discards.get(key).cloned());
+            if after.is_some()
+                && let Some(wished) = &wished
+            {
+                return Err(being_discarded(&wished.value));
+            }
+            let value = Discard { key: key.clone(), problem: None };
+            if discard {
+                state.discards.insert(key.clone(), Versioned { value: value.clone(), revision: state.revision });
+            }
             if let Some(spec) = &after {
                 validate(key, spec)?;
             }
@@ -212,12 +229,14 @@ impl Api {
             if dry.dry_run {
                 return self.plan(key.clone(), &stages).await;
             }
-            let accepted = |revision| Ok(Json(Accepted { key: key.clone(), revision, plan: None }));
+            let accepted = |revision| Ok(Json(Accepted { key: key.clone(), revision, plan: None, kept: None }));
             if let Some(before) = before.as_ref().filter(|before| Some(&before.value) == after.as_ref()) {
                 return accepted(before.revision);
             }
             let intent = schema::intent(key);
             let txn = Txn::default().when(&intent, before.map(|before| before.revision));
+            let txn = txn.when(&wish, wished.map(|wished| wished.revision));
+            let txn = if discard { txn.put(&wish, &value)? } else { txn };
             let txn = match &after {
                 Some(spec) => txn.put(&intent, spec)?,
                 None => txn.delete(&intent),
@@ -245,7 +264,7 @@ impl Api {
             plan.extend(predict::simulate(&wanted, &mut now).iter().map(ToString::to_string));
             (observed, revision) = (Some(now), stage.revision);
         }
-        Ok(Json(Accepted { key, revision, plan: Some(plan) }))
+        Ok(Json(Accepted { key, revision, plan: Some(plan), kept: None }))
     }
 
     /// What this node should be.
@@ -258,6 +277,7 @@ impl Api {
             services: assignments.services.iter().map(|(k, v)| (k.clone(), v.value.clone())).collect(),
             revision: assignments.revision,
             replicas: here.map(|replica| (replica.key.clone(), Arc::new(replica.clone()))).collect(),
+            discards: assignments.discards.keys().cloned().collect(),
         }
     }
 }

@@ -2,20 +2,22 @@
 
 use utoipa::OpenApi;
 
-use super::{events, intent, monitor, routes, secrets, stream};
+use super::{events, intent, leave, monitor, prune, routes, runs, secrets, stream};
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Skep", description = "The node daemon's API, on the Unix socket `<run-dir>/skepd.sock`."),
     paths(
         intent::put,
-        intent::delete,
+        leave::delete,
         intent::deploy,
         intent::rollback,
         intent::scale,
         secrets::list,
         secrets::rotate,
         routes::deployments,
+        runs::list,
+        prune::prune,
         routes::replicas,
         routes::services,
         routes::endpoints,

@@ -10,7 +10,7 @@ use dataplane_ebpf::abi::ABI_VERSION;
 use super::error::Refusal;
 use super::rows::{self, Filter, View};
 use super::types::{CheckRow, DeploymentRow, EndpointRow, ErrorBody, Level, NameRow, ReplicaRow, ServiceRow, Version};
-use super::{Api, Peer, intent, secrets};
+use super::{Api, Peer, intent, leave, prune, runs, secrets};
 use crate::agent::in_one_line;
 use crate::host::{self, HostFacts};
 use crate::store::Snapshot;
@@ -21,7 +21,7 @@ pub(super) type Asked<T> = Result<Query<T>, QueryRejection>;
 /// Every route.
 pub(super) fn router(api: Api) -> Router {
     Router::new()
-        .route("/v1/environments/{project}/{environment}", put(intent::put).delete(intent::delete))
+        .route("/v1/environments/{project}/{environment}", put(intent::put).delete(leave::delete))
         .route("/v1/environments/{project}/{environment}/services/{service}/deploy", post(intent::deploy))
         .route("/v1/environments/{project}/{environment}/services/{service}/rollback", post(intent::rollback))
         .route("/v1/environments/{project}/{environment}/services/{service}/scale", post(intent::scale))
@@ -31,8 +31,10 @@ pub(super) fn router(api: Api) -> Router {
         .route("/v1/services", get(services))
         .route("/v1/secrets", get(secrets::list))
         .route("/v1/deployments", get(deployments))
+        .route("/v1/runs", get(runs::list))
         .route("/v1/endpoints", get(endpoints))
         .route("/v1/names", get(names))
+        .route("/v1/prune", post(prune::prune))
         .route("/v1/events", get(super::events::events))
         .route("/v1/monitor", get(super::monitor::monitor))
         .route("/v1/check", get(check))

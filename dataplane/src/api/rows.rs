@@ -59,7 +59,18 @@ impl View {
             row.image = replica.spec.image.clone();
         }
         let shown = rows.into_iter().filter(|(key, _)| filter.shows(&key.service.environment));
-        shown.map(|(_, row)| row).collect()
+        let mut rows: Vec<ReplicaRow> = shown.map(|(_, row)| row).collect();
+        rows.extend(self.waiting(filter));
+        rows
+    }
+
+    /// Services with a schedule of which nothing runs now.
+    fn waiting(&self, filter: &Filter) -> impl Iterator<Item = ReplicaRow> {
+        let shown = self.state.runs.values().filter(|runs| filter.shows(&runs.value.key.environment));
+        shown.filter_map(|runs| {
+            let service = self.state.services.get(&runs.value.key)?;
+            super::runs::waiting(&service.value, &runs.value)
+        })
     }
 
     pub(super) fn services(&self, filter: &Filter) -> Vec<ServiceRow> {
@@ -74,7 +85,7 @@ impl View {
                 vip: service.vip4.to_string(),
                 vip6: service.vip6.to_string(),
                 image: service.spec.image.clone(),
-                replicas: service.spec.replicas,
+                replicas: service.spec.permanent(),
                 running: self.running(key),
                 networks: self.networks(&key.environment, service.networks),
                 env_id: service.env,
@@ -186,7 +197,8 @@ pub(super) fn complain(rows: &mut [ReplicaRow], node: &str, installed: &Installe
     }
 }
 
-fn empty(key: &ReplicaKey) -> ReplicaRow {
+/// Of what nothing is known.
+pub(super) fn empty(key: &ReplicaKey) -> ReplicaRow {
     ReplicaRow {
         project: key.service.environment.project.clone(),
         environment: key.service.environment.environment.clone(),

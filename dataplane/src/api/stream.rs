@@ -150,7 +150,8 @@ fn outcome(api: &Api, key: &EnvironmentKey, view: &View) -> Result<Option<WatchE
     if state.statuses.keys().map(|(replica, _)| replica).filter(here).any(|replica| !is_assigned(replica)) {
         return Ok(None);
     }
-    for replica in state.replicas_of(key).map(|replica| &replica.value) {
+    // A run is not waited for: what was asked for is that it comes when it is due.
+    for replica in state.replicas_of(key).map(|replica| &replica.value).filter(|replica| !replica.is_run()) {
         match state.status_of(&replica.key).map(|status| (status.state, &status.message)) {
             Some((ReplicaState::Running | ReplicaState::Exited, _)) => {}
             Some((ReplicaState::Failed | ReplicaState::Unhealthy, message)) => {
@@ -158,6 +159,11 @@ fn outcome(api: &Api, key: &EnvironmentKey, view: &View) -> Result<Option<WatchE
             }
             _ => return Ok(None),
         }
+    }
+    match state.discards.get(key).map(|discard| &discard.value.problem) {
+        Some(None) => return Ok(None),
+        Some(Some(problem)) => drop(failed.insert(key.to_string(), problem.clone())),
+        None => {}
     }
     Ok(Some(WatchEvent::Done { failed }))
 }

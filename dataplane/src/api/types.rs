@@ -12,6 +12,12 @@ use crate::model::{
 };
 pub use crate::monitor::{Dropped, MonitorEvent, Traffic};
 
+mod prune;
+mod run;
+
+pub use prune::{Prunable, Prune, PruneRow};
+pub use run::RunRow;
+
 /// Body of every answer that is not a success.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ErrorBody {
@@ -31,6 +37,25 @@ pub struct Accepted {
     pub revision: u64,
     /// With `dry_run=true`: the operations, exactly as they would be executed and logged. Nothing was changed.
     pub plan: Option<Vec<String>>,
+    /// Of an environment that was taken away: what it stored, and what stays.
+    #[serde(default)]
+    pub kept: Option<Kept>,
+}
+
+/// What an environment has stored.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Kept {
+    /// Its named volumes.
+    pub volumes: Vec<String>,
+    /// Services with generated credentials.
+    pub credentials: Vec<String>,
+}
+
+impl Kept {
+    /// Whether that is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.volumes.is_empty() && self.credentials.is_empty()
+    }
 }
 
 /// Body of `POST …/deploy`.
@@ -290,7 +315,7 @@ pub struct HistoryEvent {
     pub service: String,
     /// Which version.
     pub deployment: u32,
-    /// Which replica of it; [`None`]: the version as a whole.
+    /// Which replica of it, or run; [`None`]: the version as a whole.
     pub replica: Option<u32>,
     /// Where it stands now: a state, and of a version on its way what is being done.
     pub state: String,

@@ -65,7 +65,7 @@ fn moved(snapshot: Snapshot, from: &str, to: &str) -> Result<Snapshot, StoreErro
             continue;
         }
         let (key, value) = match Subject::of(&key) {
-            Some(Subject::Status(..) | Subject::Ack(..)) => continue,
+            Some(Subject::Status(..) | Subject::Ack(..) | Subject::Pulled(_)) => continue,
             Some(Subject::Node(name)) if name == from => {
                 let mut node: NodeRecord = decode(&key, &record)?;
                 to.clone_into(&mut node.name);

@@ -24,7 +24,7 @@ use crate::model::{
 };
 
 /// So often may a replica fail to be made before its deployment has failed: a registry may be away for a moment.
-const ATTEMPTS: u32 = 3;
+pub(super) const ATTEMPTS: u32 = 3;
 
 /// What there is of a service.
 pub(super) struct Situation<'a> {
@@ -87,7 +87,7 @@ impl Decision {
         let underway = self.underway();
         let replaced = underway.map_or(0, |deployment| deployment.replaced);
         let released = |number| self.deployments.get(&number).filter(|deployment| deployment.released);
-        let count = |number| released(number).map_or(0, |deployment| deployment.spec.replicas);
+        let count = |number| released(number).map_or(0, |deployment| deployment.spec.permanent());
         let releasing = underway.filter(|d| d.phase == Phase::Releasing && d.is_open());
         let task = releasing.map(|deployment| (deployment.key.deployment, RELEASE_TASK));
         let old = (replaced + 1..=count(self.serving)).map(|replica| (self.serving, replica));
@@ -187,7 +187,7 @@ impl Decision {
     /// The first one has nothing to go back to: it may turn out well after all.
     fn recover(&mut self, situation: &Situation<'_>) {
         let Some(serving) = self.deployments.get_mut(&self.serving) else { return };
-        let lot = (1..=serving.spec.replicas).map(|replica| situation.fares(self.serving, replica));
+        let lot = (1..=serving.spec.permanent()).map(|replica| situation.fares(self.serving, replica));
         if serving.state == DeploymentState::Failed
             && serving.released
             && serving.phase == Phase::Over
@@ -209,7 +209,7 @@ impl Decision {
             (deployment.started, deployment.replaced) = (0, 0);
             return deployment.end(DeploymentState::Failed, now);
         }
-        (deployment.started, deployment.replaced, deployment.served) = (deployment.spec.replicas, 0, true);
+        (deployment.started, deployment.replaced, deployment.served) = (deployment.spec.permanent(), 0, true);
         deployment.end(DeploymentState::Ready, now);
         self.serving = number;
         if let Some(old) = self.deployments.get_mut(&serving).filter(|old| old.key.deployment != number)
@@ -272,7 +272,7 @@ impl Situation<'_> {
                 Fares::Ill(message.unwrap_or_else(|| status.state.to_string()))
             }
             ReplicaState::Ended => Fares::Ended,
-            ReplicaState::Pending | ReplicaState::Pulling => Fares::Preparing,
+            ReplicaState::Pending | ReplicaState::Pulling | ReplicaState::Scheduled => Fares::Preparing,
             ReplicaState::Starting | ReplicaState::Stopping | ReplicaState::Stopped => Fares::Starting(message),
         }
     }

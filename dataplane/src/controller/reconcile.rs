@@ -15,6 +15,8 @@ use crate::model::{
 use crate::store::schema::Versioned;
 use crate::store::{StoreError, Txn, schema};
 
+mod runs;
+
 /// About as many assignments go into one step. With their nodes' records they stay under the 128 writes that
 /// etcd takes at once.
 const WRITES_MAX: usize = 48;
@@ -28,6 +30,8 @@ pub struct Next {
     pub txn: Txn,
     /// When to look again, should nothing happen before: milliseconds since the epoch.
     pub due: Option<Millis>,
+    /// When the next run of a service is due. What is wanted does not wait for it.
+    pub next_run: Option<Millis>,
 }
 
 /// The next step for an environment.
@@ -39,39 +43,54 @@ pub struct Next {
 /// # Errors
 /// [`StoreError::Value`] when a value has no JSON form.
 pub fn reconcile(state: &State, pools: &Pools, key: &EnvironmentKey, now: Millis) -> Result<Next, StoreError> {
+    reconcile_at(state, pools, key, now, now)
+}
+
+/// [`reconcile`], in a time that is imagined: runs are due by the clock on the `wall`.
+pub(super) fn reconcile_at(
+    state: &State,
+    pools: &Pools,
+    key: &EnvironmentKey,
+    now: Millis,
+    wall: Millis,
+) -> Result<Next, StoreError> {
     let intent = state.intents.get(key);
     let mut step = Step {
         state,
         key,
         now,
+        wall,
         intent: intent.map(|intent| &intent.value),
         allocator: Allocator::new(state, pools, now / 1000),
         txn: Txn::default(),
         condition: None,
         due: None,
+        next_run: None,
     };
     if let Some(environment) = step.environment()? {
         step.services(&environment)?;
         step.removals()?;
         step.releases()?;
     }
-    let due = step.due;
+    let (due, next_run) = (step.due, step.next_run);
     let txn = step.finish()?;
     let txn =
         if txn.then.is_empty() { txn } else { txn.when(&schema::intent(key), intent.map(|intent| intent.revision)) };
-    Ok(Next { txn, due })
+    Ok(Next { txn, due, next_run })
 }
 
 struct Step<'a> {
     state: &'a State,
     key: &'a EnvironmentKey,
     now: Millis,
+    wall: Millis,
     intent: Option<&'a EnvironmentSpec>,
     allocator: Allocator<'a>,
     txn: Txn,
     /// The first thing that stood in the way.
     condition: Option<Condition>,
     due: Option<Millis>,
+    next_run: Option<Millis>,
 }
 
 impl<'a> Step<'a> {
@@ -161,7 +180,9 @@ impl<'a> Step<'a> {
             }
             placed => placed.map_err(|(_, condition)| condition),
         };
-        self.endings(&key, &mut decision)?;
+        let mut wanted = self.runs(environment, &after, &decision)?;
+        wanted.extend(decision.wanted());
+        self.endings(&key, &wanted, &mut decision)?;
         set(&mut self.txn, &schema::service(&key), before, Some(&after))?;
         self.deployments(&key, &decision)?;
         self.due = [self.due, decision.due].into_iter().flatten().min();
@@ -263,8 +284,12 @@ impl<'a> Step<'a> {
     }
 
     /// Has the replicas that are not wanted any more end, and takes away those that have.
-    fn endings(&mut self, key: &ServiceKey, decision: &mut Decision) -> Result<(), StoreError> {
-        let wanted = decision.wanted();
+    fn endings(
+        &mut self,
+        key: &ServiceKey,
+        wanted: &BTreeSet<(u32, u32)>,
+        decision: &mut Decision,
+    ) -> Result<(), StoreError> {
         for before in self.state.replicas_of_service(key) {
             let replica = &before.value;
             if wanted.contains(&(replica.key.deployment, replica.key.replica)) || self.is_full() {
@@ -326,6 +351,7 @@ impl<'a> Step<'a> {
                 for deployment in self.state.deployments_of(&service.key) {
                     set(&mut self.txn, &schema::deployment(&deployment.value.key), Some(deployment), None)?;
                 }
+                set(&mut self.txn, &schema::runs(&service.key), self.state.runs.get(&service.key), None)?;
                 self.allocator.release_vip(service.vip4);
             }
         }

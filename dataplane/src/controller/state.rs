@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::allocation::{AddressPool, Ids, PrefixPool};
 use crate::model::{
-    Ack, Condition, Deployment, DeploymentKey, EnvironmentAssignment, EnvironmentKey, EnvironmentSpec, NodeRecord,
-    ReplicaAssignment, ReplicaKey, ReplicaState, ReplicaStatus, ServiceAssignment, ServiceKey,
+    Ack, Condition, Deployment, DeploymentKey, Discard, EnvironmentAssignment, EnvironmentKey, EnvironmentSpec,
+    NodeRecord, ReplicaAssignment, ReplicaKey, ReplicaState, ReplicaStatus, Runs, ServiceAssignment, ServiceKey,
 };
 use crate::store::schema::{Subject, Versioned, decode};
 use crate::store::{Entry, Event, Revision, Store, StoreError};
@@ -27,6 +27,10 @@ pub struct State {
     pub replicas: BTreeMap<ReplicaKey, Versioned<ReplicaAssignment>>,
     /// Versions of services.
     pub deployments: BTreeMap<DeploymentKey, Versioned<Deployment>>,
+    /// Runs of services that have a schedule.
+    pub runs: BTreeMap<ServiceKey, Versioned<Runs>>,
+    /// Environments whose volumes and credentials are to go.
+    pub discards: BTreeMap<EnvironmentKey, Versioned<Discard>>,
     /// What each node tells of the replicas of which it has something.
     pub statuses: BTreeMap<(ReplicaKey, String), ReplicaStatus>,
     /// Up to where each node has carried out what was decided.
@@ -87,7 +91,9 @@ impl State {
             Subject::Ids => self.ids = Some(decode(entry)?),
             Subject::Prefixes => self.prefixes = Some(decode(entry)?),
             Subject::Vips => self.vips = Some(decode(entry)?),
-            Subject::Secret(_) => {}
+            Subject::Runs(key) => drop(self.runs.insert(key, decode(entry)?)),
+            Subject::Discard(key) => drop(self.discards.insert(key, decode(entry)?)),
+            Subject::Secret(_) | Subject::Pulled(_) => {}
         }
         Ok(())
     }
@@ -113,7 +119,9 @@ impl State {
             Subject::Ids => self.ids = None,
             Subject::Prefixes => self.prefixes = None,
             Subject::Vips => self.vips = None,
-            Subject::Secret(_) => {}
+            Subject::Runs(key) => drop(self.runs.remove(&key)),
+            Subject::Discard(key) => drop(self.discards.remove(&key)),
+            Subject::Secret(_) | Subject::Pulled(_) => {}
         }
     }
 

@@ -1,8 +1,11 @@
-use bollard::query_parameters::CreateImageOptions;
+use bollard::query_parameters::{CreateImageOptions, RemoveImageOptions};
 use futures_util::TryStreamExt;
 
 use super::error::{is_absent, refusal};
 use super::{Docker, DockerError};
+
+/// The engine's answer about what is in use.
+const CONFLICT: u16 = 409;
 
 /// One line of a pull's progress.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,6 +36,18 @@ impl Docker {
             Ok(found) => Ok(found.repo_digests.and_then(|digests| digests.into_iter().next()).or(found.id)),
             Err(error) if is_absent(&error) => Ok(None),
             Err(error) => Err(self.failed("look up image", image)(error)),
+        }
+    }
+
+    /// Takes a name from an image, and its layers if it was the last one; false when containers use it, or it is gone.
+    ///
+    /// # Errors
+    /// [`DockerError::Unavailable`], [`DockerError::Request`].
+    pub async fn remove_image(&self, image: &str) -> Result<bool, DockerError> {
+        match self.client().await?.remove_image(image, None::<RemoveImageOptions>, None).await {
+            Ok(_) => Ok(true),
+            Err(error) if is_absent(&error) || matches!(refusal(&error), Some((CONFLICT, _))) => Ok(false),
+            Err(error) => Err(self.failed("remove image", image)(error)),
         }
     }
 

@@ -87,11 +87,12 @@ pub struct Next {
 
 impl ServiceAssignment {
     /// Whether clients may be sent to a replica once it is well. Changed by one write: all nodes see the old set or
-    /// the new one. A release task never serves.
+    /// the new one. A release task never serves, nor does a run.
     pub fn is_served_by(&self, replica: &ReplicaKey) -> bool {
         match self.next {
             _ if replica.replica == RELEASE_TASK => false,
             Some(next) if replica.deployment == next.deployment => replica.replica <= next.replicas,
+            _ if self.spec.schedule.is_some() => false,
             Some(next) => replica.deployment == self.deployment && replica.replica > next.replicas,
             None => replica.deployment == self.deployment,
         }
@@ -99,6 +100,11 @@ impl ServiceAssignment {
 }
 
 impl ReplicaAssignment {
+    /// Whether it is a run of a service that has a schedule.
+    pub fn is_run(&self) -> bool {
+        self.spec.schedule.is_some() && self.key.replica != RELEASE_TASK
+    }
+
     /// The image to run: by digest, once that is known.
     pub fn reference(&self) -> &str {
         self.image.as_deref().unwrap_or(&self.spec.image)

@@ -114,6 +114,13 @@ pub struct ReplicaKey {
     pub replica: u32,
 }
 
+impl EnvironmentKey {
+    /// One of its services.
+    pub fn service(&self, service: &str) -> ServiceKey {
+        ServiceKey { environment: self.clone(), service: service.to_owned() }
+    }
+}
+
 impl ServiceKey {
     /// One of its deployments.
     pub fn deployment(&self, deployment: u32) -> DeploymentKey {

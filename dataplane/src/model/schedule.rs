@@ -1,6 +1,7 @@
-//! When something runs that ends by itself: cron's five fields, read in UTC. The zone of a node would make nodes
-//! differ, and a clock that is put forward or back would leave a run out or repeat it.
+//! When something runs that ends by itself: cron's five fields, or six with seconds in front, read in UTC. The zone of a
+//! node would make nodes differ, and a clock that is put forward or back would leave a run out or repeat it.
 
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,12 +10,13 @@ use croner::errors::CronError;
 use croner::parser::{CronParser, Seconds, Year};
 use croner::{Cron, CronPattern};
 
-const FIELDS: usize = 5;
+/// Without seconds, and with them.
+const FIELDS: RangeInclusive<usize> = 5..=6;
 
 /// Days of each month, in a leap year.
 const DAYS: [u16; 12] = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
 
-/// A schedule: `30 4 * * 1-5`, names of months and weekdays, or a nickname as `@daily`.
+/// A schedule: `30 4 * * 1-5`, `*/10 * * * * *` every ten seconds, names of months and weekdays, or a nickname as `@daily`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule(Cron);
 
@@ -37,23 +39,30 @@ impl FromStr for Schedule {
 
     fn from_str(text: &str) -> Result<Self, ScheduleError> {
         let fields = text.split_whitespace().count();
-        if fields != FIELDS && !(fields == 1 && text.trim_start().starts_with('@')) {
+        let is_nickname = fields == 1 && text.trim_start().starts_with('@');
+        if !is_nickname && !FIELDS.contains(&fields) {
             return Err(ScheduleError::Fields(fields));
         }
-        let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
+        let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
         let cron = parser.parse(text).map_err(ScheduleError::Field)?;
         if comes(&cron.pattern) { Ok(Self(cron)) } else { Err(ScheduleError::Never) }
     }
 }
 
 impl Schedule {
-    /// The first minute that it names after `after`.
+    /// The first moment that it names after `after`, in whole seconds.
     pub fn next(&self, after: SystemTime) -> Option<SystemTime> {
         let seconds = after.duration_since(UNIX_EPOCH).ok()?.as_secs();
         let after = DateTime::from_timestamp(i64::try_from(seconds).ok()?, 0)?;
         let next = self.0.find_next_occurrence(&after, false).ok()?.timestamp();
         Some(UNIX_EPOCH + Duration::from_secs(u64::try_from(next).ok()?))
     }
+}
+
+/// Milliseconds since the epoch as people read them, in UTC as schedules are.
+pub fn utc(millis: u64) -> String {
+    let time = i64::try_from(millis / 1_000).ok().and_then(|seconds| DateTime::from_timestamp(seconds, 0));
+    time.map_or_else(String::new, |time| time.to_string())
 }
 
 /// Whether its day ever comes. The library would search thousands of years for one that does not.
@@ -89,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_minute_is_the_one_that_cron_would_take() {
+    fn the_next_moment_is_the_one_that_cron_would_take() {
         let cases = [
             ("* * * * *", "2026-09-21 14:14:00 UTC"),
             ("*/20 * * * *", "2026-09-21 14:20:00 UTC"),
@@ -104,6 +113,9 @@ mod tests {
             ("0 0 31 2 5", "2027-02-05 00:00:00 UTC"),
             ("@daily", "2026-09-22 00:00:00 UTC"),
             (" 0  3 *\t* * ", "2026-09-22 03:00:00 UTC"),
+            // With seconds in front.
+            ("*/15 * * * * *", "2026-09-21 14:13:30 UTC"),
+            ("20 13 14 * * *", "2026-09-22 14:13:20 UTC"),
         ];
         for (text, expected) in cases {
             assert_eq!(next(text), expected, "{text}");
@@ -126,7 +138,9 @@ mod tests {
         let cases = [
             ("", "it has 0 of cron's five fields"),
             ("* * * *", "it has 4 of"),
-            ("0 0 3 * * *", "it has 6 of"),
+            ("0 0 3 * * * *", "it has 7 of"),
+            ("60 0 3 * * *", "out of bounds"),
+            ("0 0 0 30 2 *", "no month that it names"),
             ("60 * * * *", "out of bounds"),
             ("*/0 * * * *", "zero"),
             ("0 22-2 * * *", "out of bounds"),

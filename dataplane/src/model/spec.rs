@@ -231,6 +231,11 @@ impl ServiceSpec {
         }
     }
 
+    /// So many replicas are always there: of what has a schedule none, each run of it is one.
+    pub fn permanent(&self) -> u32 {
+        if self.schedule.is_some() { 0 } else { self.replicas }
+    }
+
     /// Which comes first in an update: two must never write to one volume.
     pub fn order(&self) -> Order {
         if self.writable().is_some() { Order::StopFirst } else { self.update.order }

@@ -28,6 +28,8 @@ pub enum ReplicaState {
     Stopping,
     /// Nothing of it is left.
     Stopped,
+    /// Nothing runs: the next run is due later. Said of a service that has a schedule, by no node.
+    Scheduled,
 }
 
 impl std::fmt::Display for ReplicaState {
@@ -43,6 +45,7 @@ impl std::fmt::Display for ReplicaState {
             Self::Ended => "ended",
             Self::Stopping => "stopping",
             Self::Stopped => "stopped",
+            Self::Scheduled => "scheduled",
         })
     }
 }
@@ -72,6 +75,9 @@ pub struct ReplicaStatus {
     /// Connections that were cut when it was stopped.
     #[serde(default)]
     pub cut: u32,
+    /// The exit status of a workload that ended and is not started again.
+    #[serde(default)]
+    pub exit: Option<i64>,
 }
 
 /// Up to where a node has carried out what the controller decided.
@@ -94,6 +100,7 @@ impl ReplicaStatus {
             attempts: 0,
             image: None,
             cut: 0,
+            exit: None,
         }
     }
 }

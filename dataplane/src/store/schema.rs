@@ -15,6 +15,9 @@
 //! /status/<node>/<project>/<environment>/<service>/<d>/<n>           ReplicaStatus          by the node's agent
 //! /acks/<node>                                                       Ack                    by the node's agent
 //! /secrets/<project>/<environment>/<service>                         KeptCredentials        by the controller, sealed
+//! /runs/<project>/<environment>/<service>                            Runs                   by the controller
+//! /discards/<project>/<environment>                                  Discard                by the API, removed by the agent
+//! /pulled/<node>                                                     Pulled                 by the node's agent, less by the API
 //! ```
 //! Names in keys are normalised, so they hold no `/`; node names are checked where they enter.
 
@@ -27,9 +30,14 @@ use super::seal::Sealed;
 use super::{Compare, Entry, LeaseId, Revision, Store, StoreError, Txn, Write};
 use crate::model::allocation::{AddressPool, Ids, PrefixPool};
 use crate::model::{
-    Ack, Condition, Deployment, DeploymentKey, EnvironmentAssignment, EnvironmentKey, EnvironmentSpec, KeptCredentials,
-    NodeRecord, ReplicaAssignment, ReplicaKey, ReplicaStatus, ServiceAssignment, ServiceKey,
+    Ack, Condition, Deployment, DeploymentKey, Discard, EnvironmentAssignment, EnvironmentKey, EnvironmentSpec,
+    KeptCredentials, NodeRecord, Pulled, ReplicaAssignment, ReplicaKey, ReplicaStatus, Runs, ServiceAssignment,
+    ServiceKey,
 };
+
+mod subject;
+
+pub use subject::{Subject, replica_of};
 
 /// Whatever the controller assigns: the prefix of keys with several types of values, for watches.
 pub const ASSIGNMENTS: &str = "/assignments/";
@@ -209,81 +217,25 @@ pub fn secrets() -> Prefix<Sealed<KeptCredentials>> {
     Prefix::new("/secrets/".into())
 }
 
-/// What a key is about.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Subject {
-    /// [`intent`].
-    Intent(EnvironmentKey),
-    /// [`node`].
-    Node(String),
-    /// [`environment`].
-    Environment(EnvironmentKey),
-    /// [`service`].
-    Service(ServiceKey),
-    /// [`replica`], with its node.
-    Replica(String, ReplicaKey),
-    /// [`deployment`].
-    Deployment(DeploymentKey),
-    /// [`ack`] of a node.
-    Ack(String),
-    /// [`ids`].
-    Ids,
-    /// [`prefixes`].
-    Prefixes,
-    /// [`vips`].
-    Vips,
-    /// [`addresses`] of a node.
-    Addresses(String),
-    /// [`condition`].
-    Condition(EnvironmentKey),
-    /// [`status`], with its node.
-    Status(String, ReplicaKey),
-    /// [`secret`].
-    Secret(ServiceKey),
+/// A service's runs.
+pub fn runs(key: &ServiceKey) -> Key<Runs> {
+    let EnvironmentKey { project, environment } = &key.environment;
+    Key::new(format!("/runs/{project}/{environment}/{}", key.service))
 }
 
-impl Subject {
-    /// Reads a key; [`None`] when no function above makes such a one.
-    pub fn of(key: &str) -> Option<Self> {
-        let parts: Vec<&str> = key.strip_prefix('/')?.split('/').collect();
-        Some(match *parts.as_slice() {
-            ["intent", p, e] => Self::Intent(environment_key(p, e)),
-            ["nodes", node] => Self::Node(node.into()),
-            ["assignments", "environments", p, e] => Self::Environment(environment_key(p, e)),
-            ["assignments", "services", p, e, s] => Self::Service(service_key(p, e, s)),
-            ["assignments", "replicas", node, p, e, s, d, n] => Self::Replica(node.into(), replica_key(p, e, s, d, n)?),
-            ["deployments", p, e, s, d] => Self::Deployment(service_key(p, e, s).deployment(d.parse().ok()?)),
-            ["acks", node] => Self::Ack(node.into()),
-            ["allocations", "ids"] => Self::Ids,
-            ["allocations", "prefixes"] => Self::Prefixes,
-            ["allocations", "vips"] => Self::Vips,
-            ["allocations", "addresses", node] => Self::Addresses(node.into()),
-            ["conditions", p, e] => Self::Condition(environment_key(p, e)),
-            ["status", node, p, e, s, d, n] => Self::Status(node.into(), replica_key(p, e, s, d, n)?),
-            ["secrets", p, e, s] => Self::Secret(service_key(p, e, s)),
-            _ => return None,
-        })
-    }
+/// That an environment's volumes and credentials are to go.
+pub fn discard(key: &EnvironmentKey) -> Key<Discard> {
+    Key::new(format!("/discards/{}/{}", key.project, key.environment))
 }
 
-/// The replica that a key is about: an assignment's or a status'.
-pub fn replica_of(key: &str) -> Option<ReplicaKey> {
-    match Subject::of(key)? {
-        Subject::Replica(_, replica) | Subject::Status(_, replica) => Some(replica),
-        _ => None,
-    }
+/// Every environment whose volumes and credentials are to go.
+pub fn discards() -> Prefix<Discard> {
+    Prefix::new("/discards/".into())
 }
 
-fn environment_key(project: &str, environment: &str) -> EnvironmentKey {
-    EnvironmentKey { project: project.into(), environment: environment.into() }
-}
-
-fn service_key(project: &str, environment: &str, service: &str) -> ServiceKey {
-    ServiceKey { environment: environment_key(project, environment), service: service.into() }
-}
-
-fn replica_key(project: &str, environment: &str, service: &str, deployment: &str, replica: &str) -> Option<ReplicaKey> {
-    Some(service_key(project, environment, service).replica(deployment.parse().ok()?, replica.parse().ok()?))
+/// The images that a node has pulled.
+pub fn pulled(node: &str) -> Key<Pulled> {
+    Key::new(format!("/pulled/{node}"))
 }
 
 fn replica_path(key: &ReplicaKey) -> String {
@@ -360,38 +312,5 @@ impl Write {
     pub fn json<T: Serialize>(key: &Key<T>, value: &T, lease: Option<LeaseId>) -> Result<Self, StoreError> {
         let value = serde_json::to_vec(value).map_err(|source| StoreError::Value { key: key.0.clone(), source })?;
         Ok(Self::Put { key: key.0.clone(), value, lease })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_key_can_be_read_back() {
-        let e = environment_key("shop", "production");
-        let s = service_key("shop", "production", "api");
-        let r = replica_key("shop", "production", "api", "3", "12").unwrap();
-        let pairs = [
-            (intent(&e).0, Subject::Intent(e.clone())),
-            (node("n1").0, Subject::Node("n1".into())),
-            (environment(&e).0, Subject::Environment(e.clone())),
-            (replica("n1", &r).0, Subject::Replica("n1".into(), r.clone())),
-            (deployment(&s.deployment(3)).0, Subject::Deployment(s.deployment(3))),
-            (service(&s).0, Subject::Service(s.clone())),
-            (secret(&s).0, Subject::Secret(s)),
-            (ack("n1").0, Subject::Ack("n1".into())),
-            (ids().0, Subject::Ids),
-            (prefixes().0, Subject::Prefixes),
-            (vips().0, Subject::Vips),
-            (addresses("n1").0, Subject::Addresses("n1".into())),
-            (condition(&e).0, Subject::Condition(e)),
-            (status("n1", &r).0, Subject::Status("n1".into(), r)),
-        ];
-        for (key, subject) in pairs {
-            assert_eq!(Subject::of(&key), Some(subject), "{key}");
-        }
-        assert_eq!(Subject::of("/elections/controller"), None);
-        assert_eq!(Subject::of("/status/n1/shop/production/api/1/x"), None);
     }
 }

@@ -1,7 +1,7 @@
 //! A thousand replicas on one node, as far as that goes without a thousand containers: the real store, controller and
 //! plan, the real maps with programs on real veths.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
@@ -91,6 +91,7 @@ fn a_thousand_replicas_are_assigned_and_planned_in_seconds() -> Result<()> {
         services: state.services.into_iter().map(|(key, value)| (key, value.value)).collect(),
         revision: 0,
         replicas: state.replicas.into_iter().map(|(key, value)| (key, Arc::new(value.value))).collect(),
+        discards: BTreeSet::new(),
     };
     let mut observed = Observed { mtu: 1500, ..Observed::default() };
     let begun = Instant::now();

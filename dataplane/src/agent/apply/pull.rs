@@ -6,9 +6,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, mpsc};
 
+use super::super::error::AgentError;
 use super::super::status::Progress;
+use super::Hands;
 use crate::docker::{Docker, DockerError, PullProgress};
-use crate::model::{ReplicaAssignment, ReplicaKey, ReplicaState};
+use crate::model::{Pulled, ReplicaAssignment, ReplicaKey, ReplicaState};
+use crate::store::schema::{self, Versioned};
+use crate::store::{Outcome, StoreError, Txn};
 
 /// At most so often is progress written to the store.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -17,26 +21,48 @@ const INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(in super::super) struct Pulls(Mutex<BTreeMap<String, Arc<Mutex<()>>>>);
 
-impl Pulls {
+impl Hands {
     /// Has the image of a replica there.
-    pub(super) async fn pull(
-        &self,
-        docker: &Docker,
-        replica: &ReplicaAssignment,
-        progress: &mpsc::UnboundedSender<(ReplicaKey, Progress)>,
-    ) -> Result<(), DockerError> {
+    ///
+    /// # Errors
+    /// [`AgentError`].
+    pub(super) async fn pull(&self, replica: &ReplicaAssignment) -> Result<(), AgentError> {
         let image = replica.reference();
-        let turn = Arc::clone(self.0.lock().await.entry(image.to_owned()).or_default());
+        let turn = Arc::clone(self.pulls.0.lock().await.entry(image.to_owned()).or_default());
         let only_one = turn.lock().await;
-        let result = match docker.image(image).await {
-            Ok(Some(_)) => Ok(()),
-            Ok(None) => pull(docker, replica, progress).await,
-            Err(error) => Err(error),
-        };
+        let result = self.pull_once(replica).await;
         drop(only_one);
         // Whoever waits holds the lock already; the next one after them makes it anew.
-        self.0.lock().await.remove(image);
+        self.pulls.0.lock().await.remove(image);
         result
+    }
+
+    async fn pull_once(&self, replica: &ReplicaAssignment) -> Result<(), AgentError> {
+        let (docker, image) = (&self.eyes.docker, replica.reference());
+        if docker.image(image).await?.is_some() {
+            return Ok(());
+        }
+        pull(docker, replica, &self.progress).await?;
+        if let Some(digest) = docker.image(image).await? {
+            self.note_pulled(&replica.node, image, digest).await?;
+        }
+        Ok(())
+    }
+
+    /// Remembers that nobody else brought the image.
+    async fn note_pulled(&self, node: &str, image: &str, digest: String) -> Result<(), StoreError> {
+        let key = schema::pulled(node);
+        loop {
+            let (mut pulled, revision) = match schema::get_json(self.store.as_ref(), &key).await? {
+                Some(Versioned { value, revision }) => (value, Some(revision)),
+                None => (Pulled::default(), None),
+            };
+            pulled.images.insert(image.to_owned(), digest.clone());
+            let txn = Txn::default().when(&key, revision).put(&key, &pulled)?;
+            if let Outcome::Committed(_) = self.store.txn(txn).await? {
+                return Ok(());
+            }
+        }
     }
 }
 

@@ -184,7 +184,7 @@ fn was_stopped(workload: &Workload, replica: &ReplicaAssignment) -> bool {
 }
 
 /// Whether a workload ended, and nobody is to start it again.
-fn has_ended(workload: &Workload, replica: &ReplicaAssignment) -> bool {
+pub(in super::super) fn has_ended(workload: &Workload, replica: &ReplicaAssignment) -> bool {
     matches!(workload.state, WorkloadState::Exited { .. }) && !was_stopped(workload, replica)
 }
 
@@ -226,10 +226,12 @@ pub(in super::super) fn is_drained(key: &ReplicaKey, observed: &Observed) -> boo
     !observed.workloads.get(key).is_some_and(Workload::runs) || observed.drains.get(key).is_some_and(|drain| drain.over)
 }
 
-/// Whether a device or entries of it are there.
-pub(in super::super) fn has_leftovers(replica: &ReplicaAssignment, observed: &Observed) -> bool {
-    let addresses = [replica.address4.into(), replica.address6.into()];
-    observed.veths.contains_key(&replica.address4)
+/// Whether anything of a replica is left: a container, its device, an entry.
+pub(in super::super) fn is_left(replica: &ReplicaAssignment, observed: &Observed) -> bool {
+    let addresses = [Addr::from(replica.address4), Addr::from(replica.address6)];
+    observed.sandboxes.contains_key(&replica.key)
+        || observed.workloads.contains_key(&replica.key)
+        || observed.veths.contains_key(&replica.address4)
         || addresses.iter().any(|address| observed.tables.endpoints.contains_key(address))
 }
 

@@ -15,6 +15,7 @@ use super::super::predict::{predict, simulate};
 use super::super::status;
 use super::*;
 
+mod ends;
 mod engine;
 use crate::config::Args;
 use crate::docker::Health;
@@ -39,7 +40,8 @@ fn nothing() -> Desired {
     let args = Args::try_parse_from(["skepd", "--node-name", "n"]).unwrap();
     let config = Arc::new(args.options.resolve().unwrap());
     let node = Node { name: "n".into(), id: 1, config };
-    Desired { node, environments: BTreeMap::new(), services: BTreeMap::new(), revision: 0, replicas: BTreeMap::new() }
+    let (environments, services, replicas, discards) = Default::default();
+    Desired { node, environments, services, revision: 0, replicas, discards }
 }
 
 /// Name, replicas, dependencies.

@@ -83,7 +83,7 @@ impl Decision {
     /// Waits until the replicas of this batch are well and have been so for a while.
     fn incoming(&mut self, situation: &Situation<'_>) {
         let (now, serving, switched) = (situation.now, self.serving, self.switched());
-        let count = self.deployments.get(&serving).map_or(0, |deployment| deployment.spec.replicas);
+        let count = self.deployments.get(&serving).map_or(0, |deployment| deployment.spec.permanent());
         let Some(deployment) = self.underway() else { return };
         let (number, is_back, phase) = (deployment.key.deployment, deployment.reason.is_some(), deployment.phase);
         let (rollout, since) = (rollout(deployment).clone(), deployment.since);
@@ -148,10 +148,10 @@ impl Decision {
         }
         let Some(deployment) = self.underway_mut() else { return };
         let is_back = deployment.reason.is_some();
-        let batch = batch(rollout(deployment), deployment.spec.replicas.max(switched));
+        let batch = batch(rollout(deployment), deployment.spec.permanent().max(switched));
         let target = match is_back {
             true => switched.saturating_sub(batch),
-            false => (switched + batch).min(deployment.spec.replicas),
+            false => (switched + batch).min(deployment.spec.permanent()),
         };
         match deployment.spec.order() {
             Order::StartFirst => {
@@ -182,7 +182,7 @@ impl Decision {
         let switched = self.switched();
         self.underway().is_some_and(|d| match d.reason.is_some() {
             true => switched == 0,
-            false => switched >= d.spec.replicas,
+            false => switched >= d.spec.permanent(),
         })
     }
 

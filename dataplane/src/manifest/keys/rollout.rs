@@ -109,7 +109,10 @@ pub(in crate::manifest) static X_SKEP: Section = Section {
         ("password", Explained("true: redis or valkey ask for a generated password, which is in REDIS_URL")),
         ("port", Explained("which port it serves on; 8080 for type web, else none")),
         ("release", Explained("a command, run once with the new image before clients are sent to it")),
-        ("schedule", Explained("when to run what runs and ends: cron's five fields, in UTC")),
+        (
+            "schedule",
+            Explained("when to run what runs and ends: cron's five fields, or six with seconds in front, in UTC"),
+        ),
         ("start_timeout", Explained("a replica that is not well so long after its start has failed; else 60s")),
         ("type", Explained("web, database, cache or service; else what the image's name says")),
     ],

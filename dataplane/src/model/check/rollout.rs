@@ -81,6 +81,10 @@ impl Check<'_> {
             let what = "a service with a schedule runs and ends: it can't serve the web";
             self.problem(format!("{path}.x-skep.type"), what, "use service, or remove the schedule");
         }
+        if service.replicas > 1 {
+            let what = "a service with a schedule never runs twice at once";
+            self.problem(format!("{path}.deploy.replicas"), what, "remove it; with 0, no run is begun");
+        }
     }
 
     fn durations(&mut self, path: &str, service: &ServiceSpec) {
@@ -225,6 +229,7 @@ mod tests {
             ("restart: ", scheduled(|s| s.restart = RestartPolicy::Always)),
             ("restart: ", scheduled(|s| s.restart = RestartPolicy::UnlessStopped)),
             ("x-skep.type: ", scheduled(|s| s.kind = ServiceType::Web)),
+            ("deploy.replicas: a service with a schedule", scheduled(|s| s.replicas = 2)),
             ("x-skep.health: a service with a schedule", scheduled(|s| s.probe = Some(Probe::default()))),
             ("x-skep.schedule: \"\" is no schedule: ", scheduled(|s| s.schedule = Some(String::new()))),
             ("x-skep.schedule: \"61 * * * *\" is", scheduled(|s| s.schedule = Some("61 * * * *".to_owned()))),

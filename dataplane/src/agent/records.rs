@@ -263,10 +263,10 @@ impl Records {
         };
         let leaving = self.written.iter().filter(|(key, _)| !desired.replicas.contains_key(key));
         let leaving = leaving.map(|(key, _)| (key.clone(), status::of_leaving(key, desired, observed, &work(key))));
-        let assigned = desired
-            .replicas
-            .iter()
-            .map(|(key, replica)| (key.clone(), status::of(replica, desired, observed, &work(key))));
+        let assigned = desired.replicas.iter().map(|(key, replica)| {
+            let status = status::of(replica, desired, observed, &work(key));
+            (key.clone(), status::told_before(status, self.written.get(key)))
+        });
         leaving.chain(assigned).collect()
     }
 

@@ -50,6 +50,15 @@ pub(super) fn of(
     ReplicaStatus { state, message, attempts, cut, exit, ..bare(&replica.key, desired, observed) }
 }
 
+/// A daemon that has just begun knows nothing yet of why a replica is not well; the one before told.
+pub(super) fn told_before(status: ReplicaStatus, before: Option<&ReplicaStatus>) -> ReplicaStatus {
+    let is_as_before = |before: &&ReplicaStatus| {
+        status.state == ReplicaState::Starting && before.state == status.state && before.container == status.container
+    };
+    let message = status.message.clone().or_else(|| before.filter(is_as_before)?.message.clone());
+    ReplicaStatus { message, ..status }
+}
+
 /// Of a replica that is leaving.
 pub(super) fn of_leaving(key: &ReplicaKey, desired: &Desired, observed: &Observed, work: &Work<'_>) -> ReplicaStatus {
     let message = work.failure.map(ToOwned::to_owned);

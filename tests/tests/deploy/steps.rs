@@ -31,7 +31,7 @@ fn good(version: u32) -> Value {
 /// The same, and the second replica is never well: by then clients have been sent to the first.
 fn bad(version: u32) -> Value {
     let health = json!({ "path": "/health", "interval": "200ms", "retries": 3 });
-    let own = json!({ "health": health, "start_timeout": "30s" });
+    let own = json!({ "health": health, "start_timeout": "5s" });
     with(good(version), json!({ "command": ["web", "second", "sick=0"], "x-skep": own }))
 }
 

@@ -1,6 +1,7 @@
 //! Bad input of every kind: an error of one line that names the thing and the way out, and nothing half done.
 
 use std::process::Output;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use tests::images::Image;
@@ -164,13 +165,16 @@ fn a_client_without_a_daemon_or_without_permission_is_told_what_to_do() -> Resul
 fn skepd_says_what_the_host_lacks_and_how_to_mend_it() -> Result<()> {
     let node = Node::start()?;
     let line = node.skepd_command_line()?;
-    let skepd = |node: &Node, replace: &[(&str, &str)]| -> Result<Output> {
+    let with = |replace: &[(&str, &str)]| -> Result<Vec<String>> {
         let mut line = line.clone();
         for (option, value) in replace {
             let at = line.iter().position(|word| word == option).with_context(|| format!("no {option} in {line:?}"))?;
             line[at + 1] = (*value).to_owned();
         }
-        node.output(&line.iter().map(String::as_str).collect::<Vec<_>>())
+        Ok(line)
+    };
+    let skepd = |node: &Node, replace: &[(&str, &str)]| -> Result<Output> {
+        node.output(&with(replace)?.iter().map(String::as_str).collect::<Vec<_>>())
     };
     // An answer: from here on the node's own pins are there.
     node.replicas()?;
@@ -188,7 +192,13 @@ fn skepd_says_what_the_host_lacks_and_how_to_mend_it() -> Result<()> {
     node.run(&["rm", &copied])?;
     expect_error("another node's state", &skepd(&node, &[("--node-name", "another")])?, &[&state, "another"])?;
     let no_docker = [apart, &[("--docker", "unix:///nowhere/docker.sock")]].concat();
-    expect_error("Docker down", &skepd(&node, &no_docker)?, &["/nowhere/docker.sock"])?;
+    // It waits, for Docker may be slower to start than skepd, and says what for.
+    let mut waiting = node.machine().spawn("waiting", &with(&no_docker)?)?;
+    wait_for("what it waits for", Duration::from_secs(30), || {
+        waiting.must_be_running()?;
+        Ok(waiting.log()?.contains("Docker does not answer at unix:///nowhere/docker.sock").then_some(()))
+    })?;
+    drop(waiting);
     let no_bpffs = [apart, &[("--bpffs", "/run/no-bpffs")]].concat();
     expect_error("no bpffs", &skepd(&node, &no_bpffs)?, &["/run/no-bpffs", "bpffs"])?;
 

@@ -253,7 +253,7 @@ fn nothing_done(node: &Node, what: &str) -> Result<()> {
 fn nothing_pinned_elsewhere(node: &Node) -> Result<()> {
     let roots = node.run(&["find", "/sys/fs/bpf", "-mindepth", "1", "-maxdepth", "1", "-type", "d"])?;
     ensure!(roots == "/sys/fs/bpf/skep", "pins outside the node's directory: {roots}");
-    wait_for("no skepd left", std::time::Duration::from_secs(10), || {
+    wait_for("no skepd left", Duration::from_secs(10), || {
         Ok((!node.output(&["pgrep", "--exact", "skepd"])?.status.success()).then_some(()))
     })
 }

@@ -32,10 +32,7 @@ pub(crate) async fn list(global: &Global, output: &mut Output) -> Result<ExitCod
 
 /// `history`.
 pub(crate) async fn history(global: &Global, args: &HistoryArgs, output: &mut Output) -> Result<ExitCode, CtlError> {
-    let service = args.service.as_deref().map(normalise).transpose()?;
-    let rows = rows(global).await?;
-    let rows: Vec<_> =
-        rows.into_iter().filter(|row| service.as_ref().is_none_or(|name| *name == row.service)).collect();
+    let rows = scope::of_service(rows(global).await?, args.service.as_deref(), |row| &row.service)?;
     show(&rows, output)
 }
 
@@ -75,7 +72,7 @@ pub(crate) fn tone(state: DeploymentState) -> Tone {
 }
 
 /// As `docker ps` has it, shorter.
-fn age(age: Duration) -> String {
+pub(crate) fn age(age: Duration) -> String {
     match age.as_secs() {
         seconds @ 0..120 => format!("{seconds}s"),
         seconds @ 120..7_200 => format!("{}m", seconds / 60),
@@ -101,7 +98,7 @@ pub(crate) async fn scale(global: &Global, args: &ScaleArgs, output: &mut Output
 }
 
 /// Asks for a change of one service, and follows it.
-async fn ask(
+pub(crate) async fn ask(
     global: &Global,
     service: &str,
     what: &str,
@@ -110,8 +107,8 @@ async fn ask(
     output: &mut Output,
 ) -> Result<ExitCode, CtlError> {
     let key: EnvironmentKey = scope::key(global, None)?;
-    let dry = if wait.dry_run { "?dry_run=true" } else { "" };
-    let path = format!("{}/services/{}/{what}{dry}", scope::path(&key), encode(&normalise(service)?));
+    let path = format!("{}/services/{}/{what}", scope::path(&key), encode(&normalise(service)?));
+    let path = scope::with(path, &[("dry_run", wait.dry_run)]);
     let client = Client::new(global);
     let accepted: Accepted = client.post(&path, body).await?;
     follow(&client, &accepted, wait, output).await

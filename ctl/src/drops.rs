@@ -1,5 +1,6 @@
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use dataplane::bpf::{self, Maps, ReasonText};
 use dataplane::clock::monotonic;
@@ -9,6 +10,7 @@ use serde::Serialize;
 
 use crate::cell::{Cell, Tone};
 use crate::cli::{DropsArgs, Global};
+use crate::deployment::age;
 use crate::directory::Directory;
 use crate::error::CtlError;
 use crate::map::Record;
@@ -155,13 +157,7 @@ pub(crate) fn seconds_since(nanoseconds: u64) -> Option<f64> {
 
 /// `3s ago`, `5m ago`, `2h ago`, `4d ago`.
 pub(crate) fn ago(seconds: f64) -> String {
-    let seconds = seconds as u64;
-    match seconds {
-        0..=119 => format!("{seconds}s ago"),
-        120..=7_199 => format!("{}m ago", seconds / 60),
-        7_200..=172_799 => format!("{}h ago", seconds / 3_600),
-        _ => format!("{}d ago", seconds / 86_400),
-    }
+    format!("{} ago", age(Duration::from_secs(seconds as u64)))
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 use std::process::ExitCode;
 
 use dataplane::api::types::{Accepted, Kept, WatchEvent};
-use dataplane::model::EnvironmentKey;
 
 use crate::cli::{DownArgs, Global, UpArgs, WaitArgs};
 use crate::client::Client;
@@ -17,8 +16,8 @@ pub(crate) async fn up(global: &Global, args: &UpArgs, output: &mut Output) -> R
         output.note(&format!("note: {note}"));
     }
     let client = Client::new(global);
-    let key = &manifest.spec.key;
-    let accepted: Accepted = client.put(&path(key, &args.wait), &manifest.spec).await?;
+    let path = scope::with(scope::path(&manifest.spec.key), &[("dry_run", args.wait.dry_run)]);
+    let accepted: Accepted = client.put(&path, &manifest.spec).await?;
     follow(&client, &accepted, &args.wait, output).await
 }
 
@@ -26,9 +25,8 @@ pub(crate) async fn up(global: &Global, args: &UpArgs, output: &mut Output) -> R
 pub(crate) async fn down(global: &Global, args: &DownArgs, output: &mut Output) -> Result<ExitCode, CtlError> {
     let key = scope::key(global, args.file.file.as_deref())?;
     let client = Client::new(global);
-    let path = path(&key, &args.wait);
-    let volumes = if path.contains('?') { "&volumes=true" } else { "?volumes=true" };
-    let path = if args.volumes { path + volumes } else { path };
+    let options = [("dry_run", args.wait.dry_run), ("volumes", args.volumes)];
+    let path = scope::with(scope::path(&key), &options);
     let accepted: Accepted = client.delete(&path).await?;
     let code = follow(&client, &accepted, &args.wait, output).await?;
     if let Some(kept) = accepted.kept.as_ref().filter(|_| !args.wait.dry_run) {
@@ -44,11 +42,6 @@ fn line(kept: &Kept) -> String {
     let parts = [(&kept.volumes, volumes), (&kept.credentials, credentials)];
     let parts: Vec<String> = parts.into_iter().filter(|(of, _)| !of.is_empty()).map(|(_, text)| text).collect();
     format!("kept {}; remove with --volumes", parts.join("; kept "))
-}
-
-fn path(key: &EnvironmentKey, wait: &WaitArgs) -> String {
-    let path = scope::path(key);
-    if wait.dry_run { format!("{path}?dry_run=true") } else { path }
 }
 
 /// Prints the plan, or waits until what was accepted is done.

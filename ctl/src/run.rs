@@ -3,7 +3,6 @@ use std::time::Duration;
 
 use dataplane::api::types::RunRow;
 use dataplane::model::RunState;
-use dataplane::model::name::normalise;
 use dataplane::model::schedule::utc;
 
 use crate::cell::{Cell, Tone};
@@ -11,16 +10,15 @@ use crate::cli::{Global, HistoryArgs};
 use crate::client::Client;
 use crate::error::CtlError;
 use crate::output::Output;
-use crate::scope::Scope;
+use crate::scope::{self, Scope};
 
 const HEADER: [&str; 10] =
     ["PROJECT", "ENVIRONMENT", "SERVICE", "RUN", "DEPLOYMENT", "STATE", "DUE", "TOOK", "STATUS", "REASON"];
 
 /// `runs`.
 pub(crate) async fn list(global: &Global, args: &HistoryArgs, output: &mut Output) -> Result<ExitCode, CtlError> {
-    let service = args.service.as_deref().map(normalise).transpose()?;
-    let mut rows: Vec<RunRow> = Client::new(global).get(&Scope::new(global)?.query("/v1/runs")).await?;
-    rows.retain(|row| service.as_ref().is_none_or(|name| *name == row.service));
+    let rows: Vec<RunRow> = Client::new(global).get(&Scope::new(global)?.query("/v1/runs")).await?;
+    let rows = scope::of_service(rows, args.service.as_deref(), |row| &row.service)?;
     output.list(&HEADER, &rows, row)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -74,6 +74,23 @@ pub(crate) fn key(global: &Global, file: Option<&Path>) -> Result<EnvironmentKey
     }
 }
 
+/// `path` with these options, as far as they are wanted.
+pub(crate) fn with(path: String, options: &[(&str, bool)]) -> String {
+    let wanted: Vec<String> =
+        options.iter().filter(|(_, wanted)| *wanted).map(|(name, _)| format!("{name}=true")).collect();
+    if wanted.is_empty() { path } else { format!("{path}?{}", wanted.join("&")) }
+}
+
+/// The rows of one service, if one is named.
+pub(crate) fn of_service<T>(
+    rows: Vec<T>,
+    named: Option<&str>,
+    service: impl Fn(&T) -> &String,
+) -> Result<Vec<T>, CtlError> {
+    let named = named.map(normalise).transpose()?;
+    Ok(rows.into_iter().filter(|row| named.as_ref().is_none_or(|named| named == service(row))).collect())
+}
+
 /// Where the API has an environment.
 pub(crate) fn path(key: &EnvironmentKey) -> String {
     format!("/v1/environments/{}/{}", encode(&key.project), encode(&key.environment))

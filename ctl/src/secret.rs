@@ -1,17 +1,16 @@
 use std::io::{IsTerminal as _, Read as _};
 use std::process::ExitCode;
 
-use dataplane::api::types::{Accepted, Rotate, SecretRow};
-use dataplane::model::name::normalise;
+use dataplane::api::types::{Rotate, SecretRow};
 use dataplane::terminal;
 
 use crate::cell::{Cell, Tone};
-use crate::cli::{Global, SecretsCommand, WaitArgs};
-use crate::client::{Client, encode};
-use crate::environment::follow;
+use crate::cli::{Global, SecretsCommand};
+use crate::client::Client;
+use crate::deployment::ask;
 use crate::error::CtlError;
 use crate::output::Output;
-use crate::scope::{self, Scope};
+use crate::scope::Scope;
 
 const HEADER: [&str; 7] = ["PROJECT", "ENVIRONMENT", "SERVICE", "VERSION", "VOLUME", "STATE", "VARIABLES"];
 
@@ -19,9 +18,12 @@ const HEADER: [&str; 7] = ["PROJECT", "ENVIRONMENT", "SERVICE", "VERSION", "VOLU
 pub(crate) async fn run(global: &Global, command: &SecretsCommand, output: &mut Output) -> Result<ExitCode, CtlError> {
     match command {
         SecretsCommand::List => list(global, output).await,
-        SecretsCommand::Rotate { service, wait } => change(global, service, None, wait, output).await,
+        SecretsCommand::Rotate { service, wait } => {
+            ask(global, service, "rotate", &Rotate::default(), wait, output).await
+        }
         SecretsCommand::Set { service, wait } => {
-            change(global, service, Some(typed_or_read(service)?), wait, output).await
+            let body = Rotate { password: Some(typed_or_read(service)?) };
+            ask(global, service, "rotate", &body, wait, output).await
         }
     }
 }
@@ -57,19 +59,4 @@ fn row(secret: &SecretRow) -> Vec<Cell> {
         },
         Cell::new(consumers.collect::<Vec<_>>().join("; ")),
     ]
-}
-
-async fn change(
-    global: &Global,
-    service: &str,
-    password: Option<String>,
-    wait: &WaitArgs,
-    output: &mut Output,
-) -> Result<ExitCode, CtlError> {
-    let key = scope::key(global, None)?;
-    let dry = if wait.dry_run { "?dry_run=true" } else { "" };
-    let path = format!("{}/services/{}/rotate{dry}", scope::path(&key), encode(&normalise(service)?));
-    let client = Client::new(global);
-    let accepted: Accepted = client.post(&path, &Rotate { password }).await?;
-    follow(&client, &accepted, wait, output).await
 }

@@ -22,10 +22,11 @@ impl Hands {
         for mount in &replica.spec.volumes {
             docker.ensure_volume(&key.environment, &mount.volume).await?;
         }
-        let pinned = docker.image(replica.reference()).await?;
+        let (name, reference) = (replica.spec.image.as_str(), replica.reference());
+        let pinned = docker.image(reference).await?;
         // As good as the digest while it leads to the same bits, and people know it.
-        let is_named = pinned.is_some() && docker.image(&replica.spec.image).await? == pinned;
-        let image = if is_named { &replica.spec.image } else { replica.reference() };
+        let is_named = pinned.is_some() && (name == reference || docker.image(name).await? == pinned);
+        let image = if is_named { name } else { reference };
         let mut environment = chain.desired.spec_of(&key.environment);
         environment.services.insert(key.service.clone(), replica.spec.clone());
         let service = self.secrets.complete_service(&environment, &key.service, replica.spec.clone()).await?;

@@ -29,7 +29,7 @@ impl Decision {
             Phase::Settling => {
                 let Some(deployment) = self.underway_mut() else { return };
                 match is_back {
-                    true => deployment.started = deployment.spec.replicas.min(switched),
+                    true => deployment.started = deployment.spec.permanent().min(switched),
                     false => deployment.replaced = switched,
                 }
                 deployment.enter(Phase::Draining, now);
@@ -48,7 +48,7 @@ impl Decision {
                 let Some(deployment) = self.underway_mut() else { return };
                 match is_back {
                     true => deployment.replaced = switched,
-                    false => deployment.started = deployment.spec.replicas.min(switched),
+                    false => deployment.started = deployment.spec.permanent().min(switched),
                 }
                 deployment.enter(Phase::Preparing, now);
             }
@@ -191,10 +191,10 @@ impl Decision {
     }
 
     pub(super) fn switch(&mut self, replicas: u32) {
-        let old = self.deployments.get(&self.serving).map_or(0, |deployment| deployment.spec.replicas);
+        let old = self.deployments.get(&self.serving).map_or(0, |deployment| deployment.spec.permanent());
         let Some(deployment) = self.underway() else { return };
         // The last batch takes the place of all that are left, be they more: two versions never serve longer than said.
-        let is_last = deployment.reason.is_none() && replicas >= deployment.spec.replicas;
+        let is_last = deployment.reason.is_none() && replicas >= deployment.spec.permanent();
         let replicas = if is_last { replicas.max(old) } else { replicas };
         let deployment = deployment.key.deployment;
         self.next = (replicas > 0).then_some(Next { deployment, replicas });

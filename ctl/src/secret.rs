@@ -1,9 +1,7 @@
-use std::io::{IsTerminal as _, Read as _};
 use std::process::ExitCode;
 
 use dataplane::api::types::{Accepted, Rotate, SecretRow};
 use dataplane::model::name::normalise;
-use dataplane::terminal;
 
 use crate::cell::{Cell, Tone};
 use crate::cli::{Global, SecretsCommand, WaitArgs};
@@ -12,6 +10,7 @@ use crate::environment::follow;
 use crate::error::CtlError;
 use crate::output::Output;
 use crate::scope::{self, Scope};
+use crate::typed;
 
 const HEADER: [&str; 7] = ["PROJECT", "ENVIRONMENT", "SERVICE", "VERSION", "VOLUME", "STATE", "VARIABLES"];
 
@@ -21,20 +20,10 @@ pub(crate) async fn run(global: &Global, command: &SecretsCommand, output: &mut 
         SecretsCommand::List => list(global, output).await,
         SecretsCommand::Rotate { service, wait } => change(global, service, None, wait, output).await,
         SecretsCommand::Set { service, wait } => {
-            change(global, service, Some(typed_or_read(service)?), wait, output).await
+            change(global, service, Some(typed::new_password(&format!("New password of {service}: "))?), wait, output)
+                .await
         }
     }
-}
-
-/// Never from the command line, which every process may read.
-fn typed_or_read(service: &str) -> Result<String, CtlError> {
-    if std::io::stdin().is_terminal() {
-        let typed = terminal::hidden(&format!("New password of {service}: "))?;
-        return if terminal::hidden("Again: ")? == typed { Ok(typed) } else { Err(CtlError::Differ) };
-    }
-    let mut password = String::new();
-    std::io::stdin().read_to_string(&mut password)?;
-    Ok(password.strip_suffix('\n').unwrap_or(&password).to_owned())
 }
 
 async fn list(global: &Global, output: &mut Output) -> Result<ExitCode, CtlError> {

@@ -29,7 +29,7 @@ fn replicas(stack: &Stack) -> Result<Vec<(String, String)>> {
     let mut all = stack.node.replicas()?;
     all.retain(|replica| replica.service == "web");
     all.sort_by_key(|replica| replica.replica);
-    Ok(all.into_iter().map(|replica| (replica.state, replica.address)).collect())
+    Ok(all.into_iter().map(|replica| (replica.state, replica.address.unwrap_or_default())).collect())
 }
 
 #[test]

@@ -4,6 +4,10 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+mod secrets;
+
+pub(crate) use secrets::{RegistryArgs, RegistryCommand, SecretsArgs, SecretsCommand};
+
 /// Private networks for the containers of this machine: bring environments up, see who reaches whom, and why not.
 #[derive(Debug, Parser)]
 #[command(name = "skepctl", version, after_help = AFTER_HELP, propagate_version = true)]
@@ -98,6 +102,8 @@ pub(crate) enum Command {
     Runs(HistoryArgs),
     /// Generated credentials: who has which, and their change.
     Secrets(SecretsArgs),
+    /// Registries that ask who pulls: logins, for every node.
+    Registry(RegistryArgs),
     /// What became of deployments and runs, and with -f every step and every replica as it happens, until Ctrl-C.
     Events(EventsArgs),
     /// Replicas: state, node, addresses, containers.
@@ -229,32 +235,6 @@ pub(crate) struct ScaleArgs {
 pub(crate) struct HistoryArgs {
     /// Of this service only.
     pub(crate) service: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct SecretsArgs {
-    #[command(subcommand)]
-    pub(crate) command: SecretsCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum SecretsCommand {
-    /// What there is, and in which variables services get it; no value is shown.
-    List,
-    /// Give a database a new password, and deploy anew whoever gets it as a variable.
-    Rotate {
-        /// The database.
-        service: String,
-        #[command(flatten)]
-        wait: WaitArgs,
-    },
-    /// The same with a password of your own, typed or read from standard input: `pass show db | skepctl secrets set db`.
-    Set {
-        /// The database.
-        service: String,
-        #[command(flatten)]
-        wait: WaitArgs,
-    },
 }
 
 #[derive(Debug, Args)]

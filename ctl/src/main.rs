@@ -18,11 +18,13 @@ mod output;
 mod pins;
 mod progress;
 mod prune;
+mod registry;
 mod replica;
 mod run;
 mod scope;
 mod secret;
 mod service;
+mod typed;
 mod why;
 
 use std::process::ExitCode;
@@ -61,6 +63,7 @@ async fn run(cli: Cli, output: &mut Output) -> Result<ExitCode, CtlError> {
         Command::History(args) => deployment::history(global, &args, output).await,
         Command::Runs(args) => run::list(global, &args, output).await,
         Command::Events(args) => event::show(global, &args, output).await,
+        Command::Registry(args) => registry::run(global, &args.command, output).await,
         Command::Secrets(args) => secret::run(global, &args.command, output).await,
         Command::Ps => replica::list(global, output).await,
         Command::Services => service::list(global, output).await,

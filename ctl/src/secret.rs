@@ -1,8 +1,6 @@
-use std::io::{IsTerminal as _, Read as _};
 use std::process::ExitCode;
 
 use dataplane::api::types::{Rotate, SecretRow};
-use dataplane::terminal;
 
 use crate::cell::{Cell, Tone};
 use crate::cli::{Global, SecretsCommand};
@@ -11,6 +9,7 @@ use crate::deployment::ask;
 use crate::error::CtlError;
 use crate::output::Output;
 use crate::scope::Scope;
+use crate::typed;
 
 const HEADER: [&str; 7] = ["PROJECT", "ENVIRONMENT", "SERVICE", "VERSION", "VOLUME", "STATE", "VARIABLES"];
 
@@ -22,21 +21,10 @@ pub(crate) async fn run(global: &Global, command: &SecretsCommand, output: &mut 
             ask(global, service, "rotate", &Rotate::default(), wait, output).await
         }
         SecretsCommand::Set { service, wait } => {
-            let body = Rotate { password: Some(typed_or_read(service)?) };
-            ask(global, service, "rotate", &body, wait, output).await
+            let password = typed::new_password(&format!("New password of {service}: "))?;
+            ask(global, service, "rotate", &Rotate { password: Some(password) }, wait, output).await
         }
     }
-}
-
-/// Never from the command line, which every process may read.
-fn typed_or_read(service: &str) -> Result<String, CtlError> {
-    if std::io::stdin().is_terminal() {
-        let typed = terminal::hidden(&format!("New password of {service}: "))?;
-        return if terminal::hidden("Again: ")? == typed { Ok(typed) } else { Err(CtlError::Differ) };
-    }
-    let mut password = String::new();
-    std::io::stdin().read_to_string(&mut password)?;
-    Ok(password.strip_suffix('\n').unwrap_or(&password).to_owned())
 }
 
 async fn list(global: &Global, output: &mut Output) -> Result<ExitCode, CtlError> {

@@ -19,6 +19,7 @@ mod leave;
 mod monitor;
 mod openapi;
 mod prune;
+mod registries;
 mod routes;
 mod rows;
 mod runs;

@@ -197,6 +197,7 @@ impl Controller<'_> {
                     | Subject::Ids
                     | Subject::Prefixes
                     | Subject::Secret(_)
+                    | Subject::Login(_)
                     | Subject::Runs(_)
                     | Subject::Discard(_)
                     | Subject::Pulled(_),

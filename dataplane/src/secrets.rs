@@ -9,7 +9,9 @@ use tracing::info;
 
 use crate::clock::unix;
 use crate::credentials;
-use crate::model::{Credentials, EnvironmentKey, EnvironmentSpec, KeptCredentials, Kind, ServiceKey, ServiceSpec};
+use crate::model::{
+    Credentials, EnvironmentKey, EnvironmentSpec, KeptCredentials, Kind, RegistryLogin, ServiceKey, ServiceSpec,
+};
 use crate::random::RandomError;
 use crate::store::schema::{self, Subject, Versioned};
 use crate::store::seal::{ClusterKey, ClusterKeyError, SealedError};
@@ -116,6 +118,54 @@ impl Secrets {
             Outcome::Committed(revision) => Ok(revision),
             Outcome::Conflict => Err(SecretsError::Changed { service: service.clone() }),
         }
+    }
+
+    /// Whom a registry knows us as, if it does.
+    ///
+    /// # Errors
+    /// [`SecretsError`].
+    pub async fn login(&self, registry: &str) -> Result<Option<RegistryLogin>, SecretsError> {
+        let key = schema::login(registry);
+        let kept = schema::get_json(self.store.as_ref(), &key).await?;
+        Ok(kept.map(|kept| self.key.unseal(&key, &kept.value)).transpose()?)
+    }
+
+    /// The same of all registries.
+    ///
+    /// # Errors
+    /// [`SecretsError`].
+    pub async fn logins(&self) -> Result<BTreeMap<String, RegistryLogin>, SecretsError> {
+        let mut logins = BTreeMap::new();
+        for entry in self.store.range(schema::secrets().as_str()).await?.entries {
+            if let Some(Subject::Login(registry)) = Subject::of(&entry.key)
+                && let Some(login) = self.login(&registry).await?
+            {
+                logins.insert(registry, login);
+            }
+        }
+        Ok(logins)
+    }
+
+    /// Keeps a login, in the place of the one before.
+    ///
+    /// # Errors
+    /// [`SecretsError`].
+    pub async fn log_in(&self, registry: &str, login: &RegistryLogin) -> Result<(), SecretsError> {
+        let key = schema::login(registry);
+        self.store.txn(Txn::default().put(&key, &self.key.seal(&key, login)?)?).await?;
+        Ok(())
+    }
+
+    /// Forgets a login; gives what it was.
+    ///
+    /// # Errors
+    /// [`SecretsError`].
+    pub async fn log_out(&self, registry: &str) -> Result<Option<RegistryLogin>, SecretsError> {
+        let login = self.login(registry).await?;
+        if login.is_some() {
+            self.store.txn(Txn::default().delete(&schema::login(registry))).await?;
+        }
+        Ok(login)
     }
 
     /// A service as it is to be started: with the variables that its user did not write.

@@ -241,7 +241,8 @@ fn errors_name_the_thing_and_the_way_out() -> Result<()> {
         missing.service.image = "no-such:1".to_owned();
         let refused = docker.create_workload(&missing).await.err().context("it was made")?.to_string();
         ensure!(refused.contains("no-such:1") && refused.contains("docker load"), "{refused}");
-        let refused = docker.pull("no-such.invalid/x:1", |_| ()).await.err().context("it was pulled")?.to_string();
+        let refused =
+            docker.pull("no-such.invalid/x:1", None, |_| ()).await.err().context("it was pulled")?.to_string();
         ensure!(refused.contains("no-such.invalid/x:1"), "{refused}");
 
         let mut broken = workload("api", &sandbox_id, "");

@@ -2,7 +2,7 @@
 
 use utoipa::OpenApi;
 
-use super::{events, intent, leave, monitor, prune, routes, runs, secrets, stream};
+use super::{events, intent, leave, monitor, prune, registries, routes, runs, secrets, stream};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -15,6 +15,9 @@ use super::{events, intent, leave, monitor, prune, routes, runs, secrets, stream
         intent::scale,
         secrets::list,
         secrets::rotate,
+        registries::list,
+        registries::put,
+        registries::delete,
         routes::deployments,
         runs::list,
         prune::prune,

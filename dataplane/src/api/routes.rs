@@ -10,7 +10,7 @@ use dataplane_ebpf::abi::ABI_VERSION;
 use super::error::Refusal;
 use super::rows::{self, Filter, View};
 use super::types::{CheckRow, DeploymentRow, EndpointRow, ErrorBody, Level, NameRow, ReplicaRow, ServiceRow, Version};
-use super::{Api, Peer, intent, leave, prune, runs, secrets};
+use super::{Api, Peer, intent, leave, prune, registries, runs, secrets};
 use crate::agent::in_one_line;
 use crate::host::{self, HostFacts};
 use crate::store::Snapshot;
@@ -30,6 +30,8 @@ pub(super) fn router(api: Api) -> Router {
         .route("/v1/environments/{project}/{environment}/services/{service}/rotate", post(secrets::rotate))
         .route("/v1/services", get(services))
         .route("/v1/secrets", get(secrets::list))
+        .route("/v1/registries", get(registries::list))
+        .route("/v1/registries/{registry}", put(registries::put).delete(registries::delete))
         .route("/v1/deployments", get(deployments))
         .route("/v1/runs", get(runs::list))
         .route("/v1/endpoints", get(endpoints))

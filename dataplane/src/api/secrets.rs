@@ -70,18 +70,14 @@ pub(super) async fn rotate(
     if !intent.value.services.contains_key(&key.service) {
         return Err(Refusal::no_service(&key));
     }
-    let mut kept = api.secrets.kept(&key.environment).await?;
+    let kept = api.secrets.kept(&key.environment).await?;
     let record = kept.get(&key.service).cloned();
     let record = record.filter(|_| credentials::is_generated(&intent.value, &key.service)).ok_or_else(|| {
         let error = format!("the password of {key} is not Skep's: it has none, or its user set it");
         Refusal::new(StatusCode::CONFLICT, error, "change it where it was set, or leave that variable out")
     })?;
-    if !dry.is_dry() {
-        let changed = api.change_password(&key, &state, &intent.value, record, password.map(Secret::new)).await?;
-        kept.insert(key.service.clone(), changed);
-    }
     let made = made(&kept);
-    api.change(&key.environment, dry, |state| {
+    let redeployed = |state: &Assignments| -> Result<Option<EnvironmentSpec>, Refusal> {
         let intent = state.intents.get(&key.environment).ok_or_else(|| Refusal::no_environment(&key.environment))?;
         let mut spec = intent.value.clone();
         let variables = credentials::variables(&spec, &made);
@@ -94,8 +90,13 @@ pub(super) async fn rotate(
             }
         }
         Ok(Some(spec))
-    })
-    .await
+    };
+    if !dry.is_dry() {
+        // What cannot be deployed anew must not lose its password before that is found out.
+        let Json(_possible) = api.change(&key.environment, Dry::new(true), &redeployed).await?;
+        api.change_password(&key, &state, &intent.value, record, password.map(Secret::new)).await?;
+    }
+    api.change(&key.environment, dry, &redeployed).await
 }
 
 impl Api {

@@ -86,6 +86,26 @@ pub struct Rotate {
     pub password: Option<String>,
 }
 
+/// Body of `PUT /v1/registries/<registry>`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Login {
+    /// Whom the registry knows.
+    pub user: String,
+    /// A password or a token.
+    pub password: String,
+}
+
+/// A registry that images are pulled from as a user whom it knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct RegistryRow {
+    /// `host` or `host:port`.
+    pub registry: String,
+    /// Whom it knows.
+    pub user: String,
+    /// When the login was given: seconds since the epoch.
+    pub made: u64,
+}
+
 /// The credentials of a service, without their values.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SecretRow {

@@ -93,7 +93,7 @@ impl State {
             Subject::Vips => self.vips = Some(decode(entry)?),
             Subject::Runs(key) => drop(self.runs.insert(key, decode(entry)?)),
             Subject::Discard(key) => drop(self.discards.insert(key, decode(entry)?)),
-            Subject::Secret(_) | Subject::Pulled(_) => {}
+            Subject::Secret(_) | Subject::Login(_) | Subject::Pulled(_) => {}
         }
         Ok(())
     }
@@ -121,7 +121,7 @@ impl State {
             Subject::Vips => self.vips = None,
             Subject::Runs(key) => drop(self.runs.remove(&key)),
             Subject::Discard(key) => drop(self.discards.remove(&key)),
-            Subject::Secret(_) | Subject::Pulled(_) => {}
+            Subject::Secret(_) | Subject::Login(_) | Subject::Pulled(_) => {}
         }
     }
 

@@ -22,12 +22,25 @@ pub enum DockerError {
     },
     /// No such image, and none could be had.
     #[error(
-        "the image {image} cannot be had: check its name, or load it with `docker load` or `docker pull`: {reason}"
+        "the image {image} cannot be had: check its name, load it with `docker load` or `docker pull`, or, if it is \
+        private, `skepctl registry login`: {reason}"
     )]
     Image {
         /// Reference as written.
         image: String,
         /// The engine's or the registry's answer.
+        reason: String,
+    },
+    /// Its registry does not let us have it.
+    #[error(
+        "the image {image} cannot be had, {registry} asks who pulls: `skepctl registry login {registry}`: {reason}"
+    )]
+    Login {
+        /// Reference as written.
+        image: String,
+        /// Its registry.
+        registry: String,
+        /// What it said.
         reason: String,
     },
     /// No such container.

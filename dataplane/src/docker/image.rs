@@ -1,8 +1,11 @@
+use bollard::auth::DockerCredentials;
 use bollard::query_parameters::{CreateImageOptions, RemoveImageOptions};
 use futures_util::TryStreamExt;
 
 use super::error::{is_absent, refusal};
 use super::{Docker, DockerError};
+use crate::model::RegistryLogin;
+use crate::model::registry::registry_of;
 
 /// The engine's answer about what is in use.
 const CONFLICT: u16 = 409;
@@ -18,6 +21,24 @@ pub struct PullProgress {
     pub current: Option<u64>,
     /// Bytes in all, when known.
     pub total: Option<u64>,
+}
+
+/// Whether a registry refused because of who asked. Each says it in words of its own; what Docker Hub says of a private
+/// image, it says of one that does not exist, too, which this leaves out.
+fn wants_login(reason: &str) -> bool {
+    let reason = reason.to_ascii_lowercase();
+    ["unauthorized", "authentication required", "no basic auth credentials", "403 forbidden"]
+        .iter()
+        .any(|words| reason.contains(words))
+}
+
+fn credentials(image: &str, login: &RegistryLogin) -> DockerCredentials {
+    DockerCredentials {
+        username: Some(login.user.clone()),
+        password: Some(login.password.expose().to_owned()),
+        serveraddress: Some(registry_of(image).to_owned()),
+        ..DockerCredentials::default()
+    }
 }
 
 /// Whether a reference names a tag or digest; a port of the registry is neither.
@@ -51,11 +72,17 @@ impl Docker {
         }
     }
 
-    /// Pulls an image (`latest` when the reference has no tag), telling `progress` how it goes.
+    /// Pulls an image (`latest` when the reference has no tag) as whom its registry knows, telling `progress` how it
+    /// goes.
     ///
     /// # Errors
     /// [`DockerError::Image`] with the registry's reason.
-    pub async fn pull(&self, image: &str, mut progress: impl FnMut(PullProgress) + Send) -> Result<(), DockerError> {
+    pub async fn pull(
+        &self,
+        image: &str,
+        login: Option<&RegistryLogin>,
+        mut progress: impl FnMut(PullProgress) + Send,
+    ) -> Result<(), DockerError> {
         let options = CreateImageOptions {
             from_image: Some(image.to_owned()),
             // Without a tag the engine would pull all of them.
@@ -63,7 +90,8 @@ impl Docker {
             ..CreateImageOptions::default()
         };
         let client = self.client().await?;
-        let mut lines = std::pin::pin!(client.create_image(Some(options), None, None));
+        let mut lines =
+            std::pin::pin!(client.create_image(Some(options), None, login.map(|login| credentials(image, login))));
         loop {
             match lines.try_next().await {
                 Ok(None) => return Ok(()),
@@ -87,7 +115,11 @@ impl Docker {
             (bollard::errors::Error::DockerStreamError { error }, _) => error.clone(),
             _ => return self.failed("pull image", image)(error),
         };
-        DockerError::Image { image: image.to_owned(), reason: reason.trim_end().to_owned() }
+        let (image, reason) = (image.to_owned(), reason.trim_end().to_owned());
+        if wants_login(&reason) {
+            return DockerError::Login { registry: registry_of(&image).to_owned(), image, reason };
+        }
+        DockerError::Image { image, reason }
     }
 }
 

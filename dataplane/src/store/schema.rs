@@ -15,6 +15,7 @@
 //! /status/<node>/<project>/<environment>/<service>/<d>/<n>           ReplicaStatus          by the node's agent
 //! /acks/<node>                                                       Ack                    by the node's agent
 //! /secrets/<project>/<environment>/<service>                         KeptCredentials        by the controller, sealed
+//! /secrets/registries/<registry>                                     RegistryLogin          by the API, sealed
 //! /runs/<project>/<environment>/<service>                            Runs                   by the controller
 //! /discards/<project>/<environment>                                  Discard                by the API, removed by the agent
 //! /pulled/<node>                                                     Pulled                 by the node's agent, less by the API
@@ -24,15 +25,15 @@
 use std::marker::PhantomData;
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::seal::Sealed;
 use super::{Compare, Entry, LeaseId, Revision, Store, StoreError, Txn, Write};
 use crate::model::allocation::{AddressPool, Ids, PrefixPool};
 use crate::model::{
     Ack, Condition, Deployment, DeploymentKey, Discard, EnvironmentAssignment, EnvironmentKey, EnvironmentSpec,
-    KeptCredentials, NodeRecord, Pulled, ReplicaAssignment, ReplicaKey, ReplicaStatus, Runs, ServiceAssignment,
-    ServiceKey,
+    KeptCredentials, NodeRecord, Pulled, RegistryLogin, ReplicaAssignment, ReplicaKey, ReplicaStatus, Runs,
+    ServiceAssignment, ServiceKey,
 };
 
 mod subject;
@@ -212,9 +213,14 @@ pub fn secret(key: &ServiceKey) -> Key<Sealed<KeptCredentials>> {
     Key::new(format!("/secrets/{project}/{environment}/{}", key.service))
 }
 
-/// Every service's credentials.
-pub fn secrets() -> Prefix<Sealed<KeptCredentials>> {
+/// Whatever is sealed: every service's credentials, and every login to a registry.
+pub fn secrets() -> Prefix<Sealed<IgnoredAny>> {
     Prefix::new("/secrets/".into())
+}
+
+/// Whom a registry knows us as.
+pub fn login(registry: &str) -> Key<Sealed<RegistryLogin>> {
+    Key::new(format!("/secrets/registries/{registry}"))
 }
 
 /// A service's runs.

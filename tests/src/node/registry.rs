@@ -1,6 +1,6 @@
 //! A registry of images on a node, to pull from.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use anyhow::{Context as _, Result};
 
@@ -19,11 +19,33 @@ impl Node {
     /// # Errors
     /// Its image cannot be made, or it does not answer within half a minute.
     pub fn start_registry(&self) -> Result<Registry> {
+        self.registry(&[])
+    }
+
+    /// The same, for those alone whom `htpasswd` has, with a bcrypt hash.
+    ///
+    /// # Errors
+    /// As [`Self::start_registry`].
+    pub fn start_private_registry(&self, htpasswd: &str) -> Result<Registry> {
+        let file = self.machine().directory().join("htpasswd");
+        fs::write(&file, htpasswd)?;
+        let mount = format!("--volume={}:/htpasswd:ro", file.display());
+        self.registry(&[
+            &mount,
+            "--env=REGISTRY_AUTH=htpasswd",
+            "--env=REGISTRY_AUTH_HTPASSWD_REALM=skep",
+            "--env=REGISTRY_AUTH_HTPASSWD_PATH=/htpasswd",
+        ])
+    }
+
+    fn registry(&self, options: &[&str]) -> Result<Registry> {
         self.load(&[Image::Registry])?;
-        self.docker(&["run", "--detach", "--network=host", "--name=registry", Image::Registry.tag()])?;
+        let run = ["run", "--detach", "--network=host", "--name=registry"];
+        self.docker(&[&run, options, &[Image::Registry.tag()]].concat())?;
         let url = format!("http://{ADDRESS}/v2/");
+        // Whatever it answers: a private one asks who is there.
         let answered = wait_for("an answer of the registry", Duration::from_secs(30), || {
-            Ok(self.output(&["curl", "--silent", "--fail", &url])?.status.success().then_some(()))
+            Ok(self.output(&["curl", "--silent", &url])?.status.success().then_some(()))
         });
         answered.or_else(|error| Err(error.context(self.docker(&["logs", "registry"])?)))?;
         ADDRESS.parse()

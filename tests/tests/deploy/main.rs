@@ -5,6 +5,7 @@
 mod batches;
 mod clients;
 mod failures;
+mod health;
 mod requests;
 mod rollback;
 mod rolling;

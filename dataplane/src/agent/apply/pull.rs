@@ -10,7 +10,8 @@ use super::super::error::AgentError;
 use super::super::status::Progress;
 use super::Hands;
 use crate::docker::{Docker, DockerError, PullProgress};
-use crate::model::{Pulled, ReplicaAssignment, ReplicaKey, ReplicaState};
+use crate::model::registry::registry_of;
+use crate::model::{Pulled, RegistryLogin, ReplicaAssignment, ReplicaKey, ReplicaState};
 use crate::store::schema::{self, Versioned};
 use crate::store::{Outcome, StoreError, Txn};
 
@@ -42,7 +43,8 @@ impl Hands {
         if docker.image(image).await?.is_some() {
             return Ok(());
         }
-        pull(docker, replica, &self.progress).await?;
+        let login = self.secrets.login(registry_of(image)).await?;
+        pull(docker, replica, login.as_ref(), &self.progress).await?;
         if let Some(digest) = docker.image(image).await? {
             self.note_pulled(&replica.node, image, digest).await?;
         }
@@ -69,6 +71,7 @@ impl Hands {
 async fn pull(
     docker: &Docker,
     replica: &ReplicaAssignment,
+    login: Option<&RegistryLogin>,
     progress: &mpsc::UnboundedSender<(ReplicaKey, Progress)>,
 ) -> Result<(), DockerError> {
     let mut layers = Layers::default();
@@ -82,7 +85,7 @@ async fn pull(
         return Err(DockerError::Image { image: replica.spec.image.clone(), reason });
     }
     docker
-        .pull(image, |line| {
+        .pull(image, login, |line| {
             layers.add(line);
             if told.elapsed() >= INTERVAL {
                 told = Instant::now();

@@ -139,6 +139,20 @@ impl<'a> Allocator<'a> {
         }
     }
 
+    /// Undoes the last [`Allocator::place`] of this transaction that is not undone: nobody has seen the address.
+    pub(super) fn take_back(&mut self, replica: &ReplicaAssignment) {
+        let before = self.state.addresses.get(&replica.node);
+        if let Some(node) = self.nodes.get_mut(&replica.node)
+            && let Some(offset) = node.offset(replica.address4)
+        {
+            node.used.remove(&offset);
+            match before.and_then(|before| before.value.leaving.get(&offset)) {
+                Some(key) => drop(node.pool.leaving.insert(offset, key.clone())),
+                None => node.pool.cursor = offset,
+            }
+        }
+    }
+
     /// The address of a replica that is no longer assigned is not free until its node has let go of it.
     pub(super) fn leave(&mut self, replica: &ReplicaAssignment) {
         if let Some(node) = self.nodes.get_mut(&replica.node)

@@ -228,19 +228,30 @@ impl<'a> Step<'a> {
         service: &ServiceAssignment,
         decision: &Decision,
     ) -> Result<Result<(), (u32, Condition)>, StoreError> {
+        let (mut placed, mut refused): (Vec<ReplicaAssignment>, _) = (Vec::new(), Ok(()));
         for (deployment, replica) in decision.wanted() {
-            if self.is_full() {
-                break;
-            }
             let key = service.key.replica(deployment, replica);
             let Some(deployment) = decision.deployments.get(&deployment) else { continue };
             let before = self.state.replicas.get(&key);
             match self.assigned_replica(environment, service, deployment, before, key) {
+                Ok(after) if before.is_none() => placed.push(after),
+                Ok(_) if self.is_full() => {}
                 Ok(after) => set(&mut self.txn, &schema::replica(&after.node, &after.key), before, Some(&after))?,
-                Err(condition) => return Ok(Err((deployment.key.deployment, condition))),
+                Err(condition) => {
+                    refused = Err((deployment.key.deployment, condition));
+                    break;
+                }
             }
         }
-        Ok(Ok(()))
+        // A new version comes whole or not at all; what is too much for one transaction comes in the next.
+        let failed = refused.as_ref().err().map(|(of, _)| *of).filter(|of| *of != service.deployment);
+        let (mut placed, failed): (Vec<_>, Vec<_>) = placed.into_iter().partition(|r| failed != Some(r.key.deployment));
+        let later = placed.split_off(WRITES_MAX.saturating_sub(self.txn.then.len()).min(placed.len()));
+        later.iter().chain(&failed).rev().for_each(|replica| self.allocator.take_back(replica));
+        for after in placed {
+            set(&mut self.txn, &schema::replica(&after.node, &after.key), None, Some(&after))?;
+        }
+        Ok(refused)
     }
 
     fn assigned_replica(

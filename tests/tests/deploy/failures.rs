@@ -2,11 +2,11 @@
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use tests::Node;
 use tests::images::{Image, Registry};
+use tests::{Node, wait_for};
 
 use crate::requests::Requests;
-use crate::stack::{Said, Stack, web, with};
+use crate::stack::{PATIENCE, Said, Stack, deployment_of, web, with};
 
 /// A way to go wrong.
 struct Failure {
@@ -50,6 +50,11 @@ fn failures(registry: &Registry) -> Vec<Failure> {
             told: &["ended with status 1"],
         },
         Failure {
+            name: "is no program",
+            changes: json!({ "command": ["no-such-program"] }),
+            told: &["no-such-program", "not found"],
+        },
+        Failure {
             name: "exits after 5 s",
             changes: json!({ "command": ["web", "exit=5"], "restart": "always", "deploy": monitor("20s") }),
             told: &["ended with status 3"],
@@ -82,6 +87,11 @@ fn failures(registry: &Registry) -> Vec<Failure> {
             name: "release task fails",
             changes: json!({ "x-skep": { "release": "false" } }),
             told: &["its release task failed", "ended with status 1"],
+        },
+        Failure {
+            name: "release task is no program",
+            changes: json!({ "x-skep": { "release": "no-such-program" } }),
+            told: &["its release task failed", "no-such-program", "not found"],
         },
         Failure {
             name: "port not listening",
@@ -219,37 +229,59 @@ fn small_docker(node: &Node) -> Result<()> {
 }
 
 #[test]
-fn a_version_that_no_address_is_left_for_is_refused_beforehand() -> Result<()> {
+fn a_version_that_no_address_is_left_for_fails_or_is_refused_beforehand() -> Result<()> {
     /// Of a /24, without the network's own and the broadcast address.
     const ADDRESSES: u32 = 254;
     /// The client and three of `web`.
     const USED: u32 = 4;
-    const LEFT: u32 = 2;
+    /// For the release task and three of `web`.
+    const LEFT: u32 = 4;
+    /// What the new version gets away with, once others have taken the rest.
+    const FITS: u32 = 1;
     let node = Node::builder().skepd_arguments(&["--container-pool4", "10.208.0.0/24"]).start()?;
     node.load(&[Image::Musl])?;
     let bench = Bench::start(node)?;
     let (stack, requests) = (&bench.stack, &bench.requests);
-    // They are assigned, and nothing more ever comes of them.
-    let hog = json!({ "services": {
-        "hog": { "image": "127.0.0.1:1/hog:1", "deploy": { "replicas": ADDRESSES - USED - LEFT } },
-    } });
-    let file = stack.node.compose_file("hog", "production", &hog.to_string())?;
-    stack.node.skepctl(&["-p", "hog", "-e", "production", "up", "--no-wait", "-f", &file])?;
-    tests::wait_for("all of them assigned", crate::stack::PATIENCE, || {
-        Ok((stack.node.replicas()?.len() as u32 == ADDRESSES - LEFT).then_some(()))
-    })?;
+    hog(stack, "hog", ADDRESSES - USED - LEFT)?;
     let before = stack.picture()?;
-    let said = stack.try_up(&web(2))?;
-    println!("pool empty: {}", said.stderr.trim_end());
-    refused(&said, &["no address is free", "--container-pool4"])?;
-    let rows = stack.history()?;
-    ensure!(rows.len() == 1 && rows[0].state == "ready" && rows[0].serves, "{rows:#?}");
+    // There is room for it as long as its release task runs.
+    let waits = json!({ "x-skep": { "release": ["sh", "-c", "until test -e /go; do sleep 0.1; done"] } });
+    let sent = stack.send_up(&with(web(2), waits))?;
+    ensure!(sent.success, "{sent:?}");
+    let task = wait_for("the release task", PATIENCE, || {
+        let running = stack.node.docker(&["ps", "--format", "{{.Names}}"])?;
+        let of_two = |name: &&str| deployment_of(name) == Some(2) && !name.ends_with("-sandbox");
+        Ok(running.lines().find(of_two).map(str::to_owned))
+    })?;
+    hog(stack, "late", LEFT - 1 - FITS)?;
+    stack.node.docker(&["exec", &task, "touch", "/go"])?;
+    let failed = stack.until(2, "failed", |row| row.state == "failed")?;
+    let reason = failed.reason.unwrap_or_default();
+    println!("pool empty: {reason}");
+    ensure!(!failed.serves && reason.contains("no address is free"), "{reason}");
+    // Its addresses rest.
+    stack.node.skepctl(&["-p", "late", "-e", "production", "down"])?;
     stack.until_as("nothing of the new version", &before)?;
     requests.unharmed()?;
-    // One that fits.
-    stack.up(&with(web(2), json!({ "deploy": { "replicas": LEFT } })))?;
-    requests.at_least(2);
-    stack.serves_alone(2)?;
+    // Who asks while there is none is told at once.
+    let said = stack.try_up(&web(3))?;
+    println!("pool empty beforehand: {}", said.stderr.trim_end());
+    refused(&said, &["no address is free", "--container-pool4"])?;
+    let rows = stack.history()?;
+    ensure!(rows.len() == 2 && rows[0].state == "ready" && rows[0].serves, "{rows:#?}");
+    stack.until_as("nothing of the one that was refused", &before)?;
+    stack.up(&with(web(3), json!({ "deploy": { "replicas": FITS } })))?;
+    requests.at_least(3);
+    stack.serves_alone(3)?;
     requests.unharmed()?;
     bench.requests.end_unharmed()
+}
+
+/// Has so many addresses assigned; nothing more ever comes of their replicas.
+fn hog(stack: &Stack, project: &str, count: u32) -> Result<()> {
+    let hog = json!({ "services": { "hog": { "image": "127.0.0.1:1/hog:1", "deploy": { "replicas": count } } } });
+    let file = stack.node.compose_file(project, "production", &hog.to_string())?;
+    let assigned = stack.node.replicas()?.len() + count as usize;
+    stack.node.skepctl(&["-p", project, "-e", "production", "up", "--no-wait", "-f", &file])?;
+    wait_for("all of them assigned", PATIENCE, || Ok((stack.node.replicas()?.len() == assigned).then_some(())))
 }

@@ -363,4 +363,7 @@ fn no_room_for_a_new_version_fails_it_and_nothing_else() {
     assert_eq!((story.deployment(2).state, story.serving().len()), (DeploymentState::Failed, 300));
     assert!(story.deployment(2).reason.as_ref().unwrap().contains("10.208.0.0/23"));
     assert!(story.world.state.conditions.is_empty());
+    // Nothing was ever assigned to it, so that no address has to rest.
+    assert_eq!(story.replicas().len(), 300);
+    assert!(story.world.state.addresses.values().all(|pool| pool.value.leaving.is_empty()));
 }

@@ -9,9 +9,10 @@ use nix::unistd::Pid;
 use tests::Node;
 use tests::images::Image;
 
+/// That packets come and go is no change.
 const COMPOSE: &str = "
 services:
-  idle: {image: 'busybox:latest', command: [sleep, inf], deploy: {replicas: 30}}
+  idle: {image: 'busybox:latest', command: [ping, idle], deploy: {replicas: 30}}
 ";
 
 /// System calls of an idle minute with 30 replicas. One look at everything every few seconds needs a third of it.

@@ -36,7 +36,7 @@ mod state;
 mod tests;
 
 pub use error::ControllerError;
-pub use reconcile::{Next, reconcile};
+pub use reconcile::{Clock, Next, reconcile};
 pub use state::State;
 
 /// The election that one controller wins.
@@ -78,6 +78,7 @@ async fn lead(
     failpoint: &Failpoint,
 ) -> Result<(), ControllerError> {
     let leadership = store.campaign(ELECTION, candidate).await?;
+    let watching = unix();
     while leads(store, &leadership).await? {
         let state = State::load(store).await?;
         let watch = store.watch("/", state.revision).await?;
@@ -88,6 +89,7 @@ async fn lead(
             pools,
             leadership: &leadership,
             failpoint,
+            watching,
             state,
             watch,
             dirty,
@@ -111,6 +113,8 @@ struct Controller<'a> {
     pools: &'a Pools,
     leadership: &'a Leadership,
     failpoint: &'a Failpoint,
+    /// Since when, in milliseconds since the epoch.
+    watching: Millis,
     state: State,
     watch: WatchStream,
     /// Environments to look at.
@@ -146,7 +150,8 @@ impl Controller<'_> {
             self.secrets.complete(&intent.value, &begun, self.leadership.compare()).await?;
         }
         loop {
-            let Next { mut txn, due, next_run } = reconcile(&self.state, self.pools, key, unix())?;
+            let Next { mut txn, due, next_run } =
+                reconcile(&self.state, self.pools, key, Clock { watching: self.watching, ..Clock::at(unix()) })?;
             match [due, next_run].into_iter().flatten().min() {
                 Some(due) => self.due.insert(key.clone(), due),
                 None => self.due.remove(key),
@@ -244,10 +249,10 @@ pub fn preview(
         all.filter_map(|deployment| Some((deployment.key.clone(), deployment.reason.clone()?))).collect()
     };
     let failed_before = failed(&state);
-    let wall = unix();
-    let mut now = wall;
+    let wall = Clock::at(unix());
+    let mut now = wall.now;
     loop {
-        let Next { txn, due, .. } = reconcile::reconcile_at(&state, pools, key, now, wall)?;
+        let Next { txn, due, .. } = reconcile(&state, pools, key, Clock { now, ..wall })?;
         if !txn.then.is_empty() {
             for write in txn.then {
                 state.apply(&imagined(write, state.revision))?;

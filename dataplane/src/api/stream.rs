@@ -16,7 +16,7 @@ use super::error::Refusal;
 use super::rows::View;
 use super::types::{DeploymentRow, ErrorBody, WatchEvent};
 use crate::clock::unix;
-use crate::controller::reconcile;
+use crate::controller::{Clock, reconcile};
 use crate::model::{DeploymentKey, DeploymentState, EnvironmentKey, ReplicaKey, ReplicaState, ReplicaStatus};
 use crate::store::StoreError;
 
@@ -131,7 +131,7 @@ fn outcome(api: &Api, key: &EnvironmentKey, view: &View) -> Result<Option<WatchE
         let failed = BTreeMap::from([(key.to_string(), condition.value.to_string())]);
         return Ok(Some(WatchEvent::Done { failed }));
     }
-    if !reconcile(state, &api.config.pools(), key, unix())?.txn.then.is_empty() {
+    if !reconcile(state, &api.config.pools(), key, Clock::at(unix()))?.txn.then.is_empty() {
         return Ok(None);
     }
     let mut failed = BTreeMap::new();

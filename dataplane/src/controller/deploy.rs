@@ -16,6 +16,7 @@ mod way;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::reconcile::Clock;
 use crate::model::assignment::RELEASE_TASK;
 use crate::model::rollout::{FailureAction, Millis, Order};
 use crate::model::{
@@ -40,7 +41,7 @@ pub(super) struct Situation<'a> {
     /// Every node's maps say what the assignment says.
     pub(super) acknowledged: bool,
     /// Milliseconds since the epoch.
-    pub(super) now: Millis,
+    pub(super) clock: Clock,
 }
 
 /// What there should be of it.
@@ -109,7 +110,7 @@ impl Decision {
 
     /// Makes a deployment of what is wanted, unless there is one.
     fn ask(&mut self, situation: &Situation<'_>) {
-        let Situation { intent, now, .. } = *situation;
+        let Situation { intent, clock: Clock { now, .. }, .. } = *situation;
         let latest = self.deployments.keys().next_back().copied().unwrap_or(0);
         let same = |deployment: &&mut Deployment| deployment.spec.same_deployment(intent);
         // What failed is not tried again by itself; what was given up is, when it is wanted again.
@@ -156,7 +157,7 @@ impl Decision {
 
     /// Has the newest one that waits begin, when nothing is in its way. Those before it will never be.
     fn begin(&mut self, situation: &Situation<'_>) {
-        let now = situation.now;
+        let now = situation.clock.now;
         let queued = |d: &&Deployment| d.state == DeploymentState::Queued;
         let Some(newest) = self.deployments.values().rfind(queued).map(|d| d.key.deployment) else { return };
         for older in self.deployments.values_mut().filter(|d| d.state == DeploymentState::Queued) {
@@ -194,7 +195,7 @@ impl Decision {
             && lot.into_iter().all(|fares| matches!(fares, Fares::Well))
         {
             serving.reason = None;
-            serving.end(DeploymentState::Ready, situation.now);
+            serving.end(DeploymentState::Ready, situation.clock.now);
         }
     }
 
@@ -221,7 +222,7 @@ impl Decision {
 
     /// It will not be well. What was well before has its place back, at once where it never lost it.
     pub(super) fn fail(&mut self, situation: &Situation<'_>, reason: String) {
-        let (now, serving, switched) = (situation.now, self.serving, self.switched());
+        let (now, serving, switched) = (situation.clock.now, self.serving, self.switched());
         let Some(deployment) = self.underway_mut() else { return };
         if deployment.key.deployment == serving {
             deployment.reason = Some(reason);

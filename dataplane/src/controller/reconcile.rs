@@ -34,34 +34,40 @@ pub struct Next {
     pub next_run: Option<Millis>,
 }
 
+/// What time it is for whom: milliseconds since the epoch.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    /// For deployments. A preview imagines it.
+    pub now: Millis,
+    /// For runs that are due.
+    pub wall: Millis,
+    /// Since when somebody looks on. What nobody saw is nobody's fault: patience, and a good behaviour, count from here.
+    pub watching: Millis,
+}
+
+impl Clock {
+    /// The same for all.
+    #[must_use]
+    pub fn at(now: Millis) -> Self {
+        Self { now, wall: now, watching: 0 }
+    }
+}
+
 /// The next step for an environment.
 ///
 /// Pure: the same arguments give the same transaction. It compares the revision of everything that it
-/// writes, and of the intent, with those in `state`, so it either fits the store or conflicts. `now` is in milliseconds
-/// since the epoch.
+/// writes, and of the intent, with those in `state`, so it either fits the store or conflicts.
 ///
 /// # Errors
 /// [`StoreError::Value`] when a value has no JSON form.
-pub fn reconcile(state: &State, pools: &Pools, key: &EnvironmentKey, now: Millis) -> Result<Next, StoreError> {
-    reconcile_at(state, pools, key, now, now)
-}
-
-/// [`reconcile`], in a time that is imagined: runs are due by the clock on the `wall`.
-pub(super) fn reconcile_at(
-    state: &State,
-    pools: &Pools,
-    key: &EnvironmentKey,
-    now: Millis,
-    wall: Millis,
-) -> Result<Next, StoreError> {
+pub fn reconcile(state: &State, pools: &Pools, key: &EnvironmentKey, clock: Clock) -> Result<Next, StoreError> {
     let intent = state.intents.get(key);
     let mut step = Step {
         state,
         key,
-        now,
-        wall,
+        clock,
         intent: intent.map(|intent| &intent.value),
-        allocator: Allocator::new(state, pools, now / 1000),
+        allocator: Allocator::new(state, pools, clock.now / 1000),
         txn: Txn::default(),
         condition: None,
         due: None,
@@ -82,8 +88,7 @@ pub(super) fn reconcile_at(
 struct Step<'a> {
     state: &'a State,
     key: &'a EnvironmentKey,
-    now: Millis,
-    wall: Millis,
+    clock: Clock,
     intent: Option<&'a EnvironmentSpec>,
     allocator: Allocator<'a>,
     txn: Txn,
@@ -123,7 +128,8 @@ impl<'a> Step<'a> {
         let used = used.chain(state.services_of(self.key).filter(|s| !s.value.leaving).map(|s| &s.value.spec));
         let used = used.flat_map(|spec| spec.networks.keys());
         let wanted: BTreeSet<&String> = intent.networks.keys().chain(used).collect();
-        after.networks = network_bits(&after.networks, &mut after.resting, wanted.iter().copied(), self.now / 1000);
+        after.networks =
+            network_bits(&after.networks, &mut after.resting, wanted.iter().copied(), self.clock.now / 1000);
         after
     }
 
@@ -165,7 +171,7 @@ impl<'a> Step<'a> {
             replicas: state.replicas_of_service(&key).map(|r| (r.value.key.deployment, r.value.key.replica)).collect(),
             status: &status,
             acknowledged: before.is_some_and(|before| state.is_acknowledged(before)),
-            now: self.now,
+            clock: self.clock,
         };
         let mut decision = deploy::decide(&situation);
         let mut after = match self.assigned_service(environment, &key, &decision) {

@@ -44,13 +44,15 @@ struct World {
     state: State,
     pools: Pools,
     now: u64,
+    /// Since when there is a controller.
+    watching: u64,
     /// What each agent has on its machine.
     machines: BTreeMap<(ReplicaKey, String), Ipv4Addr>,
 }
 
 impl World {
     fn new(pools: Pools) -> Self {
-        let mut world = Self { state: State::default(), pools, now: 1_000_000, machines: BTreeMap::new() };
+        let mut world = Self { state: State::default(), pools, now: 1_000_000, watching: 0, machines: BTreeMap::new() };
         world.register("n1");
         world
     }
@@ -102,8 +104,12 @@ impl World {
         }
     }
 
+    fn clock(&self) -> Clock {
+        Clock { watching: self.watching * 1000, ..Clock::at(self.now * 1000) }
+    }
+
     fn step(&self, key: &EnvironmentKey) -> Option<Txn> {
-        let txn = reconcile(&self.state, &self.pools, key, self.now * 1000).unwrap().txn;
+        let txn = reconcile(&self.state, &self.pools, key, self.clock()).unwrap().txn;
         (!txn.then.is_empty()).then_some(txn)
     }
 

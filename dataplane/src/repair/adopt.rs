@@ -194,7 +194,7 @@ fn offset6(address: Ipv6Addr, prefix: Ipv6Net) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::controller::{State, reconcile};
+    use crate::controller::{Clock, State, reconcile};
     use crate::model::allocation::example_pools as pools;
     use crate::model::record::example;
     use crate::store::Event;
@@ -226,7 +226,7 @@ mod tests {
             }
             let state = state(&snapshot);
             let key = records[0].assignment.key.service.environment.clone();
-            let txn = reconcile(&state, &pools(), &key, 1_000_000_000).unwrap().txn;
+            let txn = reconcile(&state, &pools(), &key, Clock::at(1_000_000_000)).unwrap().txn;
             assert_eq!(txn.then, [], "turn {turn}");
             let replicas: Vec<_> = state.replicas_of(&key).map(|replica| replica.value.clone()).collect();
             assert_eq!(replicas.len(), 4);

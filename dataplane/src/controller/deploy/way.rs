@@ -12,7 +12,7 @@ const SETTLE: Millis = 2_000;
 impl Decision {
     /// One step of the one that is on its way.
     pub(super) fn advance(&mut self, situation: &Situation<'_>) {
-        let now = situation.now;
+        let now = situation.clock.now;
         let (serving, switched) = (self.serving, self.switched());
         self.recover(situation);
         let Some(deployment) = self.underway().filter(|d| d.state == DeploymentState::Deploying) else { return };
@@ -73,7 +73,7 @@ impl Decision {
             _ => {
                 deployment.released = true;
                 match number == serving {
-                    true => deployment.enter(Phase::Preparing, situation.now),
+                    true => deployment.enter(Phase::Preparing, situation.clock.now),
                     false => self.round(situation),
                 }
             }
@@ -82,11 +82,11 @@ impl Decision {
 
     /// Waits until the replicas of this batch are well and have been so for a while.
     fn incoming(&mut self, situation: &Situation<'_>) {
-        let (now, serving, switched) = (situation.now, self.serving, self.switched());
+        let (now, serving, switched) = (situation.clock.now, self.serving, self.switched());
         let count = self.deployments.get(&serving).map_or(0, |deployment| deployment.spec.permanent());
         let Some(deployment) = self.underway() else { return };
         let (number, is_back, phase) = (deployment.key.deployment, deployment.reason.is_some(), deployment.phase);
-        let (rollout, since) = (rollout(deployment).clone(), deployment.since);
+        let (rollout, since) = (rollout(deployment).clone(), deployment.since.max(situation.clock.watching));
         let lot: Vec<Fares> = match is_back {
             false if number == serving => (1..=count).map(|replica| situation.fares(number, replica)).collect(),
             false => (1..=deployment.started).map(|replica| situation.fares(number, replica)).collect(),
@@ -142,7 +142,7 @@ impl Decision {
 
     /// Begins a batch, if one is left.
     pub(super) fn round(&mut self, situation: &Situation<'_>) {
-        let (now, switched) = (situation.now, self.switched());
+        let (now, switched) = (situation.clock.now, self.switched());
         if self.is_through() {
             return self.finish(now);
         }
@@ -170,8 +170,8 @@ impl Decision {
         let delay = rollout(deployment).delay;
         match delay > 0 && !self.is_through() {
             true => {
-                self.enter(Phase::Pausing, situation.now);
-                self.due = Some(situation.now + delay);
+                self.enter(Phase::Pausing, situation.clock.now);
+                self.due = Some(situation.clock.now + delay);
             }
             false => self.round(situation),
         }

@@ -31,7 +31,7 @@ impl Step<'_> {
                 .map(|replica| (replica.key.deployment, replica.key.replica))
                 .collect(),
             status: &status,
-            now: self.wall,
+            now: self.clock.wall,
         };
         let Some(mut runs) = schedule::decide(&situation) else { return Ok(BTreeSet::new()) };
         for run in runs.open_mut() {
@@ -43,7 +43,7 @@ impl Step<'_> {
             match self.assigned_replica(environment, service, deployment, before, replica) {
                 Ok(after) => set(&mut self.txn, &schema::replica(&after.node, &after.key), before, Some(&after))?,
                 // There is no room for it.
-                Err(condition) => run.end(RunState::Failed, Some(condition.to_string()), self.wall),
+                Err(condition) => run.end(RunState::Failed, Some(condition.to_string()), self.clock.wall),
             }
         }
         let next = runs.next.as_ref().map(|next| next.at);

@@ -367,3 +367,25 @@ fn no_room_for_a_new_version_fails_it_and_nothing_else() {
     assert_eq!(story.replicas().len(), 300);
     assert!(story.world.state.addresses.values().all(|pool| pool.value.leaving.is_empty()));
 }
+
+#[test]
+fn nobody_is_blamed_for_what_was_while_no_controller_looked_on() {
+    let slow = |state| move |key: &ReplicaKey| (key.deployment == 2).then_some(state);
+    let mut story = Story::new(1);
+    story.up(v2(1, Rollout::default()));
+    story.world.agents_but(slow(ReplicaState::Starting));
+    story.world.settle(usize::MAX);
+    assert_eq!(story.deployment(2).phase, Phase::Starting);
+    let absent = |story: &mut Story| {
+        story.world.now += 3_600;
+        story.world.watching = story.world.now;
+        story.world.settle(usize::MAX);
+    };
+    absent(&mut story);
+    assert_eq!(story.deployment(2).phase, Phase::Starting, "it has its time again");
+    story.turn();
+    absent(&mut story);
+    assert_eq!(story.deployment(2).phase, Phase::Monitoring, "nobody has watched it for long enough");
+    story.pass(10);
+    assert_eq!(story.deployment(2).phase, Phase::Switching);
+}

@@ -26,6 +26,13 @@ const TRANSIENT: [&str; 14] = [
     "skepctl",
 ];
 
+/// `find` to whom a directory that goes away under it is none; of others' it sees many. Anything else that it complains
+/// of is an error.
+const WALK: &str = "
+walk() {
+    { LC_ALL=C find \"$@\" 2>&1 >&3 | { ! grep -v ': No such file or directory$' >&2; } } 3>&1
+}";
+
 pub(super) fn read(node: &Node, picture: &mut Picture, names: &Names) -> Result<()> {
     firewall(node, picture, names).context("nft")?;
     sockets(node, picture, names).context("ss")?;
@@ -129,10 +136,15 @@ fn places(node: &Node, picture: &mut Picture, names: &Names) -> Result<()> {
         *counted.entry(names.put(&format!("mount: {kind} at {place}"))).or_default() += 1;
     }
     let name = node.machine().name();
-    let script = format!("find /sys/fs/cgroup -ignore_readdir_race -type d -path '*/{name}/*' -printf 'cgroup: %p\\n'");
     let (state, run) = (node.state_directory(), node.run_directory());
-    let files = format!("find {} {} -ignore_readdir_race -printf 'file: %p, %M\\n'", state.display(), run.display());
-    for line in node.machine().shell(&format!("{script}; {files}"))?.lines() {
+    let script = format!(
+        "{WALK}
+         walk /sys/fs/cgroup -type d -path '*/{name}/*' -printf 'cgroup: %p\\n'
+         walk {} {} -printf 'file: %p, %M\\n'",
+        state.display(),
+        run.display()
+    );
+    for line in node.machine().shell(&script)?.lines() {
         *counted.entry(names.put(line)).or_default() += 1;
     }
     for (line, count) in counted {

@@ -26,6 +26,7 @@ use crate::store::schema::{self, Key, Subject, Versioned};
 use crate::store::{Entry, Event, Leadership, Outcome, Store, StoreError, Txn, WatchStream, Write};
 
 mod allocate;
+mod clock;
 mod deploy;
 mod error;
 mod reconcile;
@@ -35,8 +36,9 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+pub use clock::Clock;
 pub use error::ControllerError;
-pub use reconcile::{Clock, Next, reconcile};
+pub use reconcile::{Next, reconcile};
 pub use state::State;
 
 /// The election that one controller wins.

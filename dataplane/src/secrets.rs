@@ -137,11 +137,9 @@ impl Secrets {
     pub async fn logins(&self) -> Result<BTreeMap<String, RegistryLogin>, SecretsError> {
         let mut logins = BTreeMap::new();
         for entry in self.store.range(schema::secrets().as_str()).await?.entries {
-            if let Some(Subject::Login(registry)) = Subject::of(&entry.key)
-                && let Some(login) = self.login(&registry).await?
-            {
-                logins.insert(registry, login);
-            }
+            let Some(Subject::Login(registry)) = Subject::of(&entry.key) else { continue };
+            let login = self.key.unseal(&schema::login(&registry), &schema::decode(&entry)?.value)?;
+            logins.insert(registry, login);
         }
         Ok(logins)
     }

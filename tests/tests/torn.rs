@@ -1,7 +1,8 @@
 //! A torn read never happens: while one core replaces backend sets and recycles map elements as fast as it can, the
 //! other connects, and never gets another service's backend, nor one of a set of long ago.
 //!
-//! `SKEP_TORN_READS` is how many connects are made (2 million by default, 10 million with `--long`). Each reads NETNS, SERVICES and BACKENDS.
+//! `SKEP_TORN_READS` is how many connects are made (2 million by default, 10 million with `--long`). Each reads NETNS,
+//! SERVICES and BACKENDS.
 
 #[path = "sockets/world.rs"]
 #[expect(dead_code, reason = "tests/sockets.rs uses the rest")]

@@ -108,7 +108,7 @@ impl Api {
         environment: &EnvironmentSpec,
         record: Versioned<KeptCredentials>,
         password: Option<Secret>,
-    ) -> Result<Versioned<KeptCredentials>, Refusal> {
+    ) -> Result<(), Refusal> {
         let container = self.running(key, state)?;
         let access = credentials::access(environment, &key.service, Some(&record.value.credentials));
         let database =
@@ -122,7 +122,7 @@ impl Api {
         let revision = self.secrets.write(key, &changing, Some(record.revision)).await?;
         let record = Versioned { value: changing, revision };
         if database.takes(&old, &new).await? {
-            return database.write(&record, record.value.clone().changed(unix() / 1000)).await;
+            return database.write(&record, record.value.clone().changed(unix() / 1000)).await.map(drop);
         }
         database.settled(record).await?;
         let error = format!("{key} did not take another password; it has the one before");

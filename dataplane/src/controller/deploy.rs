@@ -16,7 +16,7 @@ mod way;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::reconcile::Clock;
+use super::clock::Clock;
 use crate::model::assignment::RELEASE_TASK;
 use crate::model::rollout::{FailureAction, Millis, Order};
 use crate::model::{

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::allocate::{Allocator, network_bits};
+use super::clock::Clock;
 use super::deploy::{self, Decision, Situation};
 use super::set;
 use super::state::State;
@@ -32,25 +33,6 @@ pub struct Next {
     pub due: Option<Millis>,
     /// When the next run of a service is due. What is wanted does not wait for it.
     pub next_run: Option<Millis>,
-}
-
-/// What time it is for whom: milliseconds since the epoch.
-#[derive(Debug, Clone, Copy)]
-pub struct Clock {
-    /// For deployments. A preview imagines it.
-    pub now: Millis,
-    /// For runs that are due.
-    pub wall: Millis,
-    /// Since when somebody looks on. What nobody saw is nobody's fault: patience, and a good behaviour, count from here.
-    pub watching: Millis,
-}
-
-impl Clock {
-    /// The same for all.
-    #[must_use]
-    pub fn at(now: Millis) -> Self {
-        Self { now, wall: now, watching: 0 }
-    }
 }
 
 /// The next step for an environment.

@@ -19,7 +19,7 @@ impl Node {
     /// # Errors
     /// Its image cannot be made, or it does not answer within half a minute.
     pub fn start_registry(&self) -> Result<Registry> {
-        self.registry(&[])
+        self.registry(&[], "200")
     }
 
     /// The same, for those alone whom `htpasswd` has, with a bcrypt hash.
@@ -30,22 +30,24 @@ impl Node {
         let file = self.machine().directory().join("htpasswd");
         fs::write(&file, htpasswd)?;
         let mount = format!("--volume={}:/htpasswd:ro", file.display());
-        self.registry(&[
+        let options = [
             &mount,
             "--env=REGISTRY_AUTH=htpasswd",
             "--env=REGISTRY_AUTH_HTPASSWD_REALM=skep",
             "--env=REGISTRY_AUTH_HTPASSWD_PATH=/htpasswd",
-        ])
+        ];
+        // It asks who is there.
+        self.registry(&options, "401")
     }
 
-    fn registry(&self, options: &[&str]) -> Result<Registry> {
+    fn registry(&self, options: &[&str], expected: &str) -> Result<Registry> {
         self.load(&[Image::Registry])?;
         let run = ["run", "--detach", "--network=host", "--name=registry"];
         self.docker(&[&run, options, &[Image::Registry.tag()]].concat())?;
         let url = format!("http://{ADDRESS}/v2/");
-        // Whatever it answers: a private one asks who is there.
         let answered = wait_for("an answer of the registry", Duration::from_secs(30), || {
-            Ok(self.output(&["curl", "--silent", &url])?.status.success().then_some(()))
+            let curl = ["curl", "--silent", "--output", "/dev/null", "--write-out", "%{http_code}", &url];
+            Ok((self.output(&curl)?.stdout == expected.as_bytes()).then_some(()))
         });
         answered.or_else(|error| Err(error.context(self.docker(&["logs", "registry"])?)))?;
         ADDRESS.parse()

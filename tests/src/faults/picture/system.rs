@@ -139,8 +139,9 @@ fn places(node: &Node, picture: &mut Picture, names: &Names) -> Result<()> {
     let (state, run) = (node.state_directory(), node.run_directory());
     let script = format!(
         "{WALK}
+         ls -d {0} {1} >/dev/null
          walk /sys/fs/cgroup -type d -path '*/{name}/*' -printf 'cgroup: %p\\n'
-         walk {} {} -printf 'file: %p, %M\\n'",
+         walk {0} {1} -printf 'file: %p, %M\\n'",
         state.display(),
         run.display()
     );

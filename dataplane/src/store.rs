@@ -1,23 +1,25 @@
 //! Where intent, assignments and status live: keys and values with revisions, in etcd's shape
 //! (transactions with compares, watches from a revision, leases, campaigns).
 //!
-//! The three roles of a daemon meet only here. [`embedded`] keeps it all in one file on this machine;
-//! no caller asks which implementation it talks to. [`schema`] is the one place where keys are made.
+//! The three roles of a daemon meet only here. [`embedded`] keeps it all in one file on this machine, [`etcd`] in one
+//! that several machines share; no caller asks which implementation it talks to. [`schema`] is the one place where keys
+//! are made.
+
+use std::collections::HashSet;
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
 pub mod embedded;
 mod error;
+pub mod etcd;
 pub mod schema;
 pub mod seal;
 pub mod snapshot;
 
-#[cfg(test)]
-mod conformance;
-
 pub use embedded::{Copied, Embedded};
 pub use error::StoreError;
+pub use etcd::Etcd;
 pub use seal::{CLUSTER_KEY_FILE, ClusterKey, ClusterKeyError, Sealed, SealedError};
 pub use snapshot::{Snapshot, SnapshotError};
 
@@ -80,6 +82,14 @@ impl Write {
             Self::Put { key, .. } | Self::Delete(key) => key,
         }
     }
+
+    /// The lease that it ties its key to.
+    pub fn lease(&self) -> Option<LeaseId> {
+        match self {
+            Self::Put { lease, .. } => *lease,
+            Self::Delete(_) => None,
+        }
+    }
 }
 
 /// Changes that happen together, if every condition holds, or not at all. No key is written twice in one.
@@ -89,6 +99,17 @@ pub struct Txn {
     pub compare: Vec<Compare>,
     /// Done if they do.
     pub then: Vec<Write>,
+}
+
+impl Txn {
+    /// What no store would take.
+    fn check(&self) -> Result<(), StoreError> {
+        let mut seen = HashSet::new();
+        match self.then.iter().map(Write::key).find(|key| !seen.insert(*key)) {
+            Some(key) => Err(StoreError::WrittenTwice { key: key.to_owned() }),
+            None => Ok(()),
+        }
+    }
 }
 
 /// What became of a transaction.

@@ -37,6 +37,17 @@ pub fn compose() -> Result<PathBuf> {
     unpacked("docker-compose", "usr/libexec/docker/cli-plugins/docker-compose").context("Compose, to compare with")
 }
 
+/// `etcd`: the program that `SKEP_ETCD` names, or Debian's, kept as the engine is.
+///
+/// # Errors
+/// It cannot be downloaded.
+pub fn etcd() -> Result<PathBuf> {
+    if let Some(path) = env::var_os("SKEP_ETCD") {
+        return Ok(path.into());
+    }
+    unpacked("etcd-server", "usr/bin/etcd").context("etcd, as a store")
+}
+
 /// A program of a package, which is downloaded unless it was before.
 fn unpacked(package: &str, program: &str) -> Result<PathBuf> {
     let kept = paths::target().join("engines").join(SUITE).join(package);

@@ -1,6 +1,5 @@
 //! The store of a single node: one file under its state directory, one process at a time.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Weak};
 use std::time::Duration;
@@ -203,7 +202,7 @@ impl Shared {
     }
 
     fn commit(&self, txn: &Txn) -> Result<Outcome, StoreError> {
-        refuse_double_writes(txn)?;
+        txn.check()?;
         self.committing(|image| {
             let wanted = txn.then.iter().filter_map(|write| match write {
                 Write::Put { lease, .. } => *lease,
@@ -306,14 +305,6 @@ impl Shared {
         let after = self.file().length()?;
         tracing::info!(before, after, "Compacted the store.");
         Ok(())
-    }
-}
-
-fn refuse_double_writes(txn: &Txn) -> Result<(), StoreError> {
-    let mut seen = HashSet::new();
-    match txn.then.iter().map(Write::key).find(|key| !seen.insert(*key)) {
-        Some(key) => Err(StoreError::WrittenTwice { key: key.to_owned() }),
-        None => Ok(()),
     }
 }
 

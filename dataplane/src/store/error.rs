@@ -68,6 +68,15 @@ pub enum StoreError {
         #[source]
         source: io::Error,
     },
+    /// etcd does not answer, or does not do what was asked.
+    #[error("cannot {operation} etcd ({source}); what runs goes on, changes have to wait until it is back")]
+    Etcd {
+        /// `connect to`, `read from`, `write to`.
+        operation: &'static str,
+        /// What its client said.
+        #[source]
+        source: Box<etcd_client::Error>,
+    },
     /// A watch asked for events that are no longer kept.
     #[error("the history after revision {after} is gone (kept from {kept} on): read everything again")]
     Compacted {

@@ -1,7 +1,7 @@
 use futures_util::StreamExt;
 
 use super::*;
-use crate::store::{Compare, conformance};
+use crate::store::Compare;
 
 fn put(key: &str, value: Vec<u8>) -> Txn {
     Txn { compare: Vec::new(), then: vec![Write::Put { key: key.into(), value, lease: None }] }
@@ -18,12 +18,6 @@ async fn when_free<T>(open: impl Fn() -> Result<T, StoreError>) -> Result<T, Sto
         }
     };
     tokio::time::timeout(Duration::from_secs(10), attempts).await.expect("a copy takes no seconds")
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn conforms() {
-    let dir = tempfile::tempdir().unwrap();
-    conformance::all(&Embedded::open(&dir.path().join("store.redb")).unwrap()).await;
 }
 
 #[tokio::test]

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 
-use super::{Compare, Entry, Event, LeaseId, Outcome, Revision, Store, StoreError, Txn, WatchStream, Write};
+use dataplane::store::{
+    Compare, Entry, Event, Leadership, LeaseId, Outcome, Revision, Store, StoreError, Txn, WatchStream, Write,
+};
 
 pub(crate) async fn all(store: &dyn Store) {
     a_transaction_happens_whole_or_not_at_all(store).await;
@@ -175,7 +177,7 @@ async fn a_kept_alive_lease_stays_and_a_forgotten_one_ends(store: &dyn Store) {
 
 async fn a_campaign_is_won_and_fences(store: &dyn Store) {
     let old = store.campaign("test", "one").await.unwrap();
-    let txn = |leader: &super::Leadership| Txn { compare: vec![leader.compare()], then: vec![put("/led", "x")] };
+    let txn = |leader: &Leadership| Txn { compare: vec![leader.compare()], then: vec![put("/led", "x")] };
     assert!(matches!(store.txn(txn(&old)).await.unwrap(), Outcome::Committed(_)));
     // Whoever takes the office over does so by writing its key.
     write(store, vec![put(&old.key, "two")]).await;

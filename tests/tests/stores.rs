@@ -2,13 +2,19 @@
 
 #[path = "stores/conformance.rs"]
 mod conformance;
+#[path = "stores/member.rs"]
+mod member;
 
 use std::time::Duration;
 
-use anyhow::Result;
-use dataplane::store::{Embedded, Etcd};
-use tests::engine::etcd;
-use tests::Machine;
+use anyhow::{Context as _, Result, ensure};
+use dataplane::store::{Embedded, Etcd, Event, Outcome, Store, StoreError, Txn, WatchStream, Write};
+use futures_util::StreamExt as _;
+
+use self::member::Member;
+
+/// etcd keeps no lease for less.
+const LEASE_MIN: Duration = Duration::from_secs(2);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_embedded_store_conforms() -> Result<()> {
@@ -19,24 +25,92 @@ async fn the_embedded_store_conforms() -> Result<()> {
 
 #[test]
 fn etcd_conforms() -> Result<()> {
-    let machine = Machine::new("etcd")?;
-    let program = etcd()?.display().to_string();
-    let data = machine.directory().join("etcd").display().to_string();
-    let _member = machine.spawn("etcd", &[&program, "--data-dir", &data])?;
-    machine.netns()?.enter(|| {
-        // On this thread alone: what it opens is of that namespace.
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let members = ["http://127.0.0.1:2379".to_owned()];
-        runtime.block_on(async {
-            let store = loop {
-                match Etcd::connect(&members, "/skep", Default::default()).await {
-                    Ok(store) => break store,
-                    Err(error) => println!("{error}"),
-                }
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            };
-            conformance::all(&store).await;
-            Ok(())
-        })
+    let member = Member::start()?;
+    member.with(async |store: Etcd| {
+        conformance::all(&store).await;
+        Ok(())
     })
+}
+
+#[test]
+fn a_range_of_many_pages_is_of_one_moment() -> Result<()> {
+    let member = Member::start()?;
+    member.with(async |store: Etcd| {
+        for page in 0..13 {
+            let then = (0..100).map(|key| put(&format!("/many/{page:02}{key:02}"), "x")).collect();
+            write(&store, then).await?;
+        }
+        let range = store.range("/many/").await?;
+        ensure!(range.entries.len() == 1300 && range.entries.is_sorted_by_key(|entry| entry.key.clone()));
+        Ok(())
+    })
+}
+
+#[test]
+fn a_watch_survives_its_member_and_ends_where_history_does() -> Result<()> {
+    let member = Member::start()?;
+    let seen = member.with(async |store: Etcd| write(&store, vec![put("/w/a", "1")]).await)?;
+    member.with(async |store: Etcd| {
+        let mut watch = store.watch("/w/", seen).await?;
+        write(&store, vec![put("/w/a", "2")]).await?;
+        ensure!(keys(&mut watch).await? == ["/w/a"]);
+        member.restart()?;
+        let last = until_written(&store, "/w/b").await?;
+        ensure!(keys(&mut watch).await? == ["/w/b"], "the same stream goes on");
+        member::compact(last)?;
+        let mut late = store.watch("/w/", seen).await?;
+        let ended = next(&mut late).await;
+        ensure!(matches!(ended, Err(StoreError::Compacted { after, .. }) if after == seen), "{ended:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn the_next_leader_waits_until_the_last_ones_lease_has_ended() -> Result<()> {
+    let member = Member::start()?;
+    let first = member.with(async |store: Etcd| Ok(store.campaign("controller", "one").await?))?;
+    // Whoever comes back under its own name need not wait for itself.
+    let again = member.with(async |store: Etcd| Ok(store.campaign("controller", "one").await?))?;
+    ensure!(again.key == first.key && again.revision > first.revision);
+    member.with(async |store: Etcd| {
+        let begun = tokio::time::Instant::now();
+        let second = store.campaign("controller", "two").await?;
+        let waited = begun.elapsed();
+        ensure!(waited > LEASE_MIN, "{waited:?}: the office was taken from one who may still write");
+        let txn = Txn { compare: vec![again.compare()], then: vec![put("/led", "one")] };
+        ensure!(store.txn(txn).await? == Outcome::Conflict, "who was replaced cannot write");
+        let txn = Txn { compare: vec![second.compare()], then: vec![put("/led", "two")] };
+        ensure!(matches!(store.txn(txn).await?, Outcome::Committed(_)));
+        Ok(())
+    })
+}
+
+fn put(key: &str, value: &str) -> Write {
+    Write::Put { key: key.into(), value: value.into(), lease: None }
+}
+
+async fn write(store: &Etcd, then: Vec<Write>) -> Result<u64> {
+    match store.txn(Txn { compare: Vec::new(), then }).await? {
+        Outcome::Committed(revision) => Ok(revision),
+        Outcome::Conflict => anyhow::bail!("a transaction without conditions conflicted"),
+    }
+}
+
+/// Tries again while the member is away.
+async fn until_written(store: &Etcd, key: &str) -> Result<u64> {
+    loop {
+        match write(store, vec![put(key, "x")]).await {
+            Ok(revision) => return Ok(revision),
+            Err(error) => println!("{error:#}"),
+        }
+    }
+}
+
+async fn next(watch: &mut WatchStream) -> Result<Vec<Event>, StoreError> {
+    let next = tokio::time::timeout(Duration::from_secs(20), watch.next()).await;
+    next.expect("an event").expect("it goes on")
+}
+
+async fn keys(watch: &mut WatchStream) -> Result<Vec<String>> {
+    Ok(next(watch).await.context("the watch")?.iter().map(|event| event.key().to_owned()).collect())
 }

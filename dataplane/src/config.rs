@@ -8,9 +8,11 @@ use ipnet::{Ipv4Net, Ipv6Net};
 
 mod abort;
 mod command;
+mod etcd;
 
 pub use abort::AbortAt;
 pub use command::{Command, Secret};
+pub use etcd::{EtcdConfig, EtcdOptions};
 
 use crate::bpf::MapSizes;
 use crate::host;
@@ -64,6 +66,9 @@ pub struct Options {
     /// Name of this node in the store [default: the host name].
     #[arg(long, global = true, env = "SKEP_NODE_NAME", value_name = "NAME")]
     pub node_name: Option<String>,
+    /// What several nodes share.
+    #[command(flatten)]
+    pub etcd: EtcdOptions,
     /// IPv4 addresses of replicas; each node takes a /24 at a time.
     #[arg(long, global = true, env = "SKEP_CONTAINER_POOL4", value_name = "PREFIX", default_value = "10.208.0.0/12")]
     pub container_pool4: Ipv4Net,
@@ -154,6 +159,8 @@ pub struct Config {
     pub docker: String,
     /// Normalised.
     pub node_name: String,
+    /// The etcd that holds the state; none: a file of this node does.
+    pub etcd: Option<EtcdConfig>,
     /// IPv4 addresses of replicas.
     pub container_pool4: Ipv4Net,
     /// IPv6 addresses of replicas.
@@ -204,6 +211,14 @@ pub enum ConfigError {
         #[source]
         source: std::io::Error,
     },
+    /// What is said of etcd does not go together.
+    #[error("{what}: {remedy}")]
+    Etcd {
+        /// What.
+        what: String,
+        /// The way out.
+        remedy: &'static str,
+    },
     /// A pool too small for what is taken from it.
     #[error("{flag} {pool}: a /{longest} at least is needed: give a shorter prefix")]
     PoolSize {
@@ -245,6 +260,7 @@ impl Options {
             bpffs: absolute("--bpffs", self.bpffs)?,
             docker: self.docker,
             node_name,
+            etcd: self.etcd.resolve()?,
             container_pool4: self.container_pool4.trunc(),
             container_pool6: self.container_pool6.trunc(),
             vip_pool4: self.vip_pool4.trunc(),
@@ -284,6 +300,11 @@ impl Config {
     /// The store's file.
     pub fn store_file(&self) -> PathBuf {
         self.state_dir.join("store.redb")
+    }
+
+    /// The file of this node's copy of what is in etcd.
+    pub fn mirror_file(&self) -> PathBuf {
+        self.state_dir.join("etcd.redb")
     }
 
     /// The cluster's address pools.

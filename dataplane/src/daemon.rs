@@ -25,10 +25,11 @@ use crate::netlink::{Netlink, NetlinkError};
 use crate::secrets::Secrets;
 use crate::service_manager;
 use crate::store::seal::ClusterKeyError;
-use crate::store::{Embedded, Store, StoreError, schema};
+use crate::store::{Store, StoreError, schema};
 
 mod directories;
 mod ownership;
+mod state;
 mod unknown;
 
 pub use directories::bpffs_mark;
@@ -54,6 +55,15 @@ pub enum DaemonError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// A key that others may read.
+    #[error("the key {} may be read by others (its mode is {mode:04o}): chmod 600 {}, and have another one made if they \
+        have read it", path.display(), path.display())]
+    KeyMode {
+        /// Which.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
     },
     /// The state directory is another node's.
     #[error(
@@ -154,7 +164,7 @@ async fn run_until_failure(config: Arc<Config>) -> Result<(), DaemonError> {
     check(&config).await?;
     directories::make(&config)?;
     // First: a second daemon must not take the first one's socket and only then find out that it is one.
-    let store: Arc<dyn Store> = Arc::new(Embedded::open(&config.store_file())?);
+    let store = state::open(&config).await?;
     ownership::check_machine(&config)?;
     let _pins_lock = ownership::lock_pins(&config)?;
     let listener = api::listen(&config.socket()).await?;
@@ -260,7 +270,8 @@ async fn check(config: &Config) -> Result<(), DaemonError> {
 /// This node's record; refuses a store that is another node's.
 async fn register(store: &dyn Store, config: &Config) -> Result<NodeRecord, DaemonError> {
     let (nodes, _) = schema::range_json(store, &schema::nodes()).await?;
-    if let Some(other) = nodes.first()
+    if config.etcd.is_none()
+        && let Some(other) = nodes.first()
         && !nodes.iter().any(|node| node.value.name == config.node_name)
     {
         return Err(DaemonError::OtherNode {

@@ -1,9 +1,9 @@
 //! Where intent, assignments and status live: keys and values with revisions, in etcd's shape
 //! (transactions with compares, watches from a revision, leases, campaigns).
 //!
-//! The three roles of a daemon meet only here. [`embedded`] keeps it all in one file on this machine, [`etcd`] in one
-//! that several machines share; no caller asks which implementation it talks to. [`schema`] is the one place where keys
-//! are made.
+//! The three roles of a daemon meet only here. [`embedded`] keeps it all in one file on this machine, [`etcd`] where
+//! several machines share it, read through each one's [`mirror`]; no caller asks which implementation it talks to.
+//! [`schema`] is the one place where keys are made.
 
 use std::collections::HashSet;
 
@@ -13,13 +13,18 @@ use futures_util::stream::BoxStream;
 pub mod embedded;
 mod error;
 pub mod etcd;
+mod file;
+mod history;
+pub mod mirror;
 pub mod schema;
 pub mod seal;
 pub mod snapshot;
 
 pub use embedded::{Copied, Embedded};
 pub use error::StoreError;
+pub use etcd_client::{Certificate, ConnectOptions, Identity as TlsIdentity, TlsOptions};
 pub use etcd::Etcd;
+pub use mirror::Mirror;
 pub use seal::{CLUSTER_KEY_FILE, ClusterKey, ClusterKeyError, Sealed, SealedError};
 pub use snapshot::{Snapshot, SnapshotError};
 

@@ -8,7 +8,7 @@ mod member;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use dataplane::store::{Embedded, Etcd, Event, Outcome, Store, StoreError, Txn, WatchStream, Write};
+use dataplane::store::{Embedded, Etcd, Event, Mirror, Outcome, Store, StoreError, Txn, WatchStream, Write};
 use futures_util::StreamExt as _;
 
 use self::member::Member;
@@ -28,6 +28,51 @@ fn etcd_conforms() -> Result<()> {
     let member = Member::start()?;
     member.with(async |store: Etcd| {
         conformance::all(&store).await;
+        Ok(())
+    })
+}
+
+#[test]
+fn the_mirror_of_etcd_conforms() -> Result<()> {
+    let member = Member::start()?;
+    member.with(async |store: Etcd| {
+        conformance::all(&Mirror::open(store, &member.directory().join("mirror.redb")).await?).await;
+        Ok(())
+    })
+}
+
+/// What one node knew is read while etcd is away, by its next daemon too; changes are refused, and what happened meanwhile
+/// comes when etcd is back.
+#[test]
+fn a_mirror_goes_on_without_etcd() -> Result<()> {
+    let member = Member::start()?;
+    let path = member.directory().join("mirror.redb");
+    member.with(async |etcd: Etcd| {
+        let mirror = Mirror::open(etcd, &path).await?;
+        for number in 0..300 {
+            mirror.txn(Txn { compare: Vec::new(), then: vec![put(&format!("/m/{number:03}"), "x")] }).await?;
+        }
+        let before = mirror.range("/m/").await?;
+        ensure!(before.entries.len() == 300, "who wrote reads what it wrote");
+        member.kill()?;
+        ensure!(mirror.range("/m/").await? == before);
+        let refused = mirror.txn(Txn { compare: Vec::new(), then: vec![put("/m/new", "x")] }).await;
+        ensure!(matches!(refused, Err(StoreError::Etcd { .. })), "{refused:?}");
+        Ok(())
+    })?;
+    // The member is away still.
+    member.alone(async |etcd: Etcd| {
+        let mirror = Mirror::open(etcd, &path).await?;
+        let known = mirror.range("/m/").await?;
+        ensure!(known.entries.len() == 300, "{} of 300 were kept", known.entries.len());
+        let mut watch = mirror.watch("/m/", known.revision).await?;
+        member.start_again()?;
+        let other = member::client().await?;
+        write(&other, vec![put("/m/new", "x")]).await?;
+        ensure!(keys(&mut watch).await? == ["/m/new"]);
+        let own = Txn { compare: Vec::new(), then: vec![Write::Delete("/m/new".into()), put("/m/own", "y")] };
+        ensure!(matches!(mirror.txn(own).await?, Outcome::Committed(_)));
+        ensure!(mirror.get("/m/new").await?.is_none() && mirror.get("/m/own").await?.is_some());
         Ok(())
     })
 }

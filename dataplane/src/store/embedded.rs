@@ -8,18 +8,16 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
+use super::file::{self, File};
+use super::history::History;
 use super::snapshot::{Change, Snapshot};
 use super::{Entry, Leadership, LeaseId, Outcome, Range, Revision, Store, StoreError, Txn, WatchStream, Write};
 
 mod copies;
-mod file;
-mod history;
 mod leases;
 mod upkeep;
 
 pub use copies::Copied;
-use file::File;
-use history::History;
 use leases::Leases;
 
 /// A store in one file. Cloning it gives another handle to the same store.
@@ -249,10 +247,10 @@ impl Shared {
         if change.is_empty() {
             return Ok(Outcome::Committed(revision));
         }
-        let mut written = self.file().apply(&change);
+        let mut written = self.file().apply(std::slice::from_ref(&change));
         if let Err(StoreError::Corrupt { detail, .. }) = &written {
             self.mend(detail)?;
-            written = self.file().apply(&change);
+            written = self.file().apply(std::slice::from_ref(&change));
         }
         if let Err(error) = written {
             // It may have reached the disk all the same; then watchers must read everything again.

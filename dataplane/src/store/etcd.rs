@@ -39,10 +39,11 @@ pub struct Etcd {
 }
 
 impl Etcd {
-    /// Connects to whichever member answers (`https://10.0.0.1:2379`); keys begin with `prefix` (`/skep`) there.
+    /// Goes to whichever member answers (`https://10.0.0.1:2379`); keys begin with `prefix` (`/skep`) there. None need
+    /// answer yet.
     ///
     /// # Errors
-    /// [`StoreError::Etcd`] when none answers.
+    /// [`StoreError::Etcd`] when it can never be: an address or a certificate makes no sense, or etcd refuses the user.
     pub async fn connect(members: &[String], prefix: &str, options: ConnectOptions) -> Result<Self, StoreError> {
         let options = options
             .with_timeout(TIMEOUT)
@@ -52,10 +53,7 @@ impl Etcd {
             .with_require_leader(true)
             .with_auto_token_refresh(true);
         let client = Client::connect(members, Some(options)).await.map_err(failed("connect to"))?;
-        let store = Self { client, prefix: prefix.to_owned(), offices: Mutex::default() };
-        // Nothing has been asked so far.
-        store.get("/").await?;
-        Ok(store)
+        Ok(Self { client, prefix: prefix.to_owned(), offices: Mutex::default() })
     }
 
     /// What etcd calls a key of ours. Each begins with a slash: `/skep` and `/skep2` keep apart.

@@ -59,7 +59,7 @@ pub enum SnapshotError {
 }
 
 /// A change of a snapshot: what a transaction, a grant or the end of a lease does.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Change {
     pub(super) revision: Revision,
     /// What really changes; never a delete of nothing.

@@ -2,11 +2,12 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use dataplane::store::Etcd;
+use dataplane::store::{Etcd, Store as _};
 use tests::engine::etcd;
 use tests::{Machine, Process};
 
@@ -30,29 +31,59 @@ impl Member {
 
     /// SIGKILL, and a new one on the same data.
     pub(crate) fn restart(&self) -> Result<()> {
+        self.kill()?;
+        self.start_again()
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&self) -> Result<()> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner).kill()
+    }
+
+    /// A new one on the same data.
+    pub(crate) fn start_again(&self) -> Result<()> {
         let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
-        process.kill()?;
         *process = self.machine.spawn("etcd", &self.arguments)?;
         Ok(())
     }
 
-    /// Works with a client of it.
+    pub(crate) fn directory(&self) -> &Path {
+        self.machine.directory()
+    }
+
+    /// Works with a client of it, once it answers.
     pub(crate) fn with<T: Send>(&self, work: impl AsyncFnOnce(Etcd) -> Result<T> + Send) -> Result<T> {
+        self.alone(async |store: Etcd| {
+            wait_for(&store).await;
+            work(store).await
+        })
+    }
+
+    /// Works with a client of it, whether it answers or not.
+    pub(crate) fn alone<T: Send>(&self, work: impl AsyncFnOnce(Etcd) -> Result<T> + Send) -> Result<T> {
         self.machine.netns()?.enter(|| {
             // On this thread alone: what it opens is of that namespace.
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(async { work(client().await).await })
+            runtime.block_on(async { work(connect().await?).await })
         })
     }
 }
 
+/// A client, once the member answers; from the machine's netns.
+pub(crate) async fn client() -> Result<Etcd> {
+    let store = connect().await?;
+    wait_for(&store).await;
+    Ok(store)
+}
+
+async fn connect() -> Result<Etcd> {
+    Ok(Etcd::connect(&[format!("http://{CLIENTS}")], "/skep", Default::default()).await?)
+}
+
 /// It may have been started just now.
-async fn client() -> Etcd {
-    loop {
-        match Etcd::connect(&[format!("http://{CLIENTS}")], "/skep", Default::default()).await {
-            Ok(store) => return store,
-            Err(error) => println!("{error}"),
-        }
+async fn wait_for(store: &Etcd) {
+    while let Err(error) = store.get("/").await {
+        println!("{error}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::file::{beside, failure};
+use crate::store::file::{beside, failure};
 use crate::durable::sync_directory;
 use crate::store::StoreError;
 use crate::store::snapshot::Snapshot;

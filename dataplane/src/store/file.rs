@@ -100,29 +100,31 @@ impl File {
         })
     }
 
-    /// Makes a change; durable when this returns (redb syncs the file).
-    pub(super) fn apply(&self, change: &Change) -> Result<(), StoreError> {
+    /// Makes changes, all or none; durable when this returns (redb syncs the file).
+    pub(super) fn apply(&self, changes: &[Change]) -> Result<(), StoreError> {
         self.with("write", |database| {
             let txn = database.begin_write()?;
             {
                 let mut counters = txn.open_table(COUNTERS)?;
                 let mut leases = txn.open_table(LEASES)?;
                 let mut entries = txn.open_table(ENTRIES)?;
-                counters.insert(REVISION, change.revision)?;
-                if let Some((lease, ttl)) = change.granted {
-                    counters.insert(LAST_LEASE, lease.0)?;
-                    leases.insert(lease.0, millis(ttl))?;
-                }
-                if let Some(lease) = change.ended {
-                    leases.remove(lease.0)?;
-                }
-                for write in &change.writes {
-                    match write {
-                        Write::Put { key, value, lease } => {
-                            let lease = lease.map_or(0, |lease| lease.0);
-                            entries.insert(key.as_str(), (change.revision, lease, value.as_slice()))?;
+                for change in changes {
+                    counters.insert(REVISION, change.revision)?;
+                    if let Some((lease, ttl)) = change.granted {
+                        counters.insert(LAST_LEASE, lease.0)?;
+                        leases.insert(lease.0, millis(ttl))?;
+                    }
+                    if let Some(lease) = change.ended {
+                        leases.remove(lease.0)?;
+                    }
+                    for write in &change.writes {
+                        match write {
+                            Write::Put { key, value, lease } => {
+                                let lease = lease.map_or(0, |lease| lease.0);
+                                entries.insert(key.as_str(), (change.revision, lease, value.as_slice()))?;
+                            }
+                            Write::Delete(key) => drop(entries.remove(key.as_str())?),
                         }
-                        Write::Delete(key) => drop(entries.remove(key.as_str())?),
                     }
                 }
             }

@@ -33,6 +33,7 @@ mod status;
 pub mod tables;
 mod task;
 mod unknown;
+mod view;
 mod wake;
 mod withdraw;
 
@@ -149,7 +150,7 @@ impl Agent {
     /// # Errors
     /// [`AgentError::Store`] when the store cannot be read at all at the start.
     pub async fn run(mut self) -> Result<Infallible, AgentError> {
-        let after = self.store.range("/assignments/").await?.revision;
+        let after = self.store.range("/nodes/").await?.revision;
         let mut sources = wake::watch(Arc::clone(&self.store), after, &self.hands.eyes, &self.bells);
         let bells = Arc::clone(&self.bells);
         sources.spawn(withdraw::watch(Arc::clone(&self.hands), self.records.follow(), Arc::clone(&bells)));

@@ -81,9 +81,13 @@ async fn lead(
 ) -> Result<(), ControllerError> {
     let leadership = store.campaign(ELECTION, candidate).await?;
     let watching = unix();
+    let mut absent = BTreeMap::new();
     while leads(store, &leadership).await? {
-        let state = State::load(store).await?;
+        let mut state = State::load(store).await?;
         let watch = store.watch("/", state.revision).await?;
+        // Who was away already is so for as long as this controller has seen it.
+        state.absent = std::mem::take(&mut absent);
+        state.note_absences(unix());
         let dirty = state.keys();
         let mut controller = Controller {
             store,
@@ -97,7 +101,9 @@ async fn lead(
             dirty,
             due: BTreeMap::new(),
         };
-        match controller.until(Instant::now() + RESYNC).await {
+        let ended = controller.until(Instant::now() + RESYNC).await;
+        absent = controller.state.absent;
+        match ended {
             Ok(()) | Err(ControllerError::Store(StoreError::Compacted { .. })) => {}
             Err(error) => return Err(error),
         }
@@ -198,6 +204,11 @@ impl Controller<'_> {
                 Some(Subject::Node(_) | Subject::Vips | Subject::Addresses(_)) => {
                     self.dirty.extend(self.state.conditions.keys().cloned());
                 }
+                // What it has waits for it, or is to go elsewhere.
+                Some(Subject::Presence(_)) => {
+                    self.state.note_absences(unix());
+                    self.dirty.extend(self.state.keys());
+                }
                 Some(
                     Subject::Status(..)
                     | Subject::Condition(_)
@@ -207,7 +218,9 @@ impl Controller<'_> {
                     | Subject::Login(_)
                     | Subject::Runs(_)
                     | Subject::Discard(_)
-                    | Subject::Pulled(_),
+                    | Subject::Pulled(_)
+                    | Subject::Tunnel(_)
+                    | Subject::Volume(_),
                 )
                 | None => {}
             }

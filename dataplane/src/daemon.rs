@@ -19,7 +19,7 @@ use crate::descriptors::{self, TooFew};
 use crate::docker::{Docker, DockerError};
 use crate::forwarder::Supervisor;
 use crate::host::{self, Finding, HostFacts, Installed, Level};
-use crate::model::NodeRecord;
+use crate::membership::{Member, MembershipError};
 use crate::monitor::Monitor;
 use crate::netlink::{Netlink, NetlinkError};
 use crate::secrets::Secrets;
@@ -115,7 +115,10 @@ pub enum DaemonError {
     /// The cluster's key.
     #[error(transparent)]
     Key(#[from] ClusterKeyError),
-    /// Registration of this node.
+    /// This node's place among the nodes.
+    #[error(transparent)]
+    Membership(#[from] MembershipError),
+    /// What is assigned does not fit this node's maps.
     #[error(transparent)]
     Controller(#[from] ControllerError),
     /// Maps and programs.
@@ -168,7 +171,8 @@ async fn run_until_failure(config: Arc<Config>) -> Result<(), DaemonError> {
     ownership::check_machine(&config)?;
     let _pins_lock = ownership::lock_pins(&config)?;
     let listener = api::listen(&config.socket()).await?;
-    let node = register(store.as_ref(), &config).await?;
+    let member = register(store.as_ref(), &config).await?;
+    let node = member.record.clone();
 
     let state = controller::State::load(store.as_ref()).await?;
     capacity::check(&state, &config.map_sizes).map_err(ControllerError::Condition)?;
@@ -200,6 +204,7 @@ async fn run_until_failure(config: Arc<Config>) -> Result<(), DaemonError> {
         controller::run(store.as_ref(), &secrets, &pools, &node.name, abort_at).await
     };
     let keeping = forwarder.keep();
+    let staying = member.stay(store.as_ref());
     // A task of its own: it should not have the others wait when much happens.
     let monitor = Arc::new(Monitor::default());
     let consuming = tokio::spawn({
@@ -211,6 +216,7 @@ async fn run_until_failure(config: Arc<Config>) -> Result<(), DaemonError> {
     tokio::select! {
         never = controlling => match never {},
         never = keeping => match never {},
+        never = staying => match never {},
         ended = consuming => match ended {
             Ok(Err(error)) => Err(error.into()),
             Ok(Ok(never)) => match never {},
@@ -267,8 +273,8 @@ async fn check(config: &Config) -> Result<(), DaemonError> {
     if grave.is_empty() { Ok(()) } else { Err(DaemonError::Host(grave)) }
 }
 
-/// This node's record; refuses a store that is another node's.
-async fn register(store: &dyn Store, config: &Config) -> Result<NodeRecord, DaemonError> {
+/// This node's place; refuses a store that is another node's.
+async fn register(store: &dyn Store, config: &Config) -> Result<Member, DaemonError> {
     let (nodes, _) = schema::range_json(store, &schema::nodes()).await?;
     if config.etcd.is_none()
         && let Some(other) = nodes.first()
@@ -280,7 +286,7 @@ async fn register(store: &dyn Store, config: &Config) -> Result<NodeRecord, Daem
             name: config.node_name.clone(),
         });
     }
-    Ok(controller::register(store, &config.pools(), &config.node_name).await?)
+    Ok(Member::register(store, config).await?)
 }
 
 fn stop_signal() -> Result<impl Future<Output = &'static str>, DaemonError> {

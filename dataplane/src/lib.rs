@@ -20,6 +20,7 @@ pub mod host;
 pub mod install;
 pub mod logging;
 pub mod manifest;
+pub mod membership;
 pub mod memory;
 pub mod model;
 pub mod monitor;

@@ -22,8 +22,8 @@ pub mod snapshot;
 
 pub use embedded::{Copied, Embedded};
 pub use error::StoreError;
-pub use etcd_client::{Certificate, ConnectOptions, Identity as TlsIdentity, TlsOptions};
 pub use etcd::Etcd;
+pub use etcd_client::{Certificate, ConnectOptions, Identity as TlsIdentity, TlsOptions};
 pub use mirror::Mirror;
 pub use seal::{CLUSTER_KEY_FILE, ClusterKey, ClusterKeyError, Sealed, SealedError};
 pub use snapshot::{Snapshot, SnapshotError};

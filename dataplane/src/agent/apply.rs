@@ -90,6 +90,7 @@ impl Hands {
                     self.register(&registration)?;
                 }
             }
+            Op::PutEndpoint(address, endpoint) => maps.endpoints.put(address, *endpoint)?,
             Op::AttachSockets => self.eyes.programs.attach_sockets()?,
             Op::RestorePin(pin) => self.eyes.programs.restore_pin(pin)?,
             Op::Unpin(ifindex) => self.eyes.programs.detach(*ifindex, "")?,

@@ -1,13 +1,17 @@
 //! What this node should be, as the controller assigned it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
+use super::health::Well;
 use crate::config::Config;
 use crate::model::rollout::Rollout;
 use crate::model::{
-    EnvironmentAssignment, EnvironmentKey, EnvironmentSpec, ReplicaAssignment, ReplicaKey, ServiceAssignment,
-    ServiceKey, ServiceSpec,
+    EnvironmentAssignment, EnvironmentKey, EnvironmentSpec, ReplicaAssignment, ReplicaKey, ReplicaState,
+    ServiceAssignment, ServiceKey, ServiceSpec, TunnelRecord,
 };
 use crate::store::Revision;
 
@@ -19,13 +23,66 @@ pub struct Desired {
     /// Environments with their networks.
     pub environments: BTreeMap<EnvironmentKey, EnvironmentAssignment>,
     /// Services with their VIPs.
-    pub services: BTreeMap<ServiceKey, ServiceAssignment>,
+    pub services: BTreeMap<ServiceKey, Arc<ServiceAssignment>>,
     /// Revision of the last change of one of these.
     pub revision: Revision,
     /// Replicas of this node.
     pub replicas: BTreeMap<ReplicaKey, Arc<ReplicaAssignment>>,
+    /// Replicas of other nodes.
+    pub elsewhere: BTreeMap<ReplicaKey, Elsewhere>,
+    /// The other nodes, by id.
+    pub peers: BTreeMap<u32, Peer>,
     /// Environments whose volumes and credentials are to go with them.
     pub discards: BTreeSet<EnvironmentKey>,
+}
+
+/// A replica of another node: what this one's maps hold of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Elsewhere {
+    /// Id of its node.
+    pub node: u32,
+    /// Environment id.
+    pub env: u32,
+    /// Service id.
+    pub service_id: u32,
+    /// IPv4 address.
+    pub address4: Ipv4Addr,
+    /// IPv6 address.
+    pub address6: Ipv6Addr,
+    /// Networks, a bit each.
+    pub networks: u64,
+    /// How it is, if it runs.
+    pub well: Option<Well>,
+}
+
+impl Elsewhere {
+    /// A replica on the node of this id.
+    pub fn of(replica: &ReplicaAssignment, node: u32, well: Option<Well>) -> Self {
+        let ReplicaAssignment { env, service_id, address4, address6, networks, .. } = *replica;
+        Self { node, env, service_id, address4, address6, networks, well }
+    }
+
+    /// How a replica is of which its node told this last; [`None`]: it does not run. Of a node that is away nobody knows:
+    /// it is asked when there is nobody else, since its daemon alone may be away.
+    pub fn well(told: Option<ReplicaState>, node: &str, present: bool) -> Option<Well> {
+        match told? {
+            ReplicaState::Running if present => Some(Well::Healthy),
+            ReplicaState::Running => Some(Well::Unhealthy { reason: format!("node {node} is away") }),
+            ReplicaState::Unhealthy => Some(Well::Unhealthy { reason: format!("node {node} finds it unhealthy") }),
+            _ => None,
+        }
+    }
+}
+
+/// Another node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Peer {
+    /// Name.
+    pub name: String,
+    /// How it is reached, once it has told.
+    pub tunnel: Option<TunnelRecord>,
+    /// Where its replicas' addresses come from.
+    pub prefixes: BTreeSet<IpNet>,
 }
 
 /// What holds for the node as a whole.
@@ -49,6 +106,14 @@ impl Desired {
             networks: BTreeMap::new(),
             volumes: BTreeSet::new(),
         }
+    }
+
+    /// The replicas of a service on other nodes.
+    pub fn elsewhere_of<'a>(
+        &'a self,
+        service: &'a ServiceKey,
+    ) -> impl Iterator<Item = (&'a ReplicaKey, &'a Elsewhere)> {
+        self.elsewhere.range(service.replica(0, 0)..).take_while(move |(key, _)| key.service == *service)
     }
 
     /// The replicas of a service on this node.

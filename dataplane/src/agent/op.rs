@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use dataplane_ebpf::abi::{
-    self, Addr, BackendKey, EgressKey, EgressRule, GrantKey, Identity, Name, NameKey, NodeConfig, Ptr, PtrKey, action,
+    self, Addr, BackendKey, EgressKey, EgressRule, Endpoint, GrantKey, Identity, Name, NameKey, NodeConfig, Ptr,
+    PtrKey, action,
 };
 
 use super::tables::{BackendSet, text_name};
@@ -23,6 +24,8 @@ pub enum Op {
     SetEgress(BTreeMap<EgressKey, EgressRule>),
     /// DEVICES, NETNS, ENDPOINTS of a replica that is plumbed already.
     Register(Arc<ReplicaAssignment>),
+    /// ENDPOINTS of a replica of another node.
+    PutEndpoint(Addr, Endpoint),
     /// The socket programs, at the cgroup.
     AttachSockets,
     /// A pin that somebody removed, of what is held open.
@@ -152,6 +155,7 @@ impl fmt::Display for Op {
                 write!(f, "set egress: {} allowed, {denied} prefixes in them denied", allowed.join(" and "))
             }
             Self::Register(replica) => Step::Register(Arc::clone(replica)).describe(&replica.key, f),
+            Self::PutEndpoint(address, endpoint) => write!(f, "endpoint {address} is on node {}", endpoint.node),
             Self::AttachSockets => write!(f, "attach the socket programs"),
             Self::RestorePin(pin) => write!(f, "pin {} again", pin.display()),
             Self::Unpin(ifindex) => write!(f, "unpin the programs of device {ifindex}: it is gone"),

@@ -28,6 +28,7 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Vec<Op> {
     ops.extend(observed.missing_pins.iter().cloned().map(Op::RestorePin));
     maps::node(desired, observed, &mut ops);
     maps::registered(desired, observed, &mut ops);
+    maps::elsewhere(desired, observed, &mut ops);
     maps::published(desired, observed, &published, &mut ops);
     if !observed.sockets_attached {
         ops.push(Op::AttachSockets);
@@ -77,6 +78,7 @@ pub(super) fn without_docker(ops: Vec<Op>, known: bool) -> Vec<Op> {
             op,
             Op::ConfigureNode(_)
                 | Op::SetEgress(_)
+                | Op::PutEndpoint(..)
                 | Op::AttachSockets
                 | Op::PutName(..)
                 | Op::DropName(..)

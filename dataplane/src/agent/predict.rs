@@ -41,6 +41,7 @@ pub fn predict(desired: &Desired, observed: &mut Observed, op: &Op) {
         Op::ConfigureNode(config) => tables.node = **config,
         Op::SetEgress(rules) => tables.egress.clone_from(rules),
         Op::Register(replica) => register(desired, observed, replica),
+        Op::PutEndpoint(address, endpoint) => drop(tables.endpoints.insert(*address, *endpoint)),
         Op::AttachSockets => observed.sockets_attached = true,
         Op::RestorePin(pin) => drop(observed.missing_pins.remove(pin)),
         Op::Unpin(ifindex) => drop(observed.gone.remove(ifindex)),

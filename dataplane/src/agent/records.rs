@@ -13,8 +13,9 @@ use super::observed::Observed;
 use super::op::Step;
 use super::status::{self, Progress, Work};
 use super::unknown::unknown;
+use super::view::View;
 use crate::model::{Ack, ReplicaAssignment, ReplicaKey, ReplicaState, ReplicaStatus};
-use crate::store::{Revision, Store, Txn, schema};
+use crate::store::{Store, Txn, schema};
 
 /// First and longest pause before a failed replica is tried again.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -35,6 +36,9 @@ pub(super) type Seen = (Arc<Desired>, Arc<Observed>);
 /// The agent's memory.
 pub(super) struct Records {
     store: Arc<dyn Store>,
+    view: View,
+    /// The view has been read.
+    begun: bool,
     node: Node,
     busy: BTreeMap<ReplicaKey, Progress>,
     failures: BTreeMap<ReplicaKey, Failure>,
@@ -42,7 +46,6 @@ pub(super) struct Records {
     acknowledged: Option<Ack>,
     /// Connections that ended with the replica they were to.
     cut: BTreeMap<ReplicaKey, u32>,
-    wanted: Option<(Revision, Arc<Desired>)>,
     last: Option<Seen>,
     /// The same, for others to follow.
     told: watch::Sender<Option<Seen>>,
@@ -55,6 +58,8 @@ pub(super) struct Records {
 impl Records {
     pub(super) fn new(store: Arc<dyn Store>, node: Node) -> Self {
         Self {
+            view: View::new(Arc::clone(&store), node.clone()),
+            begun: false,
             store,
             node,
             busy: BTreeMap::new(),
@@ -62,7 +67,6 @@ impl Records {
             written: BTreeMap::new(),
             acknowledged: None,
             cut: BTreeMap::new(),
-            wanted: None,
             last: None,
             told: watch::Sender::new(None),
             content: false,
@@ -71,29 +75,13 @@ impl Records {
         }
     }
 
-    /// What the store says this node should be; read again when anything in the store is another.
+    /// What the store says this node should be.
     pub(super) async fn desired(&mut self) -> Result<Arc<Desired>, AgentError> {
         self.retry = None;
-        let store = self.store.as_ref();
-        // The first of the lists: what changes while the others are read makes a later revision.
-        let (environments, revision) = schema::range_json(store, &schema::environments()).await?;
-        if let Some((_, wanted)) = self.wanted.as_ref().filter(|(known, _)| *known == revision) {
-            return Ok(Arc::clone(wanted));
+        let desired = self.view.desired().await?;
+        if !std::mem::replace(&mut self.begun, true) {
+            self.written = self.view.told_before().unwrap_or_default();
         }
-        let (services, _) = schema::range_json(store, &schema::services()).await?;
-        let (replicas, _) = schema::range_json(store, &schema::replicas_of(&self.node.name)).await?;
-        let (statuses, _) = schema::range_json(store, &schema::statuses_of(&self.node.name)).await?;
-        let (discards, _) = schema::range_json(store, &schema::discards()).await?;
-        self.written = statuses.into_iter().map(|status| (status.value.key.clone(), status.value)).collect();
-        let desired = Arc::new(Desired {
-            node: self.node.clone(),
-            environments: environments.into_iter().map(|e| (e.value.key.clone(), e.value)).collect(),
-            revision: services.iter().map(|service| service.revision).max().unwrap_or(0),
-            services: services.into_iter().map(|s| (s.value.key.clone(), s.value)).collect(),
-            replicas: replicas.into_iter().map(|r| (r.value.key.clone(), Arc::new(r.value))).collect(),
-            discards: discards.into_iter().map(|discard| discard.value.key).collect(),
-        });
-        self.wanted = Some((revision, Arc::clone(&desired)));
         Ok(desired)
     }
 

@@ -8,7 +8,7 @@ use dataplane_ebpf::abi::{
     Netns, NodeConfig, Pool, Ptr, PtrKey, Sealed, UPLINKS_MAX, action, flags,
 };
 
-use super::desired::Desired;
+use super::desired::{Desired, Elsewhere};
 use super::health::serving;
 use super::observed::Observed;
 use super::plan::is_as_assigned;
@@ -70,6 +70,12 @@ pub struct BackendAddress {
     pub node: u32,
 }
 
+impl BackendAddress {
+    fn new(address4: Ipv4Addr, address6: Ipv6Addr, node: u32) -> Self {
+        Self { address4, address6, node }
+    }
+}
+
 /// The entries that one replica has in DEVICES, NETNS and ENDPOINTS.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Registration {
@@ -116,6 +122,15 @@ impl Registration {
     }
 }
 
+/// The entries of ENDPOINTS of all replicas of other nodes.
+pub(super) fn elsewhere(desired: &Desired) -> impl Iterator<Item = (Addr, Endpoint)> + use<'_> {
+    desired.elsewhere.values().flat_map(|replica| {
+        let Elsewhere { node, env, service_id: service, address4, address6, networks, .. } = *replica;
+        let endpoint = Endpoint { networks, identity: Identity { env, service }, node, ..Endpoint::default() };
+        [Addr::from(address4), Addr::from(address6)].map(|address| (address, endpoint.sealed(&address)))
+    })
+}
+
 /// NAMES, PTRS and SERVICES of all assigned services, with the backends that serve now.
 pub(super) fn publish(desired: &Desired, observed: &Observed) -> TableSet {
     let mut tables = TableSet::default();
@@ -131,7 +146,8 @@ pub(super) fn publish(desired: &Desired, observed: &Observed) -> TableSet {
         put_names(&mut tables, service, &forms, service.networks);
         let addresses = [IpAddr::V4(service.vip4), IpAddr::V6(service.vip6)];
         let replicas = desired.replicas_of(key).flat_map(|r| [IpAddr::V4(r.address4), IpAddr::V6(r.address6)]);
-        for address in addresses.into_iter().chain(replicas) {
+        let elsewhere = desired.elsewhere_of(key).flat_map(|(_, r)| [IpAddr::V4(r.address4), IpAddr::V6(r.address6)]);
+        for address in addresses.into_iter().chain(replicas).chain(elsewhere) {
             put_ptr(&mut tables, service, address);
         }
         let set = BackendSet {
@@ -150,14 +166,16 @@ pub(super) fn publish(desired: &Desired, observed: &Observed) -> TableSet {
 /// The replicas that serve now.
 fn backends(service: &ServiceKey, desired: &Desired, observed: &Observed) -> Vec<BackendAddress> {
     let served_by = |key: &ReplicaKey| desired.services.get(service).is_some_and(|service| service.is_served_by(key));
+    let health = |replica: &ReplicaAssignment| observed.health.get(&replica.key);
     let runs = |replica: &&ReplicaAssignment| served_by(&replica.key) && runs(replica, desired, observed);
     let running = desired.replicas_of(service).map(AsRef::as_ref).filter(runs);
-    let replicas =
-        serving(running.filter_map(|replica| Some((replica, observed.health.get(&replica.key)?)))).into_iter();
-    let mut backends: Vec<_> = replicas
-        .map(|r| BackendAddress { address4: r.address4, address6: r.address6, node: desired.node.id })
-        .collect();
-    backends.sort_unstable();
+    let here = running.filter_map(|r| Some((BackendAddress::new(r.address4, r.address6, desired.node.id), health(r)?)));
+    let elsewhere = desired.elsewhere_of(service).filter(|(key, _)| served_by(key));
+    let elsewhere =
+        elsewhere.filter_map(|(_, r)| Some((BackendAddress::new(r.address4, r.address6, r.node), r.well.as_ref()?)));
+    let mut backends: Vec<_> = serving(here.chain(elsewhere));
+    // Those of this node first.
+    backends.sort_unstable_by_key(|backend| (backend.node != desired.node.id, *backend));
     backends
 }
 

@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::docker::EventKind;
 use crate::egress;
 use crate::netlink::{self, Change, Elsewhere, Netlink, VETH_PREFIX};
+use crate::store::schema::Subject;
 use crate::store::{Revision, Store};
 
 /// Pause before a source that broke off is asked again.
@@ -45,7 +46,8 @@ pub(super) fn watch(
     bells: &Arc<Bells>,
 ) -> JoinSet<()> {
     let mut sources = JoinSet::new();
-    sources.spawn(watch_store(store, after, Arc::clone(bells)));
+    let here = observer.config.node_name.clone();
+    sources.spawn(watch_store(store, after, here, Arc::clone(bells)));
     sources.spawn(watch_images(Arc::clone(observer), Arc::clone(bells)));
     sources.spawn(watch_docker(Arc::clone(observer), Arc::clone(bells)));
     sources.spawn(watch_kernel(Arc::clone(observer), Arc::clone(bells)));
@@ -55,14 +57,19 @@ pub(super) fn watch(
     sources
 }
 
-async fn watch_store(store: Arc<dyn Store>, mut after: Revision, bells: Arc<Bells>) {
-    const PREFIX: &str = "/assignments/";
+async fn watch_store(store: Arc<dyn Store>, mut after: Revision, here: String, bells: Arc<Bells>) {
+    const PREFIX: &str = "/";
     loop {
         match store.watch(PREFIX, after).await {
             Ok(mut events) => {
                 while let Some(events) = events.next().await {
                     match events {
-                        Ok(events) => after = events.last().map_or(after, |event| event.revision()),
+                        Ok(events) => {
+                            after = events.last().map_or(after, |event| event.revision());
+                            if !events.iter().any(|event| concerns(event.key(), &here)) {
+                                continue;
+                            }
+                        }
                         Err(error) => {
                             warn!(error = in_one_line(&error), "The watch of the store broke off; reading all again.");
                             break;
@@ -78,6 +85,23 @@ async fn watch_store(store: Arc<dyn Store>, mut after: Revision, bells: Arc<Bell
             after = range.revision;
         }
         bells.look.notify_one();
+    }
+}
+
+/// Whether a change of this key changes what this node should be. What it tells itself does not.
+fn concerns(key: &str, here: &str) -> bool {
+    match Subject::of(key) {
+        Some(Subject::Status(node, _)) => node != here,
+        Some(
+            Subject::Environment(_)
+            | Subject::Service(_)
+            | Subject::Replica(..)
+            | Subject::Node(_)
+            | Subject::Tunnel(_)
+            | Subject::Presence(_)
+            | Subject::Discard(_),
+        ) => true,
+        _ => false,
     }
 }
 

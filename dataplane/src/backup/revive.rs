@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::model::allocation::{AddressPool, Ids};
-use crate::model::{NodeRecord, Pools, ReplicaAssignment};
+use crate::model::{NodeRecord, Pools, ReplicaAssignment, VolumeAssignment};
 use crate::store::schema::{self, Key, Subject};
 use crate::store::snapshot::Record;
 use crate::store::{Embedded, Snapshot, StoreError};
@@ -66,6 +66,7 @@ fn moved(snapshot: Snapshot, from: &str, to: &str) -> Result<Snapshot, StoreErro
         }
         let (key, value) = match Subject::of(&key) {
             Some(Subject::Status(..) | Subject::Ack(..) | Subject::Pulled(_)) => continue,
+            Some(Subject::Tunnel(name)) if name == from => continue,
             Some(Subject::Node(name)) if name == from => {
                 let mut node: NodeRecord = decode(&key, &record)?;
                 to.clone_into(&mut node.name);
@@ -75,6 +76,12 @@ fn moved(snapshot: Snapshot, from: &str, to: &str) -> Result<Snapshot, StoreErro
                 let mut assignment: ReplicaAssignment = decode(&key, &record)?;
                 to.clone_into(&mut assignment.node);
                 (schema::replica(to, &replica).as_str().to_owned(), encode(&key, &assignment)?)
+            }
+            Some(Subject::Volume(_)) => {
+                let volume: VolumeAssignment = decode(&key, &record)?;
+                let node = if volume.node == from { to.to_owned() } else { volume.node };
+                let value = encode(&key, &VolumeAssignment { node })?;
+                (key, value)
             }
             Some(Subject::Addresses(node)) if node == from => {
                 (schema::addresses(to).as_str().to_owned(), record.value.clone())

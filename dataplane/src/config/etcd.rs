@@ -51,7 +51,9 @@ impl EtcdOptions {
         }
         let refuse = |what: String, remedy: &'static str| Err(ConfigError::Etcd { what, remedy });
         for member in &members {
-            if !["http://", "https://"].into_iter().any(|scheme| member.starts_with(scheme) && member.len() > scheme.len())
+            if !["http://", "https://"]
+                .into_iter()
+                .any(|scheme| member.starts_with(scheme) && member.len() > scheme.len())
             {
                 return refuse(format!("--etcd {member:?} is no URL"), "write https://HOST:2379");
             }

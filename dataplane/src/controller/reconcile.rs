@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::allocate::{Allocator, network_bits};
+use super::allocate::{Allocator, Placed, network_bits};
 use super::clock::Clock;
 use super::deploy::{self, Decision, Situation};
 use super::set;
@@ -60,7 +60,8 @@ pub fn reconcile(state: &State, pools: &Pools, key: &EnvironmentKey, clock: Cloc
         step.removals()?;
         step.releases()?;
     }
-    let (due, next_run) = (step.due, step.next_run);
+    let next_lost = state.next_lost(clock.now);
+    let (due, next_run) = ([step.due, next_lost].into_iter().flatten().min(), step.next_run);
     let txn = step.finish()?;
     let txn =
         if txn.then.is_empty() { txn } else { txn.when(&schema::intent(key), intent.map(|intent| intent.revision)) };
@@ -152,7 +153,7 @@ impl<'a> Step<'a> {
             deployments: state.deployments_of(&key).map(|d| (d.value.key.deployment, d.value.clone())).collect(),
             replicas: state.replicas_of_service(&key).map(|r| (r.value.key.deployment, r.value.key.replica)).collect(),
             status: &status,
-            acknowledged: before.is_some_and(|before| state.is_acknowledged(before)),
+            acknowledged: before.is_some_and(|before| state.is_acknowledged(before, self.clock.now)),
             clock: self.clock,
         };
         let mut decision = deploy::decide(&situation);
@@ -224,6 +225,9 @@ impl<'a> Step<'a> {
             match self.assigned_replica(environment, service, deployment, before, key) {
                 Ok(after) if before.is_none() => placed.push(after),
                 Ok(_) if self.is_full() => {}
+                Ok(after) if before.is_some_and(|before| before.value.node != after.node) => {
+                    self.moves(before, &after)?;
+                }
                 Ok(after) => set(&mut self.txn, &schema::replica(&after.node, &after.key), before, Some(&after))?,
                 Err(condition) => {
                     refused = Err((deployment.key.deployment, condition));
@@ -261,9 +265,17 @@ impl<'a> Step<'a> {
             // Within a deployment the specs differ at most in the number of replicas, which is nothing to one.
             // Should its container have to be made again, it is of the same bits.
             let image = before.image.clone().or_else(|| deployment.image.clone());
-            return Ok(ReplicaAssignment { networks, egress, ending, image, ..before.clone() });
+            let stays = ReplicaAssignment { networks, egress, ending, image, ..before.clone() };
+            if !self.is_to_move(before) {
+                return Ok(stays);
+            }
+            // With nowhere to go it waits for its node.
+            return Ok(match self.allocator.place(&key, &stays.spec) {
+                Ok(Placed { node, address4, address6 }) => ReplicaAssignment { node, address4, address6, ..stays },
+                Err(_) => stays,
+            });
         }
-        let placed = self.allocator.place(&key)?;
+        let placed = self.allocator.place(&key, &deployment.spec)?;
         let spec = if key.replica == RELEASE_TASK { spec.release_task() } else { spec.clone() };
         Ok(ReplicaAssignment {
             key,
@@ -282,6 +294,24 @@ impl<'a> Step<'a> {
         })
     }
 
+    /// Takes a replica from the node that it was on, and puts it on another.
+    fn moves(
+        &mut self,
+        before: Option<&Versioned<ReplicaAssignment>>,
+        after: &ReplicaAssignment,
+    ) -> Result<(), StoreError> {
+        if let Some(before) = before {
+            set(&mut self.txn, &schema::replica(&before.value.node, &after.key), Some(before), None)?;
+            self.allocator.leave(&before.value);
+        }
+        set(&mut self.txn, &schema::replica(&after.node, &after.key), None, Some(after))
+    }
+
+    /// Whether its node is lost, and it may be elsewhere: no volume of its own keeps it there.
+    fn is_to_move(&self, replica: &ReplicaAssignment) -> bool {
+        self.state.is_lost(&replica.node, self.clock.now) && replica.spec.volumes.is_empty()
+    }
+
     /// Has the replicas that are not wanted any more end, and takes away those that have.
     fn endings(
         &mut self,
@@ -296,10 +326,13 @@ impl<'a> Step<'a> {
             }
             let status = self.state.status_of(&replica.key).filter(|status| status.state == ReplicaState::Stopped);
             let store_key = schema::replica(&replica.node, &replica.key);
-            match status.filter(|_| replica.ending) {
-                Some(status) => {
+            // Nobody hears when one on a lost node has ended; its address waits for the node.
+            let lost = self.state.is_lost(&replica.node, self.clock.now);
+            let cut = status.filter(|_| replica.ending).map(|status| status.cut).or(lost.then_some(0));
+            match cut {
+                Some(cut) => {
                     if let Some(deployment) = decision.deployments.get_mut(&replica.key.deployment) {
-                        deployment.cut += status.cut;
+                        deployment.cut += cut;
                     }
                     set(&mut self.txn, &store_key, Some(before), None)?;
                     self.allocator.leave(replica);
@@ -345,7 +378,7 @@ impl<'a> Step<'a> {
         for before in self.state.services_of(self.key) {
             let service = &before.value;
             let wanted = self.intent.is_some_and(|intent| intent.services.contains_key(&service.key.service));
-            if service.leaving && !wanted && !self.state.has_replica(&service.key) && !self.is_full() {
+            if service.leaving && !wanted && !self.state.has_replica(&service.key, self.clock.now) && !self.is_full() {
                 set(&mut self.txn, &schema::service(&service.key), Some(before), None)?;
                 for deployment in self.state.deployments_of(&service.key) {
                     set(&mut self.txn, &schema::deployment(&deployment.value.key), Some(deployment), None)?;

@@ -3,12 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::allocation::{AddressPool, Ids, PrefixPool};
+use crate::model::rollout::Millis;
 use crate::model::{
     Ack, Condition, Deployment, DeploymentKey, Discard, EnvironmentAssignment, EnvironmentKey, EnvironmentSpec,
-    NodeRecord, ReplicaAssignment, ReplicaKey, ReplicaState, ReplicaStatus, Runs, ServiceAssignment, ServiceKey,
+    NodeRecord, Presence, ReplicaAssignment, ReplicaKey, ReplicaState, ReplicaStatus, Runs, ServiceAssignment,
+    ServiceKey, TunnelRecord, VolumeAssignment, VolumeKey,
 };
 use crate::store::schema::{Subject, Versioned, decode};
 use crate::store::{Entry, Event, Revision, Store, StoreError};
+
+/// How long a node may be away, after its lease has ended, before its replicas are placed elsewhere: one that is
+/// restarted is back sooner.
+const LOST_AFTER: Millis = 20_000;
 
 /// Everything that assignments depend on, each value with the revision that wrote it.
 #[derive(Debug, Clone, Default)]
@@ -19,6 +25,14 @@ pub struct State {
     pub intents: BTreeMap<EnvironmentKey, Versioned<EnvironmentSpec>>,
     /// By node name.
     pub nodes: BTreeMap<String, Versioned<NodeRecord>>,
+    /// Those that are there, with what they tell of themselves.
+    pub present: BTreeMap<String, Presence>,
+    /// How each is reached.
+    pub tunnels: BTreeMap<String, TunnelRecord>,
+    /// Since when, as far as this controller has seen, the others are not: milliseconds since the epoch.
+    pub absent: BTreeMap<String, Millis>,
+    /// The node that has each volume.
+    pub volumes: BTreeMap<VolumeKey, Versioned<VolumeAssignment>>,
     /// Environments' ids.
     pub environments: BTreeMap<EnvironmentKey, Versioned<EnvironmentAssignment>>,
     /// Services' ids and addresses.
@@ -80,6 +94,12 @@ impl State {
         match subject {
             Subject::Intent(key) => drop(self.intents.insert(key, decode(entry)?)),
             Subject::Node(name) => drop(self.nodes.insert(name, decode(entry)?)),
+            Subject::Presence(name) => {
+                self.absent.remove(&name);
+                self.present.insert(name, decode(entry)?.value);
+            }
+            Subject::Tunnel(name) => drop(self.tunnels.insert(name, decode(entry)?.value)),
+            Subject::Volume(key) => drop(self.volumes.insert(key, decode(entry)?)),
             Subject::Environment(key) => drop(self.environments.insert(key, decode(entry)?)),
             Subject::Service(key) => drop(self.services.insert(key, decode(entry)?)),
             Subject::Replica(_, key) => drop(self.replicas.insert(key, decode(entry)?)),
@@ -103,6 +123,9 @@ impl State {
         match subject {
             Subject::Intent(key) => drop(self.intents.remove(&key)),
             Subject::Node(name) => drop(self.nodes.remove(&name)),
+            Subject::Presence(name) => drop(self.present.remove(&name)),
+            Subject::Tunnel(name) => drop(self.tunnels.remove(&name)),
+            Subject::Volume(key) => drop(self.volumes.remove(&key)),
             Subject::Environment(key) => drop(self.environments.remove(&key)),
             Subject::Service(key) => drop(self.services.remove(&key)),
             // A replica that moved was put under its new node in the same transaction.
@@ -167,17 +190,36 @@ impl State {
             .or_else(|| self.statuses.range(first..).next().filter(|((of, _), _)| of == key).map(|(_, status)| status))
     }
 
-    /// Whether a replica of the service is assigned, or still there on some node.
-    pub fn has_replica(&self, key: &ServiceKey) -> bool {
+    /// Whether a replica of the service is assigned, or still there on some node that is not lost.
+    pub fn has_replica(&self, key: &ServiceKey, now: Millis) -> bool {
         let present = (key.replica(0, 0), String::new());
+        let told = self.statuses.range(&present..).take_while(|((replica, _), _)| replica.service == *key);
         self.replicas_of_service(key).next().is_some()
-            || self.statuses.range(&present..).next().is_some_and(|((replica, _), _)| replica.service == *key)
+            || told.into_iter().any(|((_, node), _)| !self.is_lost(node, now))
     }
 
-    /// Whether every node's maps say what the service's assignment says.
-    pub fn is_acknowledged(&self, service: &Versioned<ServiceAssignment>) -> bool {
-        let told = |node| self.acks.get(node).is_some_and(|ack: &Ack| ack.services >= service.revision);
-        self.nodes.keys().all(told)
+    /// Notes which nodes are not there at `now`, in milliseconds since the epoch.
+    pub(super) fn note_absences(&mut self, now: Millis) {
+        for name in self.nodes.keys().filter(|name| !self.present.contains_key(*name)) {
+            self.absent.entry(name.clone()).or_insert(now);
+        }
+        self.absent.retain(|name, _| self.nodes.contains_key(name) && !self.present.contains_key(name));
+    }
+
+    /// Whether a node has been away for so long that what it had is to be elsewhere.
+    pub fn is_lost(&self, node: &str, now: Millis) -> bool {
+        self.absent.get(node).is_some_and(|since| since + LOST_AFTER <= now)
+    }
+
+    /// When the next node will be lost, unless it comes back.
+    pub(super) fn next_lost(&self, now: Millis) -> Option<Millis> {
+        self.absent.values().map(|since| since + LOST_AFTER).filter(|at| *at > now).min()
+    }
+
+    /// Whether every node's maps say what the service's assignment says. Nobody waits for one that is lost.
+    pub fn is_acknowledged(&self, service: &Versioned<ServiceAssignment>, now: Millis) -> bool {
+        let told = |node: &String| self.acks.get(node).is_some_and(|ack: &Ack| ack.services >= service.revision);
+        self.nodes.keys().filter(|node| !self.is_lost(node, now)).all(told)
     }
 
     /// What nodes would tell of an environment if they did all they are to: for dry runs. Whether they have not yet.

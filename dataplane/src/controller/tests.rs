@@ -8,7 +8,8 @@ use super::*;
 use crate::model::allocation::{REST_SECONDS, example_pools as pools};
 use crate::model::spec::{NetworkAttachment, NetworkSpec};
 use crate::model::{
-    Ack, Phase, ReplicaAssignment, ReplicaKey, ReplicaState, ReplicaStatus, ServiceAssignment, ServiceKey, ServiceSpec,
+    Ack, Phase, Presence, ReplicaAssignment, ReplicaKey, ReplicaState, ReplicaStatus, ServiceAssignment, ServiceKey,
+    ServiceSpec,
 };
 use crate::store::{Embedded, Revision};
 
@@ -62,6 +63,9 @@ impl World {
         let mut txn = Txn::default();
         set(&mut txn, &schema::node(name), None, Some(&allocator.node(name).unwrap())).unwrap();
         allocator.finish(&mut txn).unwrap();
+        let presence = Presence { instance: name.into(), version: String::new() };
+        let mut txn = txn.put(&schema::presence(name), &presence).unwrap();
+        txn.compare.clear();
         self.commit(txn);
     }
 

@@ -3,26 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 use super::name::{EnvironmentKey, ReplicaKey, ServiceKey};
 use super::spec::ServiceSpec;
-
-/// A machine that runs skepd.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct NodeRecord {
-    /// `--node-name`.
-    pub name: String,
-    /// Non-zero, never reused.
-    pub id: u32,
-    /// Where its replicas' IPv4 addresses come from, a /24 each; another is taken when they are full.
-    #[schema(value_type = Vec<String>)]
-    pub prefixes4: Vec<Ipv4Net>,
-    /// Where its replicas' IPv6 addresses come from, a /64.
-    #[schema(value_type = String)]
-    pub prefix6: Ipv6Net,
-}
 
 /// An environment's ids.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]

@@ -124,7 +124,13 @@ impl Store for Etcd {
     }
 
     async fn watch(&self, prefix: &str, after: Revision) -> Result<WatchStream, StoreError> {
-        let watch = Watch { client: self.client.clone(), prefix: self.prefix.clone(), name: self.name(prefix), after, open: None };
+        let watch = Watch {
+            client: self.client.clone(),
+            prefix: self.prefix.clone(),
+            name: self.name(prefix),
+            after,
+            open: None,
+        };
         Ok(futures_util::stream::unfold(Some(watch), |watch| async move {
             let mut watch = watch?;
             match watch.next().await {

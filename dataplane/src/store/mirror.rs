@@ -217,7 +217,9 @@ impl Copy {
         let path = self.path.clone();
         match spawn_blocking(move || work(&path)).await {
             Ok(Ok(file)) => self.file = Some(file),
-            Ok(Err(error)) => warn!(%error, "This node's copy of the state is behind; writing it with the next change."),
+            Ok(Err(error)) => {
+                warn!(%error, "This node's copy of the state is behind; writing it with the next change.")
+            }
             Err(_) => {}
         }
     }

@@ -3,8 +3,11 @@
 //! ```text
 //! /intent/<project>/<environment>                                    EnvironmentSpec        written by the API
 //! /nodes/<node>                                                      NodeRecord             by the node, prefixes by the controller
+//! /tunnels/<node>                                                    TunnelRecord           by the node
+//! /present/<node>                                                    Presence               by the node, under a lease
 //! /assignments/environments/<project>/<environment>                  EnvironmentAssignment  by the controller
 //! /assignments/services/<project>/<environment>/<service>            ServiceAssignment      by the controller
+//! /assignments/volumes/<project>/<environment>/<volume>              VolumeAssignment       by the controller, removed by its agent
 //! /assignments/replicas/<node>/<project>/<environment>/<service>/<d>/<n> ReplicaAssignment  by the controller
 //! /deployments/<project>/<environment>/<service>/<d>                 Deployment             by the controller
 //! /allocations/ids                                                   Ids                    by the controller
@@ -32,8 +35,8 @@ use super::{Compare, Entry, LeaseId, Revision, Store, StoreError, Txn, Write};
 use crate::model::allocation::{AddressPool, Ids, PrefixPool};
 use crate::model::{
     Ack, Condition, Deployment, DeploymentKey, Discard, EnvironmentAssignment, EnvironmentKey, EnvironmentSpec,
-    KeptCredentials, NodeRecord, Pulled, RegistryLogin, ReplicaAssignment, ReplicaKey, ReplicaStatus, Runs,
-    ServiceAssignment, ServiceKey,
+    KeptCredentials, NodeRecord, Presence, Pulled, RegistryLogin, ReplicaAssignment, ReplicaKey, ReplicaStatus, Runs,
+    ServiceAssignment, ServiceKey, TunnelRecord, VolumeAssignment, VolumeKey,
 };
 
 mod subject;
@@ -100,6 +103,21 @@ pub fn nodes() -> Prefix<NodeRecord> {
     Prefix::new("/nodes/".into())
 }
 
+/// How a node is reached.
+pub fn tunnel(node: &str) -> Key<TunnelRecord> {
+    Key::new(format!("/tunnels/{node}"))
+}
+
+/// How every node is reached.
+pub fn tunnels() -> Prefix<TunnelRecord> {
+    Prefix::new("/tunnels/".into())
+}
+
+/// That a node is there.
+pub fn presence(node: &str) -> Key<Presence> {
+    Key::new(format!("/present/{node}"))
+}
+
 /// An environment's ids.
 pub fn environment(key: &EnvironmentKey) -> Key<EnvironmentAssignment> {
     Key::new(format!("/assignments/environments/{}/{}", key.project, key.environment))
@@ -119,6 +137,17 @@ pub fn service(key: &ServiceKey) -> Key<ServiceAssignment> {
 /// Every service's ids and addresses.
 pub fn services() -> Prefix<ServiceAssignment> {
     Prefix::new("/assignments/services/".into())
+}
+
+/// Where a volume is.
+pub fn volume(key: &VolumeKey) -> Key<VolumeAssignment> {
+    let EnvironmentKey { project, environment } = &key.environment;
+    Key::new(format!("/assignments/volumes/{project}/{environment}/{}", key.volume))
+}
+
+/// Where an environment's volumes are.
+pub fn volumes_of(key: &EnvironmentKey) -> Prefix<VolumeAssignment> {
+    Prefix::new(format!("/assignments/volumes/{}/{}/", key.project, key.environment))
 }
 
 /// A replica on a node.

@@ -2,8 +2,8 @@
 
 use super::super::error::{AgentError, in_one_line};
 use super::Hands;
-use crate::model::{Discard, EnvironmentKey};
-use crate::store::schema::{self, Versioned};
+use crate::model::{Discard, EnvironmentKey, VolumeAssignment};
+use crate::store::schema::{self, Subject, Versioned};
 use crate::store::{StoreError, Txn};
 
 impl Hands {
@@ -19,9 +19,26 @@ impl Hands {
             self.complain(before, in_one_line(&error)).await?;
             return Err(error);
         }
-        let mut txn = Txn::default().when(&wish, Some(before.revision)).delete(&wish);
-        for service in self.secrets.kept(key).await?.into_keys() {
-            txn = txn.delete(&schema::secret(&key.service(&service)));
+        let mut txn = Txn::default().when(&wish, Some(before.revision));
+        let mut elsewhere = false;
+        for entry in self.store.range(schema::volumes_of(key).as_str()).await?.entries {
+            let Some(Subject::Volume(volume)) = Subject::of(&entry.key) else { continue };
+            let assigned: Versioned<VolumeAssignment> = schema::decode(&entry)?;
+            if assigned.value.node == self.eyes.config.node_name {
+                txn = txn.delete(&schema::volume(&volume));
+            } else {
+                elsewhere = true;
+            }
+        }
+        // The last node that has some takes the credentials with them.
+        if !elsewhere {
+            txn = txn.delete(&wish);
+            for service in self.secrets.kept(key).await?.into_keys() {
+                txn = txn.delete(&schema::secret(&key.service(&service)));
+            }
+        }
+        if txn.then.is_empty() {
+            return Ok(());
         }
         // A conflict: it was said again meanwhile, and is looked at again.
         self.store.txn(txn).await?;

@@ -40,6 +40,13 @@ pub(super) fn registered(desired: &Desired, observed: &Observed, ops: &mut Vec<O
     }
 }
 
+/// ENDPOINTS of the other nodes' replicas: before anybody is sent to them.
+pub(super) fn elsewhere(desired: &Desired, observed: &Observed, ops: &mut Vec<Op>) {
+    let now = &observed.tables.endpoints;
+    let puts = tables::elsewhere(desired).filter(|(address, endpoint)| now.get(address) != Some(endpoint));
+    ops.extend(puts.map(|(address, endpoint)| Op::PutEndpoint(address, endpoint)));
+}
+
 /// SERVICES, BACKENDS, NAMES, PTRS. Backends go before names, so that a removed service is refused at once.
 pub(super) fn published(desired: &Desired, observed: &Observed, wanted: &TableSet, ops: &mut Vec<Op>) {
     let now = &observed.tables;
@@ -102,6 +109,7 @@ pub(super) fn strays(desired: &Desired, observed: &Observed, ops: &mut Vec<Op>) 
     for key in observed.sandboxes.keys().chain(observed.workloads.keys()).chain(desired.replicas.keys()) {
         owned.add(&super::replica::belongings(key, desired, observed));
     }
+    owned.endpoints.extend(tables::elsewhere(desired).map(|(address, _)| address));
     for (address, veth) in &observed.veths {
         let wanted = desired.replicas.values().any(|replica| replica.address4 == *address);
         if !wanted && !owned.devices.contains(&veth.ifindex) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dataplane_ebpf::abi::Addr;
 
-use super::super::desired::{Desired, sandbox_digest, workload_digest};
+use super::super::desired::{Desired, Elsewhere, sandbox_digest, workload_digest};
 use super::super::health::Well;
 use super::super::observed::{Exit, Observed, SandboxState, Workload, WorkloadState};
 use super::super::op::{Op, Step};
@@ -208,7 +208,9 @@ pub(in super::super) fn waits_for(
         // Those of a version that does not serve yet, or no more, say nothing of it.
         let served_by = |key| desired.services.get(service).is_some_and(|service| service.is_served_by(key));
         let mut needed = desired.replicas_of(service).filter(|needed| served_by(&needed.key));
+        let mut elsewhere = desired.elsewhere_of(service).filter(|(key, _)| served_by(key));
         needed.any(|needed| !is_ready(&needed.key, *condition, observed))
+            || elsewhere.any(|(_, needed)| !is_ready_elsewhere(needed, *condition))
     })
 }
 
@@ -218,6 +220,13 @@ fn is_ready(key: &ReplicaKey, condition: DependsOn, observed: &Observed) -> bool
         _ if workload.state == WorkloadState::Created => false,
         DependsOn::ServiceStarted => true,
         DependsOn::ServiceHealthy => workload.runs() && observed.health.get(key) == Some(&Well::Healthy),
+    }
+}
+
+fn is_ready_elsewhere(needed: &Elsewhere, condition: DependsOn) -> bool {
+    match condition {
+        DependsOn::ServiceStarted => needed.well.is_some(),
+        DependsOn::ServiceHealthy => needed.well == Some(Well::Healthy),
     }
 }
 

@@ -41,7 +41,8 @@ fn nothing() -> Desired {
     let config = Arc::new(args.options.resolve().unwrap());
     let node = Node { name: "n".into(), id: 1, config };
     let (environments, services, replicas, discards) = Default::default();
-    Desired { node, environments, services, revision: 0, replicas, discards }
+    let (elsewhere, peers) = Default::default();
+    Desired { node, environments, services, revision: 0, replicas, elsewhere, peers, discards }
 }
 
 /// Name, replicas, dependencies.
@@ -92,7 +93,7 @@ fn shop(services: &[Sketch<'_>]) -> Desired {
             spec,
             leaving: false,
         };
-        desired.services.insert(key, assignment);
+        desired.services.insert(key, Arc::new(assignment));
     }
     desired
 }
@@ -296,7 +297,7 @@ fn who_ends_serves_its_connections_first_and_says_when_nothing_of_it_is_left() {
     simulate(&desired, &mut observed);
     let switch = |to| format!("switch shop/production/api (10.224.0.1, fd53:6b65:7001::1) to {to}");
     // Both run; which one serves is the assignment's to say, by one write.
-    desired.services.values_mut().next().unwrap().next = Some(Next { deployment: 2, replicas: 1 });
+    Arc::make_mut(desired.services.values_mut().next().unwrap()).next = Some(Next { deployment: 2, replicas: 1 });
     let ops = plan(&desired, &observed);
     assert_eq!(lines(&ops), [switch("10.208.0.99")]);
     ops.iter().for_each(|op| predict(&desired, &mut observed, op));

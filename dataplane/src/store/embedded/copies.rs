@@ -5,9 +5,9 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::store::file::{beside, failure};
 use crate::durable::sync_directory;
 use crate::store::StoreError;
+use crate::store::file::{beside, failure};
 use crate::store::snapshot::Snapshot;
 
 /// Newest first.

@@ -1,6 +1,6 @@
 //! Reads keys back.
 
-use crate::model::{DeploymentKey, EnvironmentKey, ReplicaKey, ServiceKey};
+use crate::model::{DeploymentKey, EnvironmentKey, ReplicaKey, ServiceKey, VolumeKey};
 
 /// What a key is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -9,10 +9,16 @@ pub enum Subject {
     Intent(EnvironmentKey),
     /// [`super::node`].
     Node(String),
+    /// [`super::tunnel`] of a node.
+    Tunnel(String),
+    /// [`super::presence`] of a node.
+    Presence(String),
     /// [`super::environment`].
     Environment(EnvironmentKey),
     /// [`super::service`].
     Service(ServiceKey),
+    /// [`super::volume`].
+    Volume(VolumeKey),
     /// [`super::replica`], with its node.
     Replica(String, ReplicaKey),
     /// [`super::deployment`].
@@ -50,8 +56,11 @@ impl Subject {
         Some(match *parts.as_slice() {
             ["intent", p, e] => Self::Intent(environment_key(p, e)),
             ["nodes", node] => Self::Node(node.into()),
+            ["tunnels", node] => Self::Tunnel(node.into()),
+            ["present", node] => Self::Presence(node.into()),
             ["assignments", "environments", p, e] => Self::Environment(environment_key(p, e)),
             ["assignments", "services", p, e, s] => Self::Service(service_key(p, e, s)),
+            ["assignments", "volumes", p, e, v] => Self::Volume(volume_key(p, e, v)),
             ["assignments", "replicas", node, p, e, s, d, n] => Self::Replica(node.into(), replica_key(p, e, s, d, n)?),
             ["deployments", p, e, s, d] => Self::Deployment(service_key(p, e, s).deployment(d.parse().ok()?)),
             ["acks", node] => Self::Ack(node.into()),
@@ -87,6 +96,10 @@ fn service_key(project: &str, environment: &str, service: &str) -> ServiceKey {
     ServiceKey { environment: environment_key(project, environment), service: service.into() }
 }
 
+fn volume_key(project: &str, environment: &str, volume: &str) -> VolumeKey {
+    VolumeKey { environment: environment_key(project, environment), volume: volume.into() }
+}
+
 fn replica_key(project: &str, environment: &str, service: &str, deployment: &str, replica: &str) -> Option<ReplicaKey> {
     Some(service_key(project, environment, service).replica(deployment.parse().ok()?, replica.parse().ok()?))
 }
@@ -104,7 +117,13 @@ mod tests {
         let pairs = [
             (intent(&e).0, Subject::Intent(e.clone())),
             (node("n1").0, Subject::Node("n1".into())),
+            (tunnel("n1").0, Subject::Tunnel("n1".into())),
+            (presence("n1").0, Subject::Presence("n1".into())),
             (environment(&e).0, Subject::Environment(e.clone())),
+            (
+                volume(&volume_key("shop", "production", "data")).0,
+                Subject::Volume(volume_key("shop", "production", "data")),
+            ),
             (replica("n1", &r).0, Subject::Replica("n1".into(), r.clone())),
             (deployment(&s.deployment(3)).0, Subject::Deployment(s.deployment(3))),
             (service(&s).0, Subject::Service(s.clone())),

@@ -1,0 +1,192 @@
+//! What the store says to this node: read once, then followed by a watch, so that a look decodes what changed and
+//! nothing else. Of the other nodes' replicas only what the maps hold is kept.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use futures_util::{FutureExt as _, StreamExt as _};
+use serde::Deserialize;
+
+use super::desired::{Desired, Elsewhere, Node, Peer};
+use super::error::AgentError;
+use crate::model::{
+    EnvironmentAssignment, EnvironmentKey, NodeRecord, ReplicaAssignment, ReplicaKey, ReplicaState, ReplicaStatus,
+    ServiceAssignment, ServiceKey, TunnelRecord,
+};
+use crate::store::schema::{Subject, Versioned, decode};
+use crate::store::{Entry, Event, Revision, Store, StoreError, WatchStream};
+
+/// The store, as this node sees it.
+pub(super) struct View {
+    store: Arc<dyn Store>,
+    node: Node,
+    followed: Option<(WatchStream, Content)>,
+    desired: Option<Arc<Desired>>,
+}
+
+/// What was read.
+#[derive(Default)]
+struct Content {
+    environments: BTreeMap<EnvironmentKey, EnvironmentAssignment>,
+    services: BTreeMap<ServiceKey, (Revision, Arc<ServiceAssignment>)>,
+    replicas: BTreeMap<ReplicaKey, Arc<ReplicaAssignment>>,
+    elsewhere: BTreeMap<(ReplicaKey, String), Assigned>,
+    /// What other nodes tell of their replicas.
+    told: BTreeMap<(ReplicaKey, String), Told>,
+    /// What this node told of its own before it was read.
+    own: BTreeMap<ReplicaKey, ReplicaStatus>,
+    nodes: BTreeMap<String, NodeRecord>,
+    tunnels: BTreeMap<String, TunnelRecord>,
+    present: BTreeSet<String>,
+    discards: BTreeSet<EnvironmentKey>,
+}
+
+/// What this node needs of a [`ReplicaAssignment`] of another.
+#[derive(Deserialize)]
+struct Assigned {
+    env: u32,
+    service_id: u32,
+    address4: Ipv4Addr,
+    address6: Ipv6Addr,
+    networks: u64,
+}
+
+/// And of a [`ReplicaStatus`].
+#[derive(Deserialize)]
+struct Told {
+    state: ReplicaState,
+}
+
+impl View {
+    pub(super) fn new(store: Arc<dyn Store>, node: Node) -> Self {
+        Self { store, node, followed: None, desired: None }
+    }
+
+    /// What this node should be, as of now: the same again as long as nothing of it has changed.
+    ///
+    /// # Errors
+    /// [`AgentError::Store`] when the store cannot be read.
+    pub(super) async fn desired(&mut self) -> Result<Arc<Desired>, AgentError> {
+        if !self.catch_up().unwrap_or(false) {
+            (self.followed, self.desired) = (None, None);
+            self.followed = Some(self.read().await?);
+        }
+        let (_, content) = self.followed.as_ref().ok_or(StoreError::Compacted { after: 0, kept: 0 })?;
+        Ok(Arc::clone(self.desired.get_or_insert_with(|| Arc::new(content.desired(&self.node)))))
+    }
+
+    /// What was told of this node's replicas before anything was read.
+    pub(super) fn told_before(&mut self) -> Option<BTreeMap<ReplicaKey, ReplicaStatus>> {
+        let (_, content) = self.followed.as_mut()?;
+        Some(std::mem::take(&mut content.own))
+    }
+
+    /// Takes in what the watch has; false when everything is to be read again.
+    fn catch_up(&mut self) -> Result<bool, StoreError> {
+        let Some((watch, content)) = &mut self.followed else { return Ok(false) };
+        // What has not come by now rings when it does.
+        while let Some(next) = watch.next().now_or_never() {
+            let Some(Ok(events)) = next else { return Ok(false) };
+            for event in events {
+                if content.apply(&event, &self.node.name)? {
+                    self.desired = None;
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    async fn read(&self) -> Result<(WatchStream, Content), StoreError> {
+        let range = self.store.range("/").await?;
+        let watch = self.store.watch("/", range.revision).await?;
+        let mut content = Content::default();
+        for entry in &range.entries {
+            if let Some(Subject::Status(node, key)) = Subject::of(&entry.key)
+                && node == self.node.name
+            {
+                content.own.insert(key, decode(entry)?.value);
+            }
+            content.put(entry, &self.node.name)?;
+        }
+        Ok((watch, content))
+    }
+}
+
+impl Content {
+    /// Whether the event concerns this node.
+    fn apply(&mut self, event: &Event, here: &str) -> Result<bool, StoreError> {
+        match event {
+            Event::Put(entry) => self.put(entry, here),
+            Event::Delete { key, .. } => Ok(self.delete(key, here)),
+        }
+    }
+
+    fn put(&mut self, entry: &Entry, here: &str) -> Result<bool, StoreError> {
+        let Some(subject) = Subject::of(&entry.key) else { return Ok(false) };
+        match subject {
+            Subject::Environment(key) => drop(self.environments.insert(key, decode(entry)?.value)),
+            Subject::Service(key) => {
+                let Versioned { value, revision } = decode(entry)?;
+                self.services.insert(key, (revision, Arc::new(value)));
+            }
+            Subject::Replica(node, key) if node == here => {
+                self.replicas.insert(key, Arc::new(decode(entry)?.value));
+            }
+            Subject::Replica(node, key) => drop(self.elsewhere.insert((key, node), decode(entry)?.value)),
+            Subject::Status(node, key) if node != here => {
+                let told: Told = decode(entry)?.value;
+                let state = told.state;
+                return Ok(self.told.insert((key, node), told).is_none_or(|before| before.state != state));
+            }
+            Subject::Node(name) => drop(self.nodes.insert(name, decode(entry)?.value)),
+            Subject::Tunnel(name) => drop(self.tunnels.insert(name, decode(entry)?.value)),
+            Subject::Presence(name) => return Ok(self.present.insert(name)),
+            Subject::Discard(key) => return Ok(self.discards.insert(key)),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn delete(&mut self, key: &str, here: &str) -> bool {
+        let Some(subject) = Subject::of(key) else { return false };
+        match subject {
+            Subject::Environment(key) => drop(self.environments.remove(&key)),
+            Subject::Service(key) => drop(self.services.remove(&key)),
+            Subject::Replica(node, key) if node == here => drop(self.replicas.remove(&key)),
+            Subject::Replica(node, key) => drop(self.elsewhere.remove(&(key, node))),
+            Subject::Status(node, key) if node != here => drop(self.told.remove(&(key, node))),
+            Subject::Node(name) => drop(self.nodes.remove(&name)),
+            Subject::Tunnel(name) => drop(self.tunnels.remove(&name)),
+            Subject::Presence(name) => drop(self.present.remove(&name)),
+            Subject::Discard(key) => drop(self.discards.remove(&key)),
+            _ => return false,
+        }
+        true
+    }
+
+    fn desired(&self, node: &Node) -> Desired {
+        let elsewhere = self.elsewhere.iter().filter_map(|((key, name), assigned)| {
+            let Assigned { env, service_id, address4, address6, networks } = *assigned;
+            let node = self.nodes.get(name)?.id;
+            let told = self.told.get(&(key.clone(), name.clone())).map(|told| told.state);
+            let well = Elsewhere::well(told, name, self.present.contains(name));
+            Some((key.clone(), Elsewhere { node, env, service_id, address4, address6, networks, well }))
+        });
+        let others = self.nodes.values().filter(|other| other.name != node.name);
+        let peers = others.map(|other| {
+            let tunnel = self.tunnels.get(&other.name).cloned();
+            (other.id, Peer { name: other.name.clone(), tunnel, prefixes: other.prefixes().collect() })
+        });
+        Desired {
+            node: node.clone(),
+            environments: self.environments.clone(),
+            revision: self.services.values().map(|(revision, _)| *revision).max().unwrap_or(0),
+            services: self.services.iter().map(|(key, (_, service))| (key.clone(), Arc::clone(service))).collect(),
+            replicas: self.replicas.clone(),
+            elsewhere: elsewhere.collect(),
+            peers: peers.collect(),
+            discards: self.discards.clone(),
+        }
+    }
+}

@@ -8,6 +8,7 @@
 //! | [`Machine`] | a throw-away computer: its own network, mount, PID, IPC and host-name namespaces |
 //! | [`Lan`] | the network outside: a router, an "internet" with servers and a DNS resolver |
 //! | [`Node`] | a machine on a LAN with a private `dockerd` and a private `skepd` |
+//! | [`Cluster`], [`Etcd`] | several nodes that share an etcd; a real etcd |
 //! | [`Container`] | one replica: its addresses, its netns, commands inside it |
 //! | [`netns`] | a bare network namespace, or a machine's or container's by the same handle |
 //! | [`bpffs`], [`cgroup`] | a BPF file system and a cgroup of a test's own, for programs without a daemon |
@@ -41,9 +42,11 @@
 pub mod apt;
 pub mod bpffs;
 pub mod cgroup;
+mod cluster;
 pub mod command;
 mod container;
 pub mod engine;
+mod etcd;
 pub mod faults;
 pub mod images;
 mod lan;
@@ -59,7 +62,9 @@ pub mod raw;
 mod valve;
 mod wait;
 
+pub use cluster::Cluster;
 pub use container::{Container, Replica};
+pub use etcd::Etcd;
 pub use lan::Lan;
 pub use leftovers::left_by;
 pub use machine::Machine;

@@ -11,8 +11,6 @@ use anyhow::{Context as _, Result, ensure};
 use dataplane::store::{Embedded, Etcd, Event, Mirror, Outcome, Store, StoreError, Txn, WatchStream, Write};
 use futures_util::StreamExt as _;
 
-use self::member::Member;
-
 /// etcd keeps no lease for less.
 const LEASE_MIN: Duration = Duration::from_secs(2);
 
@@ -25,8 +23,8 @@ async fn the_embedded_store_conforms() -> Result<()> {
 
 #[test]
 fn etcd_conforms() -> Result<()> {
-    let member = Member::start()?;
-    member.with(async |store: Etcd| {
+    let member = tests::Etcd::alone()?;
+    member::with(&member, async |store: Etcd| {
         conformance::all(&store).await;
         Ok(())
     })
@@ -34,8 +32,8 @@ fn etcd_conforms() -> Result<()> {
 
 #[test]
 fn the_mirror_of_etcd_conforms() -> Result<()> {
-    let member = Member::start()?;
-    member.with(async |store: Etcd| {
+    let member = tests::Etcd::alone()?;
+    member::with(&member, async |store: Etcd| {
         conformance::all(&Mirror::open(store, &member.directory().join("mirror.redb")).await?).await;
         Ok(())
     })
@@ -45,9 +43,9 @@ fn the_mirror_of_etcd_conforms() -> Result<()> {
 /// comes when etcd is back.
 #[test]
 fn a_mirror_goes_on_without_etcd() -> Result<()> {
-    let member = Member::start()?;
+    let member = tests::Etcd::alone()?;
     let path = member.directory().join("mirror.redb");
-    member.with(async |etcd: Etcd| {
+    member::with(&member, async |etcd: Etcd| {
         let mirror = Mirror::open(etcd, &path).await?;
         for number in 0..300 {
             mirror.txn(Txn { compare: Vec::new(), then: vec![put(&format!("/m/{number:03}"), "x")] }).await?;
@@ -61,7 +59,7 @@ fn a_mirror_goes_on_without_etcd() -> Result<()> {
         Ok(())
     })?;
     // The member is away still.
-    member.alone(async |etcd: Etcd| {
+    member::alone(&member, async |etcd: Etcd| {
         let mirror = Mirror::open(etcd, &path).await?;
         let known = mirror.range("/m/").await?;
         ensure!(known.entries.len() == 300, "{} of 300 were kept", known.entries.len());
@@ -79,8 +77,8 @@ fn a_mirror_goes_on_without_etcd() -> Result<()> {
 
 #[test]
 fn a_range_of_many_pages_is_of_one_moment() -> Result<()> {
-    let member = Member::start()?;
-    member.with(async |store: Etcd| {
+    let member = tests::Etcd::alone()?;
+    member::with(&member, async |store: Etcd| {
         for page in 0..13 {
             let then = (0..100).map(|key| put(&format!("/many/{page:02}{key:02}"), "x")).collect();
             write(&store, then).await?;
@@ -93,13 +91,14 @@ fn a_range_of_many_pages_is_of_one_moment() -> Result<()> {
 
 #[test]
 fn a_watch_survives_its_member_and_ends_where_history_does() -> Result<()> {
-    let member = Member::start()?;
-    let seen = member.with(async |store: Etcd| write(&store, vec![put("/w/a", "1")]).await)?;
-    member.with(async |store: Etcd| {
+    let member = tests::Etcd::alone()?;
+    let seen = member::with(&member, async |store: Etcd| write(&store, vec![put("/w/a", "1")]).await)?;
+    member::with(&member, async |store: Etcd| {
         let mut watch = store.watch("/w/", seen).await?;
         write(&store, vec![put("/w/a", "2")]).await?;
         ensure!(keys(&mut watch).await? == ["/w/a"]);
-        member.restart()?;
+        member.kill()?;
+        member.start_again()?;
         let last = until_written(&store, "/w/b").await?;
         ensure!(keys(&mut watch).await? == ["/w/b"], "the same stream goes on");
         member::compact(last)?;
@@ -112,12 +111,12 @@ fn a_watch_survives_its_member_and_ends_where_history_does() -> Result<()> {
 
 #[test]
 fn the_next_leader_waits_until_the_last_ones_lease_has_ended() -> Result<()> {
-    let member = Member::start()?;
-    let first = member.with(async |store: Etcd| Ok(store.campaign("controller", "one").await?))?;
+    let member = tests::Etcd::alone()?;
+    let first = member::with(&member, async |store: Etcd| Ok(store.campaign("controller", "one").await?))?;
     // Whoever comes back under its own name need not wait for itself.
-    let again = member.with(async |store: Etcd| Ok(store.campaign("controller", "one").await?))?;
+    let again = member::with(&member, async |store: Etcd| Ok(store.campaign("controller", "one").await?))?;
     ensure!(again.key == first.key && again.revision > first.revision);
-    member.with(async |store: Etcd| {
+    member::with(&member, async |store: Etcd| {
         let begun = tokio::time::Instant::now();
         let second = store.campaign("controller", "two").await?;
         let waited = begun.elapsed();

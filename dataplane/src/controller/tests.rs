@@ -318,6 +318,10 @@ async fn the_loop_assigns_previews_and_lets_go_on_a_real_store() {
     assert_eq!(register(&store, &pools, "n1").await.unwrap(), record);
     let other = register(&store, &pools, "n2").await.unwrap();
     assert!(other.id != record.id && other.prefixes4 != record.prefixes4 && other.prefix6 != record.prefix6);
+    for name in ["n1", "n2"] {
+        let presence = Presence { instance: name.into(), version: String::new() };
+        store.txn(Txn::default().put(&schema::presence(name), &presence).unwrap()).await.unwrap();
+    }
 
     let want = spec(&key, &[("api", service("a", 200, &["default"]))]);
     let mut previewed = Vec::new();

@@ -1,72 +1,29 @@
-//! An etcd of one member, in a machine of its own.
+//! Clients of a real etcd.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use dataplane::store::{Etcd, Store as _};
-use tests::engine::etcd;
-use tests::{Machine, Process};
 
 const CLIENTS: &str = "127.0.0.1:2379";
 
-/// It runs until it is dropped.
-pub(crate) struct Member {
-    machine: Machine,
-    arguments: [String; 3],
-    process: Mutex<Process>,
+/// Works with a client, once the member answers.
+pub(crate) fn with<T: Send>(member: &tests::Etcd, work: impl AsyncFnOnce(Etcd) -> Result<T> + Send) -> Result<T> {
+    alone(member, async |store: Etcd| {
+        wait_for(&store).await;
+        work(store).await
+    })
 }
 
-impl Member {
-    pub(crate) fn start() -> Result<Self> {
-        let machine = Machine::new("etcd")?;
-        let data = machine.directory().join("etcd").display().to_string();
-        let arguments = [etcd()?.display().to_string(), "--data-dir".to_owned(), data];
-        let process = Mutex::new(machine.spawn("etcd", &arguments)?);
-        Ok(Self { machine, arguments, process })
-    }
-
-    /// SIGKILL, and a new one on the same data.
-    pub(crate) fn restart(&self) -> Result<()> {
-        self.kill()?;
-        self.start_again()
-    }
-
-    /// SIGKILL.
-    pub(crate) fn kill(&self) -> Result<()> {
-        self.process.lock().unwrap_or_else(PoisonError::into_inner).kill()
-    }
-
-    /// A new one on the same data.
-    pub(crate) fn start_again(&self) -> Result<()> {
-        let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
-        *process = self.machine.spawn("etcd", &self.arguments)?;
-        Ok(())
-    }
-
-    pub(crate) fn directory(&self) -> &Path {
-        self.machine.directory()
-    }
-
-    /// Works with a client of it, once it answers.
-    pub(crate) fn with<T: Send>(&self, work: impl AsyncFnOnce(Etcd) -> Result<T> + Send) -> Result<T> {
-        self.alone(async |store: Etcd| {
-            wait_for(&store).await;
-            work(store).await
-        })
-    }
-
-    /// Works with a client of it, whether it answers or not.
-    pub(crate) fn alone<T: Send>(&self, work: impl AsyncFnOnce(Etcd) -> Result<T> + Send) -> Result<T> {
-        self.machine.netns()?.enter(|| {
-            // On this thread alone: what it opens is of that namespace.
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(async { work(connect().await?).await })
-        })
-    }
+/// Works with a client, whether the member answers or not.
+pub(crate) fn alone<T: Send>(member: &tests::Etcd, work: impl AsyncFnOnce(Etcd) -> Result<T> + Send) -> Result<T> {
+    member.machine().netns()?.enter(|| {
+        // On this thread alone: what it opens is of that namespace.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async { work(connect().await?).await })
+    })
 }
 
 /// A client, once the member answers; from the machine's netns.

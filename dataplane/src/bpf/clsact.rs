@@ -21,7 +21,7 @@ const HANDLE: TcHandle = TcHandle::new(0, 1);
 impl DeviceHook {
     const fn direction(self) -> TcAttachType {
         match self {
-            Self::FromContainer => TcAttachType::Ingress,
+            Self::FromContainer | Self::FromWireguard => TcAttachType::Ingress,
             Self::ToContainer => TcAttachType::Egress,
         }
     }
@@ -29,7 +29,7 @@ impl DeviceHook {
     /// `TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS)`, `…EGRESS`.
     const fn parent(self) -> u32 {
         match self {
-            Self::FromContainer => 0xffff_fff2,
+            Self::FromContainer | Self::FromWireguard => 0xffff_fff2,
             Self::ToContainer => 0xffff_fff3,
         }
     }

@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyhow::{Context as _, Result};
 use dataplane::bpf::{self, MapSizes, Maps, Pins, Programs};
 use dataplane_ebpf::abi::{
-    Addr, Device, EgressKey, EgressRule, Endpoint, Identity, NAME_MAX, Name, NameKey, NodeConfig, Pool, Ptr, PtrKey,
-    Service, ServiceKey, action, flags,
+    Addr, Device, EgressKey, EgressRule, Endpoint, Identity, NAME_MAX, Name, NameKey, Node, NodeConfig, Pool, Ptr,
+    PtrKey, Service, ServiceKey, action, flags,
 };
 use tests::netns::Namespace;
 
@@ -51,6 +51,12 @@ pub(crate) const D: Replica = replica(5, 2, 20, 0b01, flags::EGRESS);
 pub(crate) const REPLICAS: [Replica; 4] = [A, B, C, D];
 /// In environment 1, network 0b01, on another node.
 pub(crate) const REMOTE: Replica = replica(6, 1, 13, 0b01, 0);
+/// In environment 2, network 0b01, on another node.
+pub(crate) const FOREIGN: Replica = replica(7, 2, 21, 0b01, 0);
+/// Both of them.
+pub(crate) const REMOTES: [Replica; 2] = [REMOTE, FOREIGN];
+/// In environment 1, network 0b01, on a node to which there is no tunnel.
+pub(crate) const LOST: Replica = replica(8, 1, 14, 0b01, 0);
 
 const fn replica(host: u8, env: u32, service: u32, networks: u64, flags: u32) -> Replica {
     Replica { host, identity: Identity { env, service }, networks, flags }
@@ -87,6 +93,14 @@ impl Replica {
 pub(crate) const UPLINK: u32 = 50;
 /// Ifindex of the device that is none.
 pub(crate) const ASIDE: u32 = 51;
+
+/// Ifindex of the tunnel to the node of [`REMOTES`].
+pub(crate) const TUNNEL: u32 = 60;
+/// Octets of an IP packet that fit through it.
+pub(crate) const TUNNEL_MTU: u32 = 1_420;
+/// Ids of that node and of the one of [`LOST`].
+const FAR: u32 = 2;
+const UNREACHED: u32 = 3;
 
 /// Everything that a packet meets.
 pub(crate) struct World {
@@ -203,6 +217,7 @@ pub(crate) fn node() -> NodeConfig {
 pub(crate) struct Entries {
     pub(crate) devices: Vec<(u32, Device)>,
     pub(crate) endpoints: Vec<(Addr, Endpoint)>,
+    pub(crate) nodes: Vec<(u32, Node)>,
     pub(crate) services: Vec<(ServiceKey, Service)>,
     pub(crate) names: Vec<(NameKey, Name)>,
     pub(crate) ptrs: Vec<(PtrKey, Ptr)>,
@@ -210,8 +225,9 @@ pub(crate) struct Entries {
 }
 
 pub(crate) fn entries() -> Entries {
-    let mut endpoints: Vec<_> = REPLICAS.iter().flat_map(|replica| endpoint(replica, replica.ifindex())).collect();
-    endpoints.extend(endpoint(&REMOTE, 0));
+    let mut endpoints: Vec<_> = REPLICAS.iter().flat_map(|replica| endpoint(replica, 1, replica.ifindex())).collect();
+    endpoints.extend(REMOTES.iter().flat_map(|replica| endpoint(replica, FAR, 0)));
+    endpoints.extend(endpoint(&LOST, UNREACHED, 0));
     let service = |env, vip: IpAddr, service, networks| {
         (ServiceKey { env, vip: vip.into() }, Service { networks, service, ..Service::default() })
     };
@@ -228,6 +244,10 @@ pub(crate) fn entries() -> Entries {
     Entries {
         devices: REPLICAS.iter().map(|replica| (replica.ifindex(), device(replica))).collect(),
         endpoints,
+        nodes: vec![
+            (FAR, Node { ifindex: TUNNEL, mtu: TUNNEL_MTU, seal: 0 }),
+            (UNREACHED, Node { ifindex: 0, mtu: TUNNEL_MTU, seal: 0 }),
+        ],
         services: vec![
             service(1, VIP4.into(), 110, 0b01),
             service(1, VIP6.into(), 110, 0b01),
@@ -255,6 +275,7 @@ fn fill(maps: &Maps) -> Result<()> {
     let entries = entries();
     maps.devices.put_all(entries.devices)?;
     maps.endpoints.put_all(entries.endpoints)?;
+    maps.nodes.put_all(entries.nodes)?;
     maps.services.put_all(entries.services)?;
     maps.names.put_all(entries.names)?;
     maps.ptrs.put_all(entries.ptrs)?;
@@ -294,11 +315,11 @@ fn device(replica: &Replica) -> Device {
     }
 }
 
-fn endpoint(replica: &Replica, ifindex: u32) -> [(Addr, Endpoint); 2] {
+fn endpoint(replica: &Replica, node: u32, ifindex: u32) -> [(Addr, Endpoint); 2] {
     let value = Endpoint {
         networks: replica.networks,
         identity: replica.identity,
-        node: 1,
+        node,
         ifindex,
         mac: replica.mac(),
         ..Endpoint::default()

@@ -10,6 +10,7 @@ use dataplane_ebpf::abi::{
     PtrKey, Service, ServiceKey, action, flags,
 };
 use tests::netns::Namespace;
+use tests::tun::Tun;
 
 /// Where the DNS questions go.
 pub(crate) const DNS: Ipv4Addr = Ipv4Addr::new(10, 224, 0, 53);
@@ -53,10 +54,10 @@ pub(crate) const REPLICAS: [Replica; 4] = [A, B, C, D];
 pub(crate) const REMOTE: Replica = replica(6, 1, 13, 0b01, 0);
 /// In environment 2, network 0b01, on another node.
 pub(crate) const FOREIGN: Replica = replica(7, 2, 21, 0b01, 0);
-/// Both of them.
-pub(crate) const REMOTES: [Replica; 2] = [REMOTE, FOREIGN];
 /// In environment 1, network 0b01, on a node to which there is no tunnel.
 pub(crate) const LOST: Replica = replica(8, 1, 14, 0b01, 0);
+/// The replicas of other nodes.
+pub(crate) const REMOTES: [Replica; 3] = [REMOTE, FOREIGN, LOST];
 
 const fn replica(host: u8, env: u32, service: u32, networks: u64, flags: u32) -> Replica {
     Replica { host, identity: Identity { env, service }, networks, flags }
@@ -94,7 +95,7 @@ pub(crate) const UPLINK: u32 = 50;
 /// Ifindex of the device that is none.
 pub(crate) const ASIDE: u32 = 51;
 
-/// Ifindex of the tunnel to the node of [`REMOTES`].
+/// Ifindex of the tunnel to the node of [`REMOTE`] and [`FOREIGN`].
 pub(crate) const TUNNEL: u32 = 60;
 /// Octets of an IP packet that fit through it.
 pub(crate) const TUNNEL_MTU: u32 = 1_420;
@@ -110,6 +111,8 @@ pub(crate) struct World {
     pub(crate) outside: Namespace,
     /// In the order of [`REPLICAS`].
     pub(crate) containers: Vec<Namespace>,
+    /// To the node of [`REMOTE`] and [`FOREIGN`].
+    pub(crate) tunnel: Tun,
     _aside: Namespace,
 }
 
@@ -120,7 +123,8 @@ impl World {
         let (programs, maps) = Programs::load_or_adopt(pins, &sizes, &bpf::find_cgroup2_root()?)?;
         let (host, outside, aside) = (Namespace::new()?, Namespace::new()?, Namespace::new()?);
         let containers = REPLICAS.iter().map(|_| Namespace::new()).collect::<Result<Vec<_>>>()?;
-        let world = Self { maps, programs, host, outside, containers, _aside: aside };
+        let tunnel = host.enter(|| Tun::new("tun0", TUNNEL, TUNNEL_MTU))?;
+        let world = Self { maps, programs, host, outside, containers, tunnel, _aside: aside };
         fill(&world.maps)?;
         world.plumb_host()?;
         for (replica, container) in REPLICAS.iter().zip(&world.containers) {
@@ -142,6 +146,8 @@ impl World {
             })?;
         }
         self.host.run("ip link set lo up")?;
+        // Nor has a tunnel's device neighbours to look for.
+        self.host.run(&format!("ip link set {} addrgenmode none", self.tunnel.name()))?;
         self.host.run(&format!("ip addr add {DNS}/32 dev lo"))?;
         for (index, name, far, v4, v6) in [
             (UPLINK, "up0", &self.outside, "11.0.0", "2a00:5ce9:"),
@@ -226,7 +232,7 @@ pub(crate) struct Entries {
 
 pub(crate) fn entries() -> Entries {
     let mut endpoints: Vec<_> = REPLICAS.iter().flat_map(|replica| endpoint(replica, 1, replica.ifindex())).collect();
-    endpoints.extend(REMOTES.iter().flat_map(|replica| endpoint(replica, FAR, 0)));
+    endpoints.extend([REMOTE, FOREIGN].iter().flat_map(|replica| endpoint(replica, FAR, 0)));
     endpoints.extend(endpoint(&LOST, UNREACHED, 0));
     let service = |env, vip: IpAddr, service, networks| {
         (ServiceKey { env, vip: vip.into() }, Service { networks, service, ..Service::default() })

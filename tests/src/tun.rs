@@ -45,9 +45,14 @@ impl Tun {
         if !made {
             return Err(io::Error::last_os_error()).with_context(|| format!("the TUN device {name}, index {ifindex}"));
         }
-        crate::command::run(
-            std::process::Command::new("ip").args(["link", "set", name, "mtu", &mtu.to_string(), "up"]),
-        )?;
+        crate::command::run(std::process::Command::new("ip").args([
+            "link",
+            "set",
+            name,
+            "mtu",
+            &mtu.to_string(),
+            "up",
+        ]))?;
         Ok(Self { file, name: name.to_owned(), ifindex })
     }
 

@@ -22,13 +22,19 @@ pub fn from_container(
     work: &mut Workspace,
 ) -> Decision {
     let sender = Sender { tables, host, frame, bytes };
-    let step = match near(&sender, work) {
+    let step = near(&sender, work);
+    // What stays on the node and in its networks pays for no further question.
+    if let Ok(Step::Deliver) = step
+        && work.endpoint.ifindex != 0
+    {
+        return Decision { who: work.device.identity, verdict: Verdict::Deliver { ifindex: work.endpoint.ifindex } };
+    }
+    let step = match step {
         Ok(Step::Cross) => boundary::cross(&sender, work).map(|()| Step::Deliver),
         Ok(Step::Leave) => boundary::leave(&sender, work).map(|()| Step::Stack),
         step => step,
     };
     let step = match step {
-        // What stays on the node pays for no look at the way to another.
         Ok(Step::Deliver) if work.endpoint.ifindex == 0 => tunnel::enter(&sender, work),
         step => step,
     };

@@ -36,7 +36,7 @@ impl DeviceHook {
 }
 
 /// The name of a device of this network namespace.
-pub(super) fn name_of(ifindex: u32) -> Option<String> {
+pub fn name_of(ifindex: u32) -> Option<String> {
     let mut name = [0 as libc::c_char; libc::IF_NAMESIZE];
     // SAFETY: the buffer is IF_NAMESIZE long.
     let found = unsafe { libc::if_indextoname(ifindex, name.as_mut_ptr()) };

@@ -232,8 +232,8 @@ pub(crate) struct Entries {
 
 pub(crate) fn entries() -> Entries {
     let mut endpoints: Vec<_> = REPLICAS.iter().flat_map(|replica| endpoint(replica, 1, replica.ifindex())).collect();
-    endpoints.extend([REMOTE, FOREIGN].iter().flat_map(|replica| endpoint(replica, FAR, 0)));
-    endpoints.extend(endpoint(&LOST, UNREACHED, 0));
+    let remote = REMOTES.iter().zip([FAR, FAR, UNREACHED]);
+    endpoints.extend(remote.flat_map(|(replica, node)| endpoint(replica, node, 0)));
     let service = |env, vip: IpAddr, service, networks| {
         (ServiceKey { env, vip: vip.into() }, Service { networks, service, ..Service::default() })
     };

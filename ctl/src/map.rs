@@ -19,10 +19,11 @@ use crate::output::Output;
 use crate::pins;
 
 /// Every map, what it holds, and how it is called in its own documentation.
-const MAPS: [(&str, &str); 16] = [
+const MAPS: [(&str, &str); 17] = [
     (map::DEVICES, "veth → identity, networks, addresses"),
     (map::NETNS, "network namespace → identity, networks"),
     (map::ENDPOINTS, "address → identity, device"),
+    (map::NODES, "another node → tunnel device, MTU"),
     (map::SERVICES, "environment and VIP → service, backend set"),
     (map::BACKENDS, "service, generation and slot → address"),
     (map::NAMES, "environment and name → VIPs"),
@@ -138,7 +139,7 @@ mod tests {
     fn every_map_of_the_abi_is_known() {
         assert_eq!(by_name("services").ok(), Some(map::SERVICES));
         assert!(by_name("NONE").is_err());
-        assert_eq!(MAPS.len(), 16);
+        assert_eq!(MAPS.len(), 17);
     }
 
     #[test]

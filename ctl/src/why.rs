@@ -10,14 +10,14 @@ mod source;
 use std::process::ExitCode;
 
 use dataplane::bpf::{Maps, View};
-use dataplane_ebpf::abi::{Addr, BackendKey, Backends, NodeConfig, ServiceKey};
+use dataplane_ebpf::abi::{Addr, BackendKey, Backends, Endpoint, Node, NodeConfig, ServiceKey};
 use dataplane_ebpf::decide::grant::grant;
 use dataplane_ebpf::decide::{self, socket};
 use dataplane_ebpf::tables::Tables;
 
 use self::destination::Destination;
 use self::host::PinnedHost;
-use self::report::{BackendRow, PacketReport, Report, SocketReport};
+use self::report::{BackendRow, PacketReport, Report, SocketReport, TunnelReport};
 use self::source::Source;
 use crate::cli::{Global, WhyArgs};
 use crate::directory::Directory;
@@ -109,7 +109,15 @@ async fn packet(
     let frame = decide::Frame { ifindex: source.ifindex, ingress_ifindex: source.ifindex, ..decide::Frame::default() };
     let mut work = decide::Workspace::default();
     let decision = decide::from_container(view, &host, &frame, &octets.as_slice(), &mut work);
-    Ok(PacketReport::new(&decision.verdict, address, directory))
+    Ok(PacketReport::new(&decision.verdict, address, directory, tunnel(view, &address)))
+}
+
+/// The way to the address, if a replica of another node has it.
+fn tunnel(view: &View<'_>, address: &Addr) -> Option<TunnelReport> {
+    let (mut endpoint, mut way) = (Endpoint::default(), Node::default());
+    let remote = view.endpoint(address, &mut endpoint).unwrap_or(false) && endpoint.ifindex == 0;
+    let known = remote && view.way(endpoint.node, &mut way).unwrap_or(false);
+    remote.then(|| TunnelReport::new(endpoint.node, known.then_some(way)))
 }
 
 /// Which rule is behind it, in words.

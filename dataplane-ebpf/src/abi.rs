@@ -16,7 +16,7 @@ mod values;
 
 pub use addr::{Addr, Pool};
 pub use keys::{BackendKey, DropKey, EgressKey, FlowKey, GrantKey, NAME_MAX, NameKey, PtrKey, ServiceKey};
-pub use node::{NodeConfig, UPLINKS_MAX};
+pub use node::{Node, NodeConfig, UPLINKS_MAX};
 pub use reason::{Event, EventKind, Reason};
 pub use seal::{Pod, Sealed, settle, settle_in_place};
 pub use values::{
@@ -35,6 +35,8 @@ pub mod map {
     pub const NETNS: &str = "NETNS";
     /// Address → [`super::Endpoint`].
     pub const ENDPOINTS: &str = "ENDPOINTS";
+    /// Node id → [`super::Node`].
+    pub const NODES: &str = "NODES";
     /// (environment, VIP) → [`super::Service`].
     pub const SERVICES: &str = "SERVICES";
     /// (service, generation, slot) → [`super::Backend`].

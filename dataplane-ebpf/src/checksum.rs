@@ -51,6 +51,15 @@ impl Sum {
         self.word(source.v4_word()).word(destination.v4_word()).half((protocol as u16).to_be()).half(len.to_be())
     }
 
+    /// Adds the pseudo-header of a transport protocol over IPv6 (RFC 8200 section 8.1), lengths in host order.
+    #[inline(always)]
+    #[must_use]
+    pub const fn pseudo_v6(self, source: Addr, destination: Addr, protocol: u8, len: u16) -> Self {
+        let ([s0, s1, s2, s3], [d0, d1, d2, d3]) = (source.0, destination.0);
+        let sum = self.word(s0).word(s1).word(s2).word(s3).word(d0).word(d1).word(d2).word(d3);
+        sum.half((protocol as u16).to_be()).half(len.to_be())
+    }
+
     /// The checksum to write into the packet, as it lies in memory.
     #[inline(always)]
     pub const fn finish(self) -> u16 {

@@ -7,18 +7,21 @@
 mod boundary;
 mod flows;
 mod from_container;
+mod from_wireguard;
 pub mod grant;
 pub mod mark;
 pub mod socket;
 mod to_container;
+mod tunnel;
 
 use crate::{
-    abi::{Device, Endpoint, Flow, FlowKey, Identity, Reason},
-    packet::{Family, Packet},
+    abi::{Device, Endpoint, Flow, FlowKey, Identity, Node, Reason},
+    packet::{self, Bytes, Ethernet, Family, Packet, protocol},
     tables::Tables,
 };
 pub use flows::lifetime;
 pub use from_container::from_container;
+pub use from_wireguard::from_wireguard;
 pub use to_container::to_container;
 
 #[cfg(doc)]
@@ -27,7 +30,7 @@ use crate::tables::Host;
 /// What the kernel says about a frame, outside of its octets. No container can write any of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Frame {
-    /// The device that the program is attached to: the host end of a veth.
+    /// The device that the program is attached to: the host end of a veth, or a tunnel.
     pub ifindex: u32,
     /// The device that the packet came to this host by; 0: made on this host.
     pub ingress_ifindex: u32,
@@ -35,8 +38,8 @@ pub struct Frame {
     pub mark: u32,
     /// It came with a VLAN tag, which the kernel has taken off.
     pub vlan: bool,
-    /// It stands for several packets (segmentation offload).
-    pub gso: bool,
+    /// Octets of payload in each of the packets that it stands for (segmentation offload); 0: it is one packet.
+    pub gso: u32,
 }
 
 /// Memory to decide in: more than a program's stack has, and a program's functions share it without copies.
@@ -47,6 +50,8 @@ pub struct Workspace {
     packet: Packet,
     /// Who has the destination, if it is in the container pool.
     endpoint: Endpoint,
+    /// The way to its node, if that is another one.
+    way: Node,
     /// What an ICMP error quotes.
     quote: Packet,
     /// The flow that the packet is part of, as its sender sees it.
@@ -57,10 +62,19 @@ pub struct Workspace {
     flow: Flow,
 }
 
+impl Workspace {
+    /// Who receives a packet that [`from_wireguard`] delivers, and the Ethernet addresses with which: the receiver's,
+    /// the sender's.
+    #[inline(always)]
+    pub fn receiver(&self) -> (Identity, [[u8; 6]; 2]) {
+        (self.device.identity, [self.device.mac, self.device.host_mac])
+    }
+}
+
 /// A decision, and who it is counted for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Decision {
-    /// The replica behind the device; [`Identity::WORLD`] when the device is unknown.
+    /// The replica behind the device, or the one on another node that sent it; [`Identity::WORLD`] when it is unknown.
     pub who: Identity,
     /// What is done.
     pub verdict: Verdict,
@@ -76,6 +90,13 @@ pub enum Verdict {
         /// Host end of its veth.
         ifindex: u32,
     },
+    /// To a replica on another node, past the host's stack.
+    Tunnel {
+        /// The tunnel device.
+        ifindex: u32,
+    },
+    /// It ends here, and its sender is told how much fits through the tunnel.
+    TooBig(TooBig),
     /// Marked as let through, and to the host's stack.
     Stack,
     /// On to the container, untouched.
@@ -84,6 +105,15 @@ pub enum Verdict {
     Dns(Question),
     /// An echo request to an address that no device has, to be turned round where it stands.
     Echo(Echo),
+}
+
+/// A packet that does not fit through a tunnel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TooBig {
+    /// IP version.
+    pub family: Family,
+    /// Octets of the largest IP packet that fits.
+    pub mtu: u32,
 }
 
 /// An echo request.
@@ -134,6 +164,20 @@ fn own_device(tables: &impl Tables, frame: &Frame, device: &mut Device) -> Resul
     };
     device.identity = Identity::WORLD;
     Err(reason)
+}
+
+/// Parses a frame up to its transport header, and refuses what no replica has business to send or to get.
+#[inline(always)]
+fn parse(frame: &Frame, bytes: &impl Bytes, packet: &mut Packet) -> Result<Ethernet, Reason> {
+    if frame.vlan {
+        return Err(Reason::VlanTag);
+    }
+    let ethernet: Ethernet = bytes.head::<_, 0>().ok_or(Reason::BadLength)?;
+    packet::network(bytes, u16::from_be(ethernet.ether_type), frame.gso != 0, packet)?;
+    if packet.protocol == protocol::ICMPV6 {
+        packet::refuse_link_messages(bytes, packet)?;
+    }
+    Ok(ethernet)
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use crate::{
     kernel::Kernel,
     maps, record,
     skb::{Refused, Skb},
+    too_big,
 };
 
 #[classifier]
@@ -34,6 +35,8 @@ fn from_container(ctx: TcContext) -> i32 {
 fn carry_out(skb: Skb, Decision { who, verdict }: Decision) -> i32 {
     let done = match verdict {
         Verdict::Deliver { ifindex } => Ok(deliver(skb, who, ifindex)),
+        Verdict::Tunnel { ifindex } => Ok(to_tunnel(skb, who, ifindex)),
+        Verdict::TooBig(limit) => too_big::tell(skb, who, &limit).map_err(|Refused| Reason::KernelRefused),
         Verdict::Stack | Verdict::Pass => to_stack(skb, who),
         Verdict::Dns(question) => resolve(skb, who, &question),
         Verdict::Echo(echo) => turn_echo(skb, who, &echo).map_err(|Refused| Reason::KernelRefused),
@@ -49,6 +52,13 @@ fn carry_out(skb: Skb, Decision { who, verdict }: Decision) -> i32 {
 fn deliver(skb: Skb, who: Identity, ifindex: u32) -> i32 {
     record::sent(who, skb);
     Skb::redirect_peer(ifindex)
+}
+
+/// To the tunnel device, which has no Ethernet headers: the kernel takes this one off.
+#[inline(always)]
+fn to_tunnel(skb: Skb, who: Identity, ifindex: u32) -> i32 {
+    record::sent(who, skb);
+    Skb::redirect(ifindex)
 }
 
 /// To the host's stack, with the mark without which the host forwards nothing.

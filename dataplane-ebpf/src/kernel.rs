@@ -4,7 +4,7 @@ use aya_ebpf::btf_maps::{HashMap, lpm_trie::Key};
 use dataplane_ebpf::{
     abi::{
         Addr, Backend, BackendKey, Device, EgressRule, Endpoint, Flow, FlowKey, Grant, GrantKey, Name, NameKey, Netns,
-        NodeConfig, Ptr, PtrKey, Service, ServiceKey,
+        Node, NodeConfig, Ptr, PtrKey, Service, ServiceKey,
     },
     tables::Tables,
 };
@@ -69,6 +69,11 @@ impl Tables for Kernel {
     #[inline(always)]
     fn raw_endpoint(&self, addr: &Addr, into: &mut Endpoint) -> bool {
         copy_to(&maps::ENDPOINTS, addr, into)
+    }
+
+    #[inline(always)]
+    fn raw_way(&self, node: &u32, into: &mut Node) -> bool {
+        copy_to(&maps::NODES, node, into)
     }
 
     #[inline(always)]

@@ -12,6 +12,7 @@
 
 mod connect;
 mod from_container;
+mod from_wireguard;
 mod getpeername;
 mod kernel;
 mod maps;
@@ -21,6 +22,7 @@ mod sendmsg;
 mod skb;
 mod socket;
 mod to_container;
+mod too_big;
 
 /// Never reached: every loop is bounded and every index masked, or the verifier would refuse the program.
 #[cfg(target_arch = "bpf")]

@@ -9,7 +9,7 @@ use aya_ebpf::{
 };
 use dataplane_ebpf::abi::{
     Addr, Backend, BackendKey, Budget, Counter, Device, DropKey, DropRecord, EgressRule, Endpoint, Event, Flow,
-    FlowKey, Grant, GrantKey, Identity, Name, NameKey, Netns, NodeConfig, Ptr, PtrKey, Service, ServiceKey,
+    FlowKey, Grant, GrantKey, Identity, Name, NameKey, Netns, Node, NodeConfig, Ptr, PtrKey, Service, ServiceKey,
     SocketState,
 };
 
@@ -19,6 +19,9 @@ pub(crate) static DEVICES: HashMap<u32, Device, 4_096> = HashMap::new();
 pub(crate) static NETNS: HashMap<u64, Netns, 4_096> = HashMap::new();
 #[btf_map]
 pub(crate) static ENDPOINTS: HashMap<Addr, Endpoint, 16_384> = HashMap::new();
+/// Far fewer than there are endpoints, and not configured: as many as a cluster may have.
+#[btf_map]
+pub(crate) static NODES: HashMap<u32, Node, 1_024> = HashMap::new();
 #[btf_map]
 pub(crate) static SERVICES: HashMap<ServiceKey, Service, 16_384> = HashMap::new();
 #[btf_map]
@@ -60,6 +63,8 @@ pub(crate) struct Scratch {
     pub(crate) dropped: DropKey,
     /// What is told about it.
     pub(crate) packet: dataplane_ebpf::packet::Packet,
+    /// What its sender gets back of it.
+    pub(crate) quote: dataplane_ebpf::packet::too_big::Quote,
 }
 
 /// This CPU's working memory. There always is one; the verifier wants to see that it was looked at.

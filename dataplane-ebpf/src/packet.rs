@@ -6,6 +6,7 @@
 mod bytes;
 mod headers;
 pub mod reply;
+pub mod too_big;
 mod transport;
 
 pub use bytes::Bytes;

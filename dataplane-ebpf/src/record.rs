@@ -72,7 +72,7 @@ pub(crate) fn packet_dropped(skb: Skb, identity: Identity, reason: Reason) -> i3
 #[inline(never)]
 fn account_for_drop(skb: Skb, scratch: &mut Scratch) -> i32 {
     let DropKey { identity, reason } = scratch.dropped;
-    count_drop(identity, reason, &packet::tuple(&skb, skb.frame().gso, &mut scratch.packet));
+    count_drop(identity, reason, &packet::tuple(&skb, skb.frame().gso != 0, &mut scratch.packet));
     TC_ACT_SHOT
 }
 

@@ -9,8 +9,8 @@ use aya_ebpf::{
     helpers::{
         bpf_ktime_get_ns,
         generated::{
-            bpf_fib_lookup as fib_lookup, bpf_redirect_peer, bpf_skb_change_tail, bpf_skb_load_bytes,
-            bpf_skb_store_bytes,
+            bpf_fib_lookup as fib_lookup, bpf_redirect, bpf_redirect_peer, bpf_skb_change_head, bpf_skb_change_tail,
+            bpf_skb_load_bytes, bpf_skb_store_bytes,
         },
     },
     programs::TcContext,
@@ -18,7 +18,7 @@ use aya_ebpf::{
 use dataplane_ebpf::{
     abi::{Budget, Flow, FlowKey},
     decide::Frame,
-    packet::{Bytes, Family, Packet, Wire},
+    packet::{Bytes, ETHERNET_LEN, Ethernet, Family, Packet, Wire},
     tables::{Host, Route},
 };
 
@@ -54,7 +54,7 @@ impl Skb {
             ingress_ifindex: context.ingress_ifindex,
             mark: context.mark,
             vlan: context.vlan_present != 0,
-            gso: context.gso_size != 0,
+            gso: context.gso_size,
         }
     }
 
@@ -92,6 +92,22 @@ impl Skb {
     pub(crate) fn set_len(&self, len: u32) -> Result<(), Refused> {
         // SAFETY: no pointer but the context's.
         done(unsafe { bpf_skb_change_tail(self.0, len, 0) })
+    }
+
+    /// Puts an Ethernet header in front of a packet of a device that has none; it says no more than the type.
+    #[inline(always)]
+    pub(crate) fn add_ethernet(&self) -> Result<(), Refused> {
+        let first = self.head::<[u8; 4], 0>().map_or(0, |[octet, ..]| octet);
+        // SAFETY: no pointer but the context's.
+        done(unsafe { bpf_skb_change_head(self.0, ETHERNET_LEN, 0) })?;
+        self.store(0, &Ethernet::before(first))
+    }
+
+    /// The action that sends the packet out through the device `ifindex`.
+    #[inline(always)]
+    pub(crate) fn redirect(ifindex: u32) -> i32 {
+        // SAFETY: no pointer.
+        unsafe { bpf_redirect(ifindex, 0) as i32 }
     }
 
     /// The action that puts the packet into the netns at the other end of the veth `ifindex`, past the host's stack.

@@ -6,7 +6,7 @@ pub mod fake;
 use crate::{
     abi::{
         Addr, Backend, BackendKey, Device, EgressRule, Endpoint, Flow, FlowKey, Grant, GrantKey, Name, NameKey, Netns,
-        NodeConfig, Ptr, PtrKey, Reason, Service, ServiceKey, settle, settle_in_place,
+        Node, NodeConfig, Ptr, PtrKey, Reason, Service, ServiceKey, settle, settle_in_place,
     },
     packet::Packet,
 };
@@ -36,6 +36,8 @@ pub trait Tables {
     fn raw_netns(&self, cookie: &u64) -> Option<Netns>;
     /// ENDPOINTS, as read.
     fn raw_endpoint(&self, addr: &Addr, into: &mut Endpoint) -> bool;
+    /// NODES, as read.
+    fn raw_way(&self, node: &u32, into: &mut Node) -> bool;
     /// SERVICES, as read.
     fn raw_service(&self, key: &ServiceKey) -> Option<Service>;
     /// BACKENDS, as read.
@@ -68,6 +70,11 @@ pub trait Tables {
     #[inline(always)]
     fn endpoint(&self, addr: &Addr, into: &mut Endpoint) -> Result<bool, Reason> {
         settle_in_place(addr, into, |k, into| self.raw_endpoint(k, into))
+    }
+    /// NODES: the way to another node; whether `into` has it.
+    #[inline(always)]
+    fn way(&self, node: u32, into: &mut Node) -> Result<bool, Reason> {
+        settle_in_place(&node, into, |k, into| self.raw_way(k, into))
     }
     /// SERVICES.
     #[inline(always)]

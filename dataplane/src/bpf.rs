@@ -23,6 +23,7 @@ mod takeover;
 
 pub use backends::{BackendAddress, Generations, ServiceVips};
 pub use cgroup::find_cgroup2_root;
+pub use clsact::name_of as device_name;
 pub use counters::{DropLine, counters, drops};
 pub use error::BpfError;
 pub use events::Events;

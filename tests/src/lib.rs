@@ -16,6 +16,7 @@
 //! | [`engine`] | another Docker Engine than the installed one |
 //! | [`load`], [`probe`], [`raw`] | traffic: what goes on while something is killed; who answers; forged frames |
 //! | [`faults`] | a node under load that something happens to, and what it was before and is after |
+//! | [`tun`] | a tunnel whose other end is the test |
 //! | [`images`] | container images made on this machine: busybox, tools, PostgreSQL, Redis, musl, Go; or pulled |
 //! | [`Valve`] | a connection that falls silent; `Node::start_registry` is something to connect to |
 //!
@@ -59,6 +60,7 @@ pub mod paths;
 pub mod probe;
 mod process;
 pub mod raw;
+pub mod tun;
 mod valve;
 mod wait;
 

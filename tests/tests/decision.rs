@@ -20,7 +20,7 @@ use anyhow::{Context as _, Result, ensure};
 use corpus::{Case, cases};
 use dataplane_ebpf::abi::{Addr, Budget, NodeConfig, Reason, action, map};
 use dataplane_ebpf::decide::Frame;
-use mirror::{Fate, Mirror, Way};
+use mirror::{ETHERNET, Fate, Mirror, Way};
 use mutate::Random;
 use tests::netns::Namespace;
 use world::{A, B, D, OUTSIDE4, REPLICAS, Replica};
@@ -123,10 +123,15 @@ fn fuzz(mirror: &mut Mirror, seeds: &[Case]) -> Result<u64> {
             mutate::mutate(&mut random, &mut packet);
             mutate::surroundings(&mut random, &mut about);
         }
+        if way == Way::Through {
+            packet = through_the_tunnel(&packet);
+        }
         let fate = mirror.agree(way, &about, &packet).with_context(|| format!("round {round} of seed {seed}"))?;
         passed += u64::from(!matches!(fate, Fate::Drop(_)));
         let sender = REPLICAS.iter().find(|replica| replica.ifindex() == about.ifindex);
         let checked = match (fate, sender) {
+            (Fate::Deliver(to), _) if way == Way::Through => reader::check_arrival(&packet, to),
+            (Fate::Tunnel | Fate::TooBig, Some(sender)) => reader::check_departure(sender, &packet),
             (Fate::Deliver(to), Some(sender)) => reader::check_sender(sender, &packet, Some(to)),
             (Fate::Stack, Some(sender)) => reader::check_sender(sender, &packet, None),
             _ => Ok(()),
@@ -139,6 +144,15 @@ fn fuzz(mirror: &mut Mirror, seeds: &[Case]) -> Result<u64> {
     }
     mirror.compare_and_forget_flows()?;
     Ok(passed)
+}
+
+/// The packet as a device without Ethernet headers has it, behind the one that it gets.
+fn through_the_tunnel(packet: &[u8]) -> Vec<u8> {
+    let mut packet = corpus::headed(packet[ETHERNET..].to_vec());
+    // To the kernel's test, its first 14 octets are an Ethernet header: it wants what the type of that announces.
+    let announced = matches!(packet.get(26..28), Some([8, 0] | [0x86, 0xdd]));
+    packet.resize(packet.len().max(if announced { 68 } else { 28 }), 0);
+    packet
 }
 
 #[test]

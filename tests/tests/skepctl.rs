@@ -216,7 +216,7 @@ fn wire(text: &str) -> ([u8; NAME_MAX], u32) {
 fn maps_are_decoded_with_names_for_ids() -> Result<()> {
     let stage = Stage::new()?;
     let list = stage.json("map list")?;
-    ensure!(list.as_array().context("an array")?.len() == 16, "{list}");
+    ensure!(list.as_array().context("an array")?.len() == 17, "{list}");
     let endpoints = stage.json("map dump endpoints")?;
     let endpoint = endpoints.as_array().context("an array")?.iter().find(|row| row["key"] == "10.208.0.11");
     let endpoint = endpoint.context("no such endpoint")?;

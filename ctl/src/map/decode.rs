@@ -1,8 +1,8 @@
 use dataplane::bpf::Maps;
 use dataplane_ebpf::abi::{
     Addr, Backend, BackendKey, Backends, Budget, Counter, Device, EgressKey, EgressRule, Endpoint, Flow, FlowKey,
-    Grant, GrantKey, Identity, Name, NameKey, Netns, NodeConfig, Pod, Pool, Ptr, PtrKey, Sealed, Service, ServiceKey,
-    action, flags, map,
+    Grant, GrantKey, Identity, Name, NameKey, Netns, Node, NodeConfig, Pod, Pool, Ptr, PtrKey, Sealed, Service,
+    ServiceKey, action, flags, map,
 };
 use serde_json::Value;
 
@@ -35,6 +35,7 @@ impl Decoder {
             map::DEVICES => records!(maps.devices.entries()?, |k, v| self.device(k, v)),
             map::NETNS => records!(maps.netns.entries()?, |k, v| self.netns(k, v)),
             map::ENDPOINTS => records!(maps.endpoints.entries()?, |k, v| self.endpoint(k, v)),
+            map::NODES => records!(maps.nodes.entries()?, way),
             map::SERVICES => records!(maps.services.entries()?, |k, v| self.service(k, v)),
             map::BACKENDS => records!(maps.backends.entries()?, |k, v| self.backend(k, v)),
             map::NAMES => records!(maps.names.entries()?, |k, v| self.name(k, v)),
@@ -186,6 +187,14 @@ impl Decoder {
 fn egress(key: &EgressKey, value: &EgressRule) -> Record {
     let length = if key.addr.is_v4() { key.prefix_len.saturating_sub(96) } else { key.prefix_len };
     Record::new(format!("{}/{length}", key.addr)).with("action", verb(value.action)).with("rule", value.rule)
+}
+
+fn way(node: &u32, value: &Node) -> Record {
+    Record::new(node.to_string())
+        .with("interface", dataplane::bpf::device_name(value.ifindex))
+        .with("ifindex", value.ifindex)
+        .with("mtu", value.mtu)
+        .with("sealed", sealed(node, value))
 }
 
 fn node(value: &NodeConfig) -> Record {

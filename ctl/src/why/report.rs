@@ -1,7 +1,7 @@
 use std::net::SocketAddr;
 
-use dataplane::bpf::ReasonText;
-use dataplane_ebpf::abi::{Addr, Backend};
+use dataplane::bpf::{ReasonText, device_name};
+use dataplane_ebpf::abi::{Addr, Backend, Node, Reason};
 use dataplane_ebpf::decide::{self, socket};
 use serde::Serialize;
 
@@ -45,10 +45,22 @@ pub(super) struct PacketReport {
     verdict: &'static str,
     to: String,
     interface: Option<String>,
+    /// The way to another node; absent for what is on this one.
+    tunnel: Option<TunnelReport>,
     #[serde(flatten)]
     refusal: Option<ReasonText>,
     #[serde(skip)]
     pub(super) reaches: bool,
+}
+
+/// The way to a replica on another node.
+#[derive(Debug, Serialize)]
+pub(super) struct TunnelReport {
+    node: u32,
+    /// `None`: there is no tunnel now.
+    interface: Option<String>,
+    /// Octets of the largest IP packet that fits.
+    mtu: Option<u32>,
 }
 
 #[derive(Debug, Serialize)]
@@ -91,8 +103,14 @@ impl SocketReport {
 }
 
 impl PacketReport {
-    pub(super) fn new(verdict: &decide::Verdict, to: Addr, directory: &Directory) -> Self {
-        let is = |verdict, reaches| Self { verdict, to: to.to_string(), interface: None, refusal: None, reaches };
+    pub(super) fn new(
+        verdict: &decide::Verdict,
+        to: Addr,
+        directory: &Directory,
+        tunnel: Option<TunnelReport>,
+    ) -> Self {
+        let is =
+            |verdict, reaches| Self { verdict, to: to.to_string(), interface: None, tunnel, refusal: None, reaches };
         match verdict {
             decide::Verdict::Drop(reason) => Self { refusal: Some((*reason).into()), ..is("drop", false) },
             decide::Verdict::Deliver { ifindex } => {
@@ -100,6 +118,8 @@ impl PacketReport {
                 let interface = veth.map_or_else(|| ifindex.to_string(), |veth| veth.name.clone());
                 Self { interface: Some(interface), ..is("deliver", true) }
             }
+            decide::Verdict::Tunnel { .. } => is("tunnel", true),
+            decide::Verdict::TooBig(_) => Self { refusal: Some(Reason::TooBig.into()), ..is("drop", false) },
             decide::Verdict::Stack => is("stack", true),
             decide::Verdict::Pass => is("pass", true),
             decide::Verdict::Dns(_) => is("dns", true),
@@ -111,10 +131,29 @@ impl PacketReport {
         match self.verdict {
             "drop" => "is dropped".to_owned(),
             "deliver" => format!("is delivered to {}", self.interface.as_deref().unwrap_or_default()),
+            "tunnel" => "goes to another node".to_owned(),
             "stack" => "is let through to the host, which forwards it".to_owned(),
             "dns" => "is a question, answered in the kernel or by the forwarder".to_owned(),
             "echo" => "is answered in the kernel".to_owned(),
             _ => "passes".to_owned(),
+        }
+    }
+}
+
+impl TunnelReport {
+    /// To the node of that id, of which NODES says this.
+    pub(super) fn new(node: u32, way: Option<Node>) -> Self {
+        let way = way.filter(|way| way.ifindex != 0);
+        let name = |ifindex| device_name(ifindex).unwrap_or_else(|| ifindex.to_string());
+        Self { node, interface: way.map(|way| name(way.ifindex)), mtu: way.map(|way| way.mtu) }
+    }
+
+    fn words(&self) -> String {
+        match (&self.interface, self.mtu) {
+            (Some(interface), Some(mtu)) => {
+                format!("{interface} to node {}, packets of up to {mtu} octets", self.node)
+            }
+            _ => format!("none to node {} now", self.node),
         }
     }
 }
@@ -148,6 +187,9 @@ impl Report {
         }
         if let Some(packet) = &self.packet {
             verdict(output, "packet", &format!("to {} {}", packet.to, packet.words()), packet.refusal.as_ref())?;
+        }
+        if let Some(tunnel) = self.packet.as_ref().and_then(|packet| packet.tunnel.as_ref()) {
+            field(output, "tunnel", &tunnel.words())?;
         }
         field(output, "rule", &self.rule)?;
         for (index, backend) in self.backends.iter().enumerate() {

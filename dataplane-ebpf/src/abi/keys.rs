@@ -107,7 +107,7 @@ impl FlowKey {
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct DropKey {
-    /// Whose packet or socket it was: the sender in `from_container` and the socket hooks, the receiver in `to_container`.
+    /// Whose packet or socket it was: the receiver in `to_container`, the sender everywhere else.
     pub identity: Identity,
     /// [`super::Reason`] as a number, host order.
     pub reason: u32,

@@ -1,4 +1,8 @@
-use super::{Addr, Pool, seal::pod};
+use super::{
+    Addr, Pool,
+    seal::{Sealed, pod},
+    values::sealed,
+};
 
 /// How many uplinks a node may have.
 pub const UPLINKS_MAX: usize = 8;
@@ -29,7 +33,26 @@ pub struct NodeConfig {
     pub pad: u32,
 }
 
-pod!(NodeConfig: 200);
+/// Value of NODES: the way to the replicas of another node.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Node {
+    /// The tunnel device that leads there, an ifindex in host order; 0: there is none now.
+    pub ifindex: u32,
+    /// Octets of the largest IP packet that fits through the tunnel, host order.
+    pub mtu: u32,
+    /// See [`super::Sealed`].
+    pub seal: u64,
+}
+
+pod! {
+    NodeConfig: 200,
+    Node: 16,
+}
+
+sealed! {
+    Node: seal,
+}
 
 impl NodeConfig {
     /// Whether `addr` is one of a replica, given out or not.

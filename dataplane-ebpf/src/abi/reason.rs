@@ -68,7 +68,7 @@ reasons! {
     SpoofedMac = 10, "spoofed-mac", "a process in the container forges frames";
     /// The source address is not the replica's.
     SpoofedAddress = 11, "spoofed-address", "a process in the container forges addresses, or uses one it added by itself";
-    /// An address of the container pool that no replica has.
+    /// An address that no replica has.
     UnknownAddress = 12, "unknown-address", "use the service's name; the address is of a replica that is gone";
     /// The destination belongs to another environment.
     OtherEnvironment = 13, "other-environment", "environments are apart by construction";
@@ -112,6 +112,14 @@ reasons! {
     SocketMemory = 32, "socket-memory", "free memory, or raise net.core.optmem_max";
     /// The kernel had no memory to rewrite the packet.
     KernelRefused = 33, "kernel-refused", "the host is short of memory";
+    /// The replica is on another node, to which there is no tunnel now.
+    NoTunnel = 34, "no-tunnel", "see `skepctl map dump NODES`; skepd's log says why a tunnel is down";
+    /// More than fits through the tunnel to the replica's node; the sender was told how much does.
+    TooBig = 35, "too-big", "nothing to do: senders send less from then on; one that does not ignores ICMP";
+    /// A packet from another node whose source is none of the replicas that are known to be on other nodes.
+    UnknownSender = 36, "unknown-sender", "if it lasts: nodes differ about who has an address, see skepd's log on both";
+    /// A packet from another node to a replica that is not on this one.
+    NotHere = 37, "not-here", "if it lasts: nodes differ about where a replica is, see skepd's log on both";
 }
 
 impl core::fmt::Display for Reason {

@@ -43,6 +43,7 @@ fn fingerprint() -> String {
         DropRecord,
         Event,
         NodeConfig,
+        Node,
     );
     for reason in Reason::ALL {
         writeln!(text, "{} {reason}", *reason as u32).unwrap();

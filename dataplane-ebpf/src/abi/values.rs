@@ -306,7 +306,7 @@ pub struct Counter {
     pub sent_packets: u64,
     /// Their octets, from the Ethernet header on.
     pub sent_bytes: u64,
-    /// Packets that reached the replica through the host's stack.
+    /// Packets that reached the replica through the host's stack or from another node.
     pub received_packets: u64,
     /// Their octets.
     pub received_bytes: u64,
@@ -369,7 +369,6 @@ macro_rules! sealed {
         }
     )*};
 }
-#[cfg(feature = "next-abi")]
 pub(super) use sealed;
 
 // The field named is the first that the seal does not cover.

@@ -28,6 +28,10 @@ pub(super) struct Sender<'a, T, H, B> {
 pub(super) enum Step {
     /// To the workspace's endpoint.
     Deliver,
+    /// To its node, by the workspace's way.
+    Tunnel,
+    /// It is more than fits on that way, and its sender is to be told.
+    TooBig,
     /// To the host's stack.
     Stack,
     /// It is a DNS question.
@@ -38,6 +42,13 @@ pub(super) enum Step {
     Cross,
     /// It leaves the cluster.
     Leave,
+}
+
+/// Whether the workspace's device and endpoint share a network; what does not crosses a boundary.
+#[inline(always)]
+pub(super) fn between(Workspace { device, endpoint, .. }: &Workspace) -> Step {
+    let same_env = endpoint.identity.env == device.identity.env;
+    if same_env && endpoint.networks & device.networks != 0 { Step::Deliver } else { Step::Cross }
 }
 
 /// Lets a packet cross to another replica if a grant says so, or if it answers what a grant let cross.

@@ -1,11 +1,11 @@
 use super::{
-    Decision, Echo, Frame, Question, Verdict, Workspace,
+    Decision, Echo, Frame, Question, TooBig, Verdict, Workspace,
     boundary::{self, Sender, Step},
-    own_device,
+    own_device, parse, tunnel,
 };
 use crate::{
-    abi::{Addr, Device, Endpoint, Reason, ServiceKey, flags},
-    packet::{self, Bytes, Ethernet, Family, Fragment, Transport, Udp, protocol},
+    abi::{Addr, Device, Reason, ServiceKey, flags},
+    packet::{self, Bytes, Family, Fragment, Transport, Udp, protocol},
     tables::{Host, Tables},
 };
 
@@ -22,13 +22,26 @@ pub fn from_container(
     work: &mut Workspace,
 ) -> Decision {
     let sender = Sender { tables, host, frame, bytes };
-    let step = match near(&sender, work) {
+    let step = near(&sender, work);
+    // What stays on the node and in its networks pays for no further question.
+    if let Ok(Step::Deliver) = step
+        && work.endpoint.ifindex != 0
+    {
+        return Decision { who: work.device.identity, verdict: Verdict::Deliver { ifindex: work.endpoint.ifindex } };
+    }
+    let step = match step {
         Ok(Step::Cross) => boundary::cross(&sender, work).map(|()| Step::Deliver),
         Ok(Step::Leave) => boundary::leave(&sender, work).map(|()| Step::Stack),
         step => step,
     };
+    let step = match step {
+        Ok(Step::Deliver) if work.endpoint.ifindex == 0 => tunnel::enter(&sender, work),
+        step => step,
+    };
     let verdict = match step {
-        Ok(Step::Deliver) => deliver(&work.endpoint),
+        Ok(Step::Deliver) => Verdict::Deliver { ifindex: work.endpoint.ifindex },
+        Ok(Step::Tunnel) => Verdict::Tunnel { ifindex: work.way.ifindex },
+        Ok(Step::TooBig) => Verdict::TooBig(TooBig { family: work.packet.family, mtu: work.way.mtu }),
         Ok(Step::Stack | Step::Cross | Step::Leave) => Verdict::Stack,
         Ok(Step::Dns) => Verdict::Dns(question(work)),
         Ok(Step::Echo) => Verdict::Echo(Echo { family: work.packet.family, at: work.packet.transport }),
@@ -60,15 +73,8 @@ fn well_formed(
     sender: &Sender<'_, impl Tables, impl Host, impl Bytes>,
     Workspace { device, packet, .. }: &mut Workspace,
 ) -> Result<(), Reason> {
-    if sender.frame.vlan {
-        return Err(Reason::VlanTag);
-    }
-    let ethernet: Ethernet = sender.bytes.head::<_, 0>().ok_or(Reason::BadLength)?;
-    packet::network(sender.bytes, u16::from_be(ethernet.ether_type), sender.frame.gso, packet)?;
-    if packet.protocol == protocol::ICMPV6 {
-        // Before the source is looked at: neighbour discovery has link-local ones, which is no forgery.
-        packet::refuse_link_messages(sender.bytes, packet)?;
-    }
+    // Link messages are refused before the source is looked at: theirs are link-local, which is no forgery.
+    let ethernet = parse(sender.frame, sender.bytes, packet)?;
     if !same_mac(ethernet.source, device.mac) {
         return Err(Reason::SpoofedMac);
     }
@@ -101,17 +107,7 @@ fn replica(sender: &Sender<'_, impl Tables, impl Host, impl Bytes>, work: &mut W
     if !sender.tables.endpoint(&work.packet.destination, &mut work.endpoint)? {
         return Err(Reason::UnknownAddress);
     }
-    let same_env = work.endpoint.identity.env == work.device.identity.env;
-    if same_env && work.endpoint.networks & work.device.networks != 0 { Ok(Step::Deliver) } else { Ok(Step::Cross) }
-}
-
-/// Into a replica, if it is on this node.
-#[inline(always)]
-fn deliver(endpoint: &Endpoint) -> Verdict {
-    match endpoint.ifindex {
-        0 => Verdict::Drop(Reason::NoRoute),
-        ifindex => Verdict::Deliver { ifindex },
-    }
+    Ok(boundary::between(work))
 }
 
 /// To the cluster's DNS address, for which the host has a forwarder.
@@ -128,7 +124,7 @@ fn dns_address(sender: &Sender<'_, impl Tables, impl Host, impl Bytes>, work: &W
             let udp: Udp = sender.bytes.load(packet.transport).ok_or(Reason::BadDns)?;
             let whole = packet.end - packet.transport == u32::from(u16::from_be(udp.len));
             // Several questions in one, or octets that only one of two readers would see, are never answered.
-            if sender.frame.gso || !whole { Err(Reason::BadDns) } else { Ok(Step::Dns) }
+            if sender.frame.gso != 0 || !whole { Err(Reason::BadDns) } else { Ok(Step::Dns) }
         }
         _ => Err(Reason::DnsPort),
     }

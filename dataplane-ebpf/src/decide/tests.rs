@@ -6,3 +6,4 @@ mod inside;
 mod outside;
 mod properties;
 mod setting;
+mod tunnel;

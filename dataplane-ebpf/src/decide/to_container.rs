@@ -2,11 +2,11 @@ use super::{
     Decision, Frame, Verdict, Workspace,
     flows::{Memory, Sides},
     from_container::may_leave,
-    own_device,
+    own_device, parse,
 };
 use crate::{
     abi::{Addr, Identity, NodeConfig, Reason, action},
-    packet::{self, Bytes, Ethernet, Family, Fragment, Transport, protocol},
+    packet::{self, Bytes, Family, Fragment, Transport},
     tables::{Host, Tables},
 };
 
@@ -42,14 +42,7 @@ impl<T: Tables, H: Host, B: Bytes> Receiver<'_, T, H, B> {
     fn decide(&self, work: &mut Workspace) -> Result<(), Reason> {
         own_device(self.tables, self.frame, &mut work.device)?;
         let node = self.tables.node().ok_or(Reason::NoConfig)?;
-        if self.frame.vlan {
-            return Err(Reason::VlanTag);
-        }
-        let ethernet: Ethernet = self.bytes.head::<_, 0>().ok_or(Reason::BadLength)?;
-        packet::network(self.bytes, u16::from_be(ethernet.ether_type), self.frame.gso, &mut work.packet)?;
-        if work.packet.protocol == protocol::ICMPV6 {
-            packet::refuse_link_messages(self.bytes, &work.packet)?;
-        }
+        parse(self.frame, self.bytes, &mut work.packet)?;
         let own = match work.packet.family {
             Family::V4 => Addr::from_v4_word(work.device.address4),
             Family::V6 => work.device.address6,

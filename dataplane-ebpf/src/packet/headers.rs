@@ -54,6 +54,20 @@ pub struct Ethernet {
     pub ether_type: u16,
 }
 
+impl Ethernet {
+    /// The header in front of a packet that begins with this octet, which says the IP version; nobody's addresses.
+    #[inline(always)]
+    #[must_use]
+    pub const fn before(first: u8) -> Self {
+        let ether_type = match first >> 4 {
+            4 => ether_type::IPV4,
+            6 => ether_type::IPV6,
+            _ => 0,
+        };
+        Self { destination: [0; 6], source: [0; 6], ether_type: ether_type.to_be() }
+    }
+}
+
 /// The IPv4 header without options (RFC 791 section 3.1).
 ///
 /// Words, not fields: a program copies a structure in the units that its fields allow, and octets cost it four times as
@@ -127,7 +141,7 @@ impl Ipv4 {
     /// The header of the answer to this packet, of the same type of service, with that many octets after it.
     #[inline(always)]
     #[must_use]
-    pub const fn answer(&self, payload_len: u16) -> Self {
+    pub const fn answer(&self, protocol: u8, payload_len: u16) -> Self {
         let [_, service, ..] = self.head.to_ne_bytes();
         let [l0, l1] = (size_of::<Self>() as u16 + payload_len).to_be_bytes();
         let [d0, d1] = Self::DF.to_be_bytes();
@@ -135,10 +149,10 @@ impl Ipv4 {
         let head = u32::from_ne_bytes([Self::VERSION_WORDS, service, l0, l1]);
         // RFC 6864 section 4.1: a packet that is never fragmented needs no identification.
         let fragment = u32::from_ne_bytes([0, 0, d0, d1]);
-        let tail = u32::from_ne_bytes([Self::TTL, self.protocol(), 0, 0]);
+        let tail = u32::from_ne_bytes([Self::TTL, protocol, 0, 0]);
         let sum = Sum::ZERO.word(head).word(fragment).word(tail).word(source).word(destination);
         let [c0, c1] = sum.finish().to_ne_bytes();
-        let tail = u32::from_ne_bytes([Self::TTL, self.protocol(), c0, c1]);
+        let tail = u32::from_ne_bytes([Self::TTL, protocol, c0, c1]);
         Self { head, fragment, tail, source, destination }
     }
 }
@@ -158,6 +172,9 @@ pub struct Ipv6 {
 }
 
 impl Ipv6 {
+    /// Hop limit of a packet that starts here.
+    const HOPS: u8 = 64;
+
     /// IP version.
     #[inline(always)]
     pub const fn version(&self) -> u8 {
@@ -174,6 +191,19 @@ impl Ipv6 {
     #[inline(always)]
     pub const fn next_header(&self) -> u8 {
         self.payload.to_ne_bytes()[2]
+    }
+
+    /// The header of the answer to this packet, with that many octets after it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn answer(&self, next_header: u8, payload_len: u16) -> Self {
+        let [l0, l1] = payload_len.to_be_bytes();
+        Self {
+            head: u32::from_ne_bytes([0x60, 0, 0, 0]),
+            payload: u32::from_ne_bytes([l0, l1, next_header, Self::HOPS]),
+            source: self.destination,
+            destination: self.source,
+        }
     }
 }
 

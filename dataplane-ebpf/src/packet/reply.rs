@@ -19,7 +19,7 @@ pub const fn ethernet(question: Ethernet) -> Ethernet {
 #[must_use]
 pub const fn datagram(ip: Ipv4, udp: Udp, payload: Sum, len: u16) -> (Ipv4, Udp) {
     let udp_len = size_of::<Udp>() as u16 + len;
-    let ip = ip.answer(udp_len);
+    let ip = ip.answer(protocol::UDP, udp_len);
     let mut udp = Udp { source: udp.destination, destination: udp.source, len: udp_len.to_be(), checksum: 0 };
     let (source, destination) = (Addr::from_v4_word(ip.source), Addr::from_v4_word(ip.destination));
     udp.checksum = match payload

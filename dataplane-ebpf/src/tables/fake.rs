@@ -10,7 +10,7 @@ use super::{Host, Route, Tables};
 use crate::{
     abi::{
         Addr, Backend, BackendKey, Budget, Device, EgressKey, EgressRule, Endpoint, Flow, FlowKey, Grant, GrantKey,
-        Name, NameKey, Netns, NodeConfig, Ptr, PtrKey, Service, ServiceKey,
+        Name, NameKey, Netns, Node, NodeConfig, Ptr, PtrKey, Service, ServiceKey,
     },
     packet::Packet,
 };
@@ -24,6 +24,7 @@ pub struct Fake {
     pub devices: BTreeMap<u32, Device>,
     pub netns: BTreeMap<u64, Netns>,
     pub endpoints: BTreeMap<Addr, Endpoint>,
+    pub nodes: BTreeMap<u32, Node>,
     pub services: BTreeMap<ServiceKey, Service>,
     pub backends: BTreeMap<BackendKey, Backend>,
     pub names: BTreeMap<NameKey, Name>,
@@ -66,6 +67,10 @@ impl Tables for Fake {
 
     fn raw_endpoint(&self, addr: &Addr, into: &mut Endpoint) -> bool {
         self.read(&self.endpoints, addr).map(|endpoint| *into = endpoint).is_some()
+    }
+
+    fn raw_way(&self, node: &u32, into: &mut Node) -> bool {
+        self.read(&self.nodes, node).map(|way| *into = way).is_some()
     }
 
     fn raw_service(&self, key: &ServiceKey) -> Option<Service> {

@@ -21,7 +21,7 @@ const HANDLE: TcHandle = TcHandle::new(0, 1);
 impl DeviceHook {
     const fn direction(self) -> TcAttachType {
         match self {
-            Self::FromContainer => TcAttachType::Ingress,
+            Self::FromContainer | Self::FromWireguard => TcAttachType::Ingress,
             Self::ToContainer => TcAttachType::Egress,
         }
     }
@@ -29,14 +29,14 @@ impl DeviceHook {
     /// `TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS)`, `…EGRESS`.
     const fn parent(self) -> u32 {
         match self {
-            Self::FromContainer => 0xffff_fff2,
+            Self::FromContainer | Self::FromWireguard => 0xffff_fff2,
             Self::ToContainer => 0xffff_fff3,
         }
     }
 }
 
 /// The name of a device of this network namespace.
-pub(super) fn name_of(ifindex: u32) -> Option<String> {
+pub fn name_of(ifindex: u32) -> Option<String> {
     let mut name = [0 as libc::c_char; libc::IF_NAMESIZE];
     // SAFETY: the buffer is IF_NAMESIZE long.
     let found = unsafe { libc::if_indextoname(ifindex, name.as_mut_ptr()) };

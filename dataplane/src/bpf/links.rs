@@ -62,31 +62,38 @@ impl SocketHook {
     }
 }
 
-/// The packet programs, both on the host end of every veth.
+/// The packet programs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum DeviceHook {
     /// tcx ingress: what the container sends.
     FromContainer,
     /// tcx egress: what reaches the container through the host's stack.
     ToContainer,
+    /// tcx ingress: what other nodes send.
+    FromWireguard,
 }
 
 impl DeviceHook {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::ToContainer, Self::FromContainer];
+    /// Every hook.
+    pub const ALL: [Self; 3] = [Self::ToContainer, Self::FromContainer, Self::FromWireguard];
+    /// Those on the host end of every veth.
+    pub const VETH: [Self; 2] = [Self::ToContainer, Self::FromContainer];
+    /// Those on the device of the tunnels to other nodes.
+    pub const TUNNEL: [Self; 1] = [Self::FromWireguard];
 
     /// The program's name in the object, and of its pins.
     pub const fn program(self) -> &'static str {
         match self {
             Self::FromContainer => "from_container",
             Self::ToContainer => "to_container",
+            Self::FromWireguard => "from_wireguard",
         }
     }
 
     /// `BPF_TCX_INGRESS`, `BPF_TCX_EGRESS`.
     const fn attach_type(self) -> u32 {
         match self {
-            Self::FromContainer => 46,
+            Self::FromContainer | Self::FromWireguard => 46,
             Self::ToContainer => 47,
         }
     }

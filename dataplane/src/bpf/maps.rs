@@ -5,7 +5,7 @@ use aya::EbpfError;
 use aya::maps::MapError;
 use dataplane_ebpf::abi::{
     Addr, Backend, BackendKey, Budget, Counter, Device, DropKey, DropRecord, EgressKey, EgressRule, Endpoint, Flow,
-    FlowKey, Grant, GrantKey, Identity, Name, NameKey, Netns, NodeConfig, Ptr, PtrKey, Service, ServiceKey,
+    FlowKey, Grant, GrantKey, Identity, Name, NameKey, Netns, Node, NodeConfig, Ptr, PtrKey, Service, ServiceKey,
     SocketState, action, map,
 };
 use dataplane_ebpf::tables::Tables;
@@ -102,7 +102,7 @@ impl MapFacts {
 }
 
 /// Every pinned map.
-pub(super) fn layout(sizes: &MapSizes) -> [Layout; 16] {
+pub(super) fn layout(sizes: &MapSizes) -> [Layout; 17] {
     const fn of<K, V>(name: &'static str, kind: u32, max_entries: Option<u32>) -> Layout {
         Layout { name, kind, key_size: size_of::<K>(), value_size: size_of::<V>(), max_entries }
     }
@@ -112,6 +112,7 @@ pub(super) fn layout(sizes: &MapSizes) -> [Layout; 16] {
         of::<u32, Device>(map::DEVICES, kind::HASH, Some(local)),
         of::<u64, Netns>(map::NETNS, kind::HASH, Some(local)),
         of::<Addr, Endpoint>(map::ENDPOINTS, kind::HASH, twice(endpoints)),
+        of::<u32, Node>(map::NODES, kind::HASH, None),
         of::<ServiceKey, Service>(map::SERVICES, kind::HASH, twice(services)),
         of::<BackendKey, Backend>(map::BACKENDS, kind::HASH, twice(endpoints)),
         of::<NameKey, Name>(map::NAMES, kind::HASH, Some(sizes.names())),
@@ -153,6 +154,7 @@ pub struct Maps {
     pub devices: Table<u32, Device>,
     pub netns: Table<u64, Netns>,
     pub endpoints: Table<Addr, Endpoint>,
+    pub nodes: Table<u32, Node>,
     pub services: Table<ServiceKey, Service>,
     pub backends: Table<BackendKey, Backend>,
     pub names: Table<NameKey, Name>,
@@ -193,6 +195,7 @@ impl Maps {
             devices: open!(Table, map::DEVICES),
             netns: open!(Table, map::NETNS),
             endpoints: open!(Table, map::ENDPOINTS),
+            nodes: open!(Table, map::NODES),
             services: open!(Table, map::SERVICES),
             backends: open!(Table, map::BACKENDS),
             names: open!(Table, map::NAMES),
@@ -293,6 +296,9 @@ impl Tables for View<'_> {
     }
     fn raw_endpoint(&self, addr: &Addr, into: &mut Endpoint) -> bool {
         self.maps.endpoints.get(addr).ok().flatten().map(|endpoint| *into = endpoint).is_some()
+    }
+    fn raw_way(&self, node: &u32, into: &mut Node) -> bool {
+        self.maps.nodes.get(node).ok().flatten().map(|way| *into = way).is_some()
     }
     fn raw_service(&self, key: &ServiceKey) -> Option<Service> {
         self.maps.services.get(key).ok().flatten()

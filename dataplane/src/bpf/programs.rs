@@ -212,8 +212,9 @@ impl Programs {
     }
 
     fn remove_version(pins: &Pins, failures: &mut Vec<BpfError>) {
-        for ifindex in devices(pins).unwrap_or_default() {
-            failures.extend(detach(pins, ifindex, &clsact::name_of(ifindex).unwrap_or_default()).err());
+        for ifindex in devices(pins, &DeviceHook::ALL).unwrap_or_default() {
+            let ifname = clsact::name_of(ifindex).unwrap_or_default();
+            failures.extend(detach(pins, &DeviceHook::ALL, ifindex, &ifname).err());
         }
         for hook in SocketHook::ALL {
             failures.extend(links::remove(&pins.link(hook.program(), None)).err());

@@ -130,9 +130,11 @@ impl<'a> Takeover<'a> {
                 programs.attach_socket(hook)?;
             }
         }
-        for (ifindex, state) in programs.attached()? {
+        let veths = programs.attached()?.into_iter().map(|device| (device, &DeviceHook::VETH[..]));
+        let tunnels = programs.tunnels()?.into_iter().map(|device| (device, &DeviceHook::TUNNEL[..]));
+        for ((ifindex, state), hooks) in veths.chain(tunnels) {
             let name = clsact::name_of(ifindex).filter(|_| state == Attached::Partly);
-            if let Some(Err(error)) = name.map(|name| programs.attach(ifindex, &name)) {
+            if let Some(Err(error)) = name.map(|name| programs.attach_all(hooks, ifindex, &name)) {
                 warn!(ifindex, %error, "Could not replace the programs of another version; trying again.");
             }
         }
@@ -192,7 +194,7 @@ fn running(own: &Pins, others: &[Pins], tcx: bool) -> Result<BTreeSet<u32>, BpfE
             running.insert(facts.map_err(|source| BpfError::OpenPin { path, source })?.program);
         }
         if !tcx {
-            for ifindex in devices(pins)? {
+            for ifindex in devices(pins, &DeviceHook::ALL)? {
                 for hook in DeviceHook::ALL {
                     let filter = clsact::filter(hook, ifindex).map_err(|source| BpfError::Device {
                         operation: "look up",
@@ -249,6 +251,10 @@ fn path_to(source: &Pins, map: &str) -> Option<Vec<&'static Change>> {
 /// Copies what is not there yet, and gives the number of entries: none of a map that is shared. What is torn is read
 /// again.
 fn copy(name: &'static str, from: &Pins, to: &Pins, changes: &[&Change]) -> Result<usize, BpfError> {
+    // A map that came without a change of any other is not in what an older build of that version left.
+    if !from.map(name).exists() {
+        return Ok(0);
+    }
     let (old, new) = (Side::open(name, from)?, Side::open(name, to)?);
     if !old.facts.has_entries() || old.facts.id == new.facts.id {
         return Ok(0);

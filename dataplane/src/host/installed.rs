@@ -74,7 +74,7 @@ impl Installed {
                 Self::look(&netlink, wanted.container_pool4, &programs, &Maps::open_read_only(&pins)?).await
             }
             None => {
-                let missing = |_| Ok(DeviceHook::ALL.to_vec());
+                let missing = |_| Ok(DeviceHook::VETH.to_vec());
                 let veths = veths(&netlink, wanted.container_pool4, missing).await?;
                 Ok(Self { veths, ..Self::default() })
             }
@@ -186,7 +186,7 @@ mod tests {
         let mut lacking = good();
         lacking.missing_sockets = vec![SocketHook::Connect4, SocketHook::Sendmsg6];
         assert!(lacking.complaint("skep0ad00001").is_some_and(|text| text.contains("connect4, sendmsg6")));
-        let veth = Veth { missing: DeviceHook::ALL.to_vec(), ..lacking.veths[0].clone() };
+        let veth = Veth { missing: DeviceHook::VETH.to_vec(), ..lacking.veths[0].clone() };
         lacking.veths = vec![veth; 30];
         assert_eq!(lacking.check().len(), NAMED + 2);
     }

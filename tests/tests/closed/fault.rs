@@ -85,7 +85,7 @@ impl<'a> Kernel<'a> {
             map::NODE,
         ];
         let mut faults = Vec::new();
-        for hook in DeviceHook::ALL {
+        for hook in DeviceHook::VETH {
             faults.extend(self.devices(hook)?);
             faults.push(Fault::Everywhere(hook));
         }

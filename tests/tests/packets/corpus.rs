@@ -9,8 +9,8 @@ use tests::raw::{self, protocol};
 
 use crate::mirror::{Fate, Way};
 use crate::world::{
-    A, ASIDE4, B, C, D, DNS, HIDDEN4, HOST4, NOWHERE4, OLD4, OUTSIDE4, OUTSIDE6, REMOTE, Replica, UPLINK, VIP4, VIP6,
-    node, wire_name,
+    self, A, ASIDE4, B, C, D, DNS, FOREIGN, HIDDEN4, HOST4, LOST, NOWHERE4, OLD4, OUTSIDE4, OUTSIDE6, REMOTE, Replica,
+    TUNNEL_MTU, UPLINK, VIP4, VIP6, node, wire_name,
 };
 
 /// A packet and its fate.
@@ -48,6 +48,8 @@ fn deliver(to: &Replica) -> Expected {
     Expected::Exactly(Fate::Deliver(to.ifindex()))
 }
 
+const TUNNEL: Expected = Expected::Exactly(Fate::Tunnel);
+const TOO_BIG: Expected = Expected::Exactly(Fate::TooBig);
 const STACK: Expected = Expected::Exactly(Fate::Stack);
 const PASS: Expected = Expected::Exactly(Fate::Pass);
 const ECHO: Expected = Expected::Exactly(Fate::Echo);
@@ -105,6 +107,16 @@ pub(crate) fn question(name: &str, kind: u16, edns: bool) -> Vec<u8> {
     message
 }
 
+/// A packet behind the Ethernet header that its first octet means.
+pub(crate) fn headed(packet: Vec<u8>) -> Vec<u8> {
+    let ether_type = match packet.first().map(|octet| octet >> 4) {
+        Some(4) => raw::IPV4,
+        Some(6) => raw::IPV6,
+        _ => 0,
+    };
+    raw::Ethernet { ether_type, ..raw::Ethernet::ip([0; 6], [0; 6], packet) }.bytes()
+}
+
 struct Cases(Vec<Case>);
 
 impl Cases {
@@ -125,6 +137,20 @@ impl Cases {
         self.0.push(Case { what, way: Way::To, about, packet, fate });
     }
 
+    /// A packet from another node.
+    fn through(&mut self, what: &'static str, packet: Vec<u8>, fate: Expected) {
+        let about = Frame { ifindex: world::TUNNEL, ingress_ifindex: world::TUNNEL, ..Frame::default() };
+        let packet = headed(packet);
+        self.0.push(Case { what, way: Way::Through, about, packet, fate });
+    }
+
+    /// Changes what the kernel says about the last packet.
+    fn last(&mut self, change: impl FnOnce(&mut Frame)) {
+        if let Some(case) = self.0.last_mut() {
+            change(&mut case.about);
+        }
+    }
+
     fn asked(&mut self, what: &'static str, asker: &Replica, message: &[u8], fate: Expected) {
         self.sent(what, asker, udp(asker.v4().into(), DNS.into(), (1000, 53), message), fate);
     }
@@ -138,6 +164,7 @@ pub(crate) fn cases() -> Vec<Case> {
     across(&mut cases);
     outside(&mut cases);
     resolver(&mut cases);
+    nodes(&mut cases);
     cases.0
 }
 
@@ -155,7 +182,6 @@ fn inside(cases: &mut Cases) {
     }
     let nobody = Ipv4Addr::new(10, 208, 77, 77);
     cases.sent("to nobody", &A, tcp(A.v4().into(), nobody.into(), (1, 2)), drop(Reason::UnknownAddress));
-    cases.sent("to another node", &A, tcp(A.v4().into(), REMOTE.v4().into(), (1, 2)), drop(Reason::NoRoute));
     let mapped = B.v4().to_ipv6_mapped();
     cases.sent("to a mapped address", &A, udp(A.v6().into(), mapped.into(), (1, 2), b"x"), drop(Reason::EgressDenied));
     let vips: [(IpAddr, IpAddr); 2] = [(A.v4().into(), VIP4.into()), (A.v6().into(), VIP6.into())];
@@ -209,9 +235,7 @@ fn odd(cases: &mut Cases) {
         tcp(A.v4().into(), B.v4().into(), (1, 2)),
         drop(Reason::UnknownDevice),
     );
-    if let Some(case) = cases.0.last_mut() {
-        case.about = Frame { ifindex: UPLINK, ingress_ifindex: UPLINK, ..Frame::default() };
-    }
+    cases.last(|about| *about = Frame { ifindex: UPLINK, ingress_ifindex: UPLINK, ..Frame::default() });
 }
 
 fn across(cases: &mut Cases) {
@@ -288,6 +312,53 @@ fn outside(cases: &mut Cases) {
     cases.sent("to another network of the host", &A, tcp(a, ASIDE4.into(), (1, 2)), drop(Reason::NotUplink));
 }
 
+fn nodes(cases: &mut Cases) {
+    for (own, far, foreign, lost, other) in [
+        (
+            IpAddr::from(A.v4()),
+            IpAddr::from(REMOTE.v4()),
+            IpAddr::from(FOREIGN.v4()),
+            IpAddr::from(LOST.v4()),
+            B.v4().into(),
+        ),
+        (A.v6().into(), REMOTE.v6().into(), FOREIGN.v6().into(), LOST.v6().into(), B.v6().into()),
+    ] {
+        let sized = |octets: usize| udp(own, far, (1, 2), &vec![0; octets - if own.is_ipv4() { 28 } else { 48 }]);
+        cases.sent("to another node", &A, tcp(own, far, (1, 2)), TUNNEL);
+        cases.sent("as much as fits to another node", &A, sized(TUNNEL_MTU as usize), TUNNEL);
+        cases.sent("more than fits", &A, sized(TUNNEL_MTU as usize + 1), TOO_BIG);
+        cases.sent(
+            "an error about it that does not fit",
+            &A,
+            unreachable(own, far, &sized(1_420)),
+            drop(Reason::TooBig),
+        );
+        cases.sent("to an environment of another node", &A, tcp(own, foreign, (1, 2)), drop(Reason::OtherEnvironment));
+        cases.sent("to a node without a tunnel", &A, tcp(own, lost, (1, 2)), drop(Reason::NoTunnel));
+        cases.sent("several that fit", &A, sized(3_000), TUNNEL);
+        cases.last(|about| about.gso = 1_000);
+        cases.sent("several of which one does not", &A, sized(3_000), TOO_BIG);
+        cases.last(|about| about.gso = 1_413);
+        cases.through("from another node", tcp(far, own, (1, 2)), deliver(&A));
+        cases.through("a ping from another node", echo(far, own), deliver(&A));
+        cases.through("from an environment of another node", tcp(foreign, own, (1, 2)), drop(Reason::OtherEnvironment));
+        cases.through("of a replica of this node", tcp(other, own, (1, 2)), drop(Reason::SpoofedAddress));
+        cases.through("to a replica of another node", tcp(far, lost, (1, 2)), drop(Reason::NotHere));
+    }
+    let (a, far) = (IpAddr::from(A.v4()), IpAddr::from(REMOTE.v4()));
+    let nobody = Ipv4Addr::new(10, 208, 77, 77);
+    cases.through("of nobody", tcp(nobody.into(), a, (1, 2)), drop(Reason::UnknownSender));
+    cases.through("to nobody", tcp(far, nobody.into(), (1, 2)), drop(Reason::UnknownAddress));
+    cases.through("to the host", tcp(far, HOST4.into(), (1, 2)), drop(Reason::UnknownAddress));
+    cases.through("to the DNS address", udp(far, DNS.into(), (1, 53), b"x"), drop(Reason::UnknownAddress));
+    let mut neither = tcp(far, a, (1, 2));
+    neither[0] = 0x50;
+    cases.through("neither IPv4 nor IPv6", neither, drop(Reason::EtherType));
+    let later = raw::Ipv4::new(A.v4(), REMOTE.v4(), protocol::UDP, vec![0; 1_480]);
+    let later = raw::Ipv4 { fragment_offset: 3, ..later }.bytes();
+    cases.sent("a later fragment that does not fit", &A, later, drop(Reason::TooBig));
+}
+
 fn resolver(cases: &mut Cases) {
     let (a, dns) = (IpAddr::from(A.v4()), IpAddr::from(DNS));
     let reverse6 = "1.0.0.0.1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.0.0.7.5.6.b.6.3.5.d.f.ip6.arpa";
@@ -313,9 +384,7 @@ fn resolver(cases: &mut Cases) {
     cases.asked("no question", &A, b"not DNS", drop(Reason::BadDns));
     cases.asked("octets after it", &A, &[question("api", 1, false), vec![0]].concat(), drop(Reason::BadDns));
     cases.asked("a batch", &A, &question("api", 1, false), drop(Reason::BadDns));
-    if let Some(case) = cases.0.last_mut() {
-        case.about.gso = true;
-    }
+    cases.last(|about| about.gso = 100);
     cases.sent("DNS over TCP", &A, tcp(a, dns, (1000, 53)), STACK);
     cases.sent("another port", &A, tcp(a, dns, (1000, 54)), drop(Reason::DnsPort));
     cases.sent("ping to the DNS address", &A, echo(a, dns), ECHO);

@@ -13,18 +13,23 @@ use dataplane_ebpf::packet::Packet;
 use dataplane_ebpf::tables::{Host, Route, fake::Fake};
 use tests::bpffs::Bpffs;
 
-use crate::world::{ASIDE, REPLICAS, UPLINK, World, entries, node};
+use crate::world::{ASIDE, REPLICAS, TUNNEL_MTU, UPLINK, World, entries, node};
 
 /// `TC_ACT_OK`, `TC_ACT_SHOT`, `TC_ACT_REDIRECT`.
 const OK: u32 = 0;
 const SHOT: u32 = 2;
 const REDIRECT: u32 = 7;
 
+/// Octets of the Ethernet header.
+pub(crate) const ETHERNET: usize = 14;
+
 /// Which program sees a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Way {
     From,
     To,
+    /// Through the tunnel: behind an Ethernet header, which the program has to put there by itself.
+    Through,
 }
 
 /// What became of a packet, in words that a test can compare.
@@ -32,6 +37,8 @@ pub(crate) enum Way {
 pub(crate) enum Fate {
     Drop(Reason),
     Deliver(u32),
+    Tunnel,
+    TooBig,
     Stack,
     Pass,
     Answer(u32),
@@ -102,6 +109,7 @@ impl Mirror {
             node: Some(node()),
             devices: entries.devices.into_iter().collect(),
             endpoints: entries.endpoints.into_iter().collect(),
+            nodes: entries.nodes.into_iter().collect(),
             services: entries.services.into_iter().collect(),
             names: entries.names.into_iter().collect(),
             ptrs: entries.ptrs.into_iter().collect(),
@@ -157,14 +165,16 @@ impl Mirror {
         Ok(match way {
             Way::From => decide::from_container(&self.pure, &host, about, &packet, &mut work),
             Way::To => decide::to_container(&self.pure, &host, about, &packet, &mut work),
+            Way::Through => decide::from_wireguard(&self.pure, &host, about, &packet, &mut work),
         })
     }
 
     /// Runs a program over a packet.
     pub(crate) fn run(&self, way: Way, about: &Frame, packet: &[u8]) -> Result<TestRun> {
-        let program = match way {
-            Way::From => "from_container",
-            Way::To => "to_container",
+        let (program, packet) = match way {
+            Way::From => ("from_container", packet),
+            Way::To => ("to_container", packet),
+            Way::Through => ("from_wireguard", &packet[ETHERNET..]),
         };
         // The program looks the device up in its own network namespace.
         let program = self.world.programs.fd(program)?;
@@ -175,18 +185,33 @@ impl Mirror {
     pub(crate) fn agree(&mut self, way: Way, about: &Frame, packet: &[u8]) -> Result<Fate> {
         let Decision { who, verdict } = self.decide(way, about, packet)?;
         let run = self.run(way, about, packet)?;
-        let fate = self.compare(packet, who, verdict, &run).with_context(|| {
+        let fate = self.compare(way, packet, (who, verdict), &run).with_context(|| {
             format!("{way:?} {about:?}: the pure function says {verdict:?}, the program {run:02x?} of {packet:02x?}")
         })?;
         Ok(fate)
     }
 
-    fn compare(&mut self, packet: &[u8], who: Identity, verdict: Verdict, run: &TestRun) -> Result<Fate> {
+    fn compare(&mut self, way: Way, packet: &[u8], (who, verdict): (Identity, Verdict), run: &TestRun) -> Result<Fate> {
         match verdict {
             Verdict::Drop(reason) => self.dropped(who, reason, run),
+            Verdict::Deliver { ifindex } if way == Way::Through => {
+                let receiver = REPLICAS.iter().find(|replica| replica.ifindex() == ifindex).context("nobody")?;
+                let expected = [&receiver.mac(), &receiver.host_mac(), &packet[ETHERNET - 2..]].concat();
+                ensure!(run.verdict == REDIRECT && run.packet == expected);
+                Ok(Fate::Deliver(ifindex))
+            }
             Verdict::Deliver { ifindex } => {
                 ensure!(run.verdict == REDIRECT && run.packet == packet);
                 Ok(Fate::Deliver(ifindex))
+            }
+            Verdict::Tunnel { .. } => {
+                ensure!(run.verdict == REDIRECT && run.packet == packet);
+                Ok(Fate::Tunnel)
+            }
+            Verdict::TooBig(_) => {
+                self.counted(who, Reason::TooBig)?;
+                ensure!(run.verdict == REDIRECT);
+                crate::reader::check_too_big(packet, &run.packet, TUNNEL_MTU).map(|()| Fate::TooBig)
             }
             Verdict::Stack => passed(packet, run, node().pass_mark).map(|()| Fate::Stack),
             Verdict::Pass => {
@@ -215,6 +240,11 @@ impl Mirror {
 
     fn dropped(&mut self, identity: Identity, reason: Reason, run: &TestRun) -> Result<Fate> {
         ensure!(run.verdict == SHOT, "not dropped for {reason}");
+        self.counted(identity, reason).map(|()| Fate::Drop(reason))
+    }
+
+    /// Expects one more drop to be counted.
+    fn counted(&mut self, identity: Identity, reason: Reason) -> Result<()> {
         let key = DropKey { identity, reason: reason as u32 };
         let expected = self.dropped.entry(key).or_default();
         *expected += 1;
@@ -222,7 +252,7 @@ impl Mirror {
         if counted != *expected {
             bail!("{reason} is counted {counted} times instead of {expected}: {:?}", bpf::drops(&self.world.maps)?);
         }
-        Ok(Fate::Drop(reason))
+        Ok(())
     }
 }
 
@@ -236,9 +266,7 @@ fn passed(packet: &[u8], run: &TestRun, mark: u32) -> Result<()> {
 /// The part of `struct __sk_buff` that may be given.
 fn context(about: &Frame) -> [u8; 192] {
     let mut context = [0; 192];
-    for (at, value) in
-        [(8, about.mark), (36, about.ingress_ifindex), (40, about.ifindex), (176, if about.gso { 100 } else { 0 })]
-    {
+    for (at, value) in [(8, about.mark), (36, about.ingress_ifindex), (40, about.ifindex), (176, about.gso)] {
         context[at..at + 4].copy_from_slice(&value.to_ne_bytes());
     }
     context

@@ -1,6 +1,6 @@
 //! Random changes, the same for the same seed.
 
-use crate::world::{A, ASIDE4, B, C, D, DNS, HOST4, OUTSIDE4, OUTSIDE6, REPLICAS, UPLINK, VIP4, VIP6, node};
+use crate::world::{A, ASIDE4, B, C, D, DNS, HOST4, OUTSIDE4, OUTSIDE6, REMOTE, REPLICAS, UPLINK, VIP4, VIP6, node};
 
 /// Xorshift (Marsaglia, 2003).
 pub(crate) struct Random(u64);
@@ -67,8 +67,8 @@ pub(crate) fn mutate(random: &mut Random, packet: &mut Vec<u8>) {
 
 /// Writes an address that means something over one of the packet's.
 fn address(random: &mut Random, packet: &mut [u8]) {
-    let four = [A.v4(), B.v4(), C.v4(), D.v4(), DNS, VIP4, OUTSIDE4, ASIDE4, HOST4];
-    let six = [A.v6(), B.v6(), C.v6(), D.v6(), VIP6, OUTSIDE6, A.v4().to_ipv6_mapped()];
+    let four = [A.v4(), REMOTE.v4(), B.v4(), C.v4(), D.v4(), DNS, VIP4, OUTSIDE4, ASIDE4, HOST4];
+    let six = [A.v6(), REMOTE.v6(), B.v6(), C.v6(), D.v6(), VIP6, OUTSIDE6, A.v4().to_ipv6_mapped()];
     let (at, octets) = match packet.get(12..14) {
         Some([8, 0]) => (random.pick(&[26, 30]), random.pick(&four).octets().to_vec()),
         _ => (random.pick(&[22, 38]), random.pick(&six).octets().to_vec()),
@@ -84,7 +84,7 @@ pub(crate) fn surroundings(random: &mut Random, about: &mut dataplane_ebpf::deci
         0 => about.ifindex = random.pick(&REPLICAS).ifindex(),
         1 => about.ingress_ifindex = random.pick(&[0, UPLINK, A.ifindex()]),
         2 => about.mark = random.pick(&[0, node().host_mark, node().pass_mark, u32::MAX, 1]),
-        3 => about.gso = !about.gso,
+        3 => about.gso = random.pick(&[0, 100, 1_380, 1_448, 0xffff]),
         _ => {}
     }
 }

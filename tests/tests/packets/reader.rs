@@ -1,10 +1,10 @@
 //! Packets taken apart by code that shares nothing with the programs.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::world::{A, B, C, HIDDEN4, OLD4, VIP4, VIP6, wire_name};
+use crate::world::{A, B, C, HIDDEN4, OLD4, REMOTES, REPLICAS, Replica, VIP4, VIP6, wire_name};
 
 /// The sum of RFC 1071, not yet inverted.
 fn sum(octets: &[u8]) -> u32 {
@@ -43,6 +43,32 @@ pub(crate) fn check_echo(request: &[u8], reply: &[u8]) -> Result<()> {
     if verifies(&request[at..end], pseudo(request)) {
         ensure!(verifies(&reply[at..end], pseudo(reply)), "a right checksum was made a wrong one");
     }
+    Ok(())
+}
+
+/// Checks that an oversize packet was turned into what RFC 792 and 1191, or RFC 4443, say about it.
+pub(crate) fn check_too_big(packet: &[u8], answer: &[u8], mtu: u32) -> Result<()> {
+    ensure!(swapped(packet, answer, 0..6, 6..12) && packet[12..14] == answer[12..14], "the Ethernet header");
+    let (icmp, quoted) = if packet[12..14] == [8, 0] {
+        ensure!(answer.len() == 14 + 576, "{} octets", answer.len());
+        ensure!(answer[14] == 0x45 && usize::from(half(answer, 16)?) == 576, "version, header length, total length");
+        ensure!(half(answer, 20)? & 0x3fff == 0 && answer[22] > 1 && answer[23] == 1, "whole, alive, ICMP");
+        ensure!(verifies(&answer[14..34], 0), "header checksum");
+        ensure!(swapped(packet, answer, 26..30, 30..34), "addresses");
+        ensure!(answer[34..36] == [3, 4] && answer[38..40] == [0; 2], "fragmentation needed");
+        ensure!(u32::from(half(answer, 40)?) == mtu, "the MTU");
+        ensure!(verifies(&answer[34..], 0), "ICMP checksum");
+        (34, 548)
+    } else {
+        ensure!(answer.len() == 14 + 1_280, "{} octets", answer.len());
+        ensure!(answer[14] >> 4 == 6 && usize::from(half(answer, 18)?) == 1_240, "version, length");
+        ensure!(answer[20] == 58 && answer[21] > 1, "ICMPv6, alive");
+        ensure!(swapped(packet, answer, 22..38, 38..54), "addresses");
+        ensure!(answer[54..56] == [2, 0] && answer[58..62] == mtu.to_be_bytes(), "packet too big, the MTU");
+        ensure!(verifies(&answer[54..], sum(&answer[22..54]) + 58 + 1_240), "ICMPv6 checksum");
+        (54, 1_232)
+    };
+    ensure!(answer[icmp + 8..] == packet[14..14 + quoted], "the quote");
     Ok(())
 }
 
@@ -129,10 +155,47 @@ fn name(message: &[u8], mut at: usize) -> Result<(Vec<u8>, usize)> {
     }
 }
 
+/// The addresses of a frame, IPv4 ones as they are mapped.
+fn addresses(packet: &[u8]) -> Result<[IpAddr; 2]> {
+    let four = |at: usize| Ok::<_, anyhow::Error>(Ipv4Addr::from(<[u8; 4]>::try_from(&packet[at..at + 4])?).into());
+    let six = |at: usize| Ok::<_, anyhow::Error>(Ipv6Addr::from(<[u8; 16]>::try_from(&packet[at..at + 16])?).into());
+    match packet[12..14] {
+        [8, 0] => Ok([four(26)?, four(30)?]),
+        [0x86, 0xdd] => Ok([six(22)?, six(38)?]),
+        _ => bail!("an odd Ethernet type"),
+    }
+}
+
+/// Whether a replica has the address.
+fn has(replica: &Replica, address: IpAddr) -> bool {
+    address == replica.v4() || address == replica.v6()
+}
+
+/// Checks what comes out of the tunnel as [`check_sender`] checks what replicas of this node send.
+pub(crate) fn check_arrival(packet: &[u8], delivered: u32) -> Result<()> {
+    let [source, destination] = addresses(packet)?;
+    let sender = REMOTES.iter().find(|replica| has(replica, source)).context("a forged address passes")?;
+    let receiver = REPLICAS.iter().find(|replica| replica.ifindex() == delivered).context("nobody")?;
+    ensure!(has(receiver, destination), "delivered to another than its address says");
+    let together = receiver.identity.env == sender.identity.env && receiver.networks & sender.networks != 0;
+    ensure!(together, "{sender:?} reaches {receiver:?}");
+    Ok(())
+}
+
+/// Checks what goes into the tunnel.
+pub(crate) fn check_departure(sender: &Replica, packet: &[u8]) -> Result<()> {
+    let [source, destination] = addresses(packet)?;
+    ensure!(packet[6..12] == sender.mac() && has(sender, source), "a forged address passes");
+    let receiver = REMOTES.iter().find(|replica| has(replica, destination)).context("nobody is there")?;
+    let together = receiver.identity.env == sender.identity.env && receiver.networks & sender.networks != 0;
+    ensure!(together, "{sender:?} reaches {receiver:?}");
+    Ok(())
+}
+
 /// Checks what a program lets through against the rules in their plainest form: a packet from one environment never
 /// reaches another's replica unless a grant is there, what leaves comes from somebody who may leave, and nobody has
 /// another's addresses.
-pub(crate) fn check_sender(replica: &crate::world::Replica, packet: &[u8], delivered: Option<u32>) -> Result<()> {
+pub(crate) fn check_sender(replica: &Replica, packet: &[u8], delivered: Option<u32>) -> Result<()> {
     ensure!(packet[6..12] == replica.mac(), "a forged MAC passes");
     let (source, destination) = if packet[12..14] == [8, 0] {
         ensure!(packet[26..30] == replica.v4().octets(), "a forged IPv4 address passes");
@@ -148,7 +211,7 @@ pub(crate) fn check_sender(replica: &crate::world::Replica, packet: &[u8], deliv
         ensure!(dns || destination[0] != 10 && destination[0] & 0xfe != 0xfc, "a pool address leaves");
         return Ok(());
     };
-    let receiver = crate::world::REPLICAS.iter().find(|receiver| receiver.ifindex() == ifindex).context("nobody")?;
+    let receiver = REPLICAS.iter().find(|receiver| receiver.ifindex() == ifindex).context("nobody")?;
     let own = if source == 4 { receiver.v4().octets().to_vec() } else { receiver.v6().octets().to_vec() };
     ensure!(own == destination, "delivered to another than its address says");
     let together = receiver.identity.env == replica.identity.env && receiver.networks & replica.networks != 0;

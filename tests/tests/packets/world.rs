@@ -6,10 +6,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyhow::{Context as _, Result};
 use dataplane::bpf::{self, MapSizes, Maps, Pins, Programs};
 use dataplane_ebpf::abi::{
-    Addr, Device, EgressKey, EgressRule, Endpoint, Identity, NAME_MAX, Name, NameKey, NodeConfig, Pool, Ptr, PtrKey,
-    Service, ServiceKey, action, flags,
+    Addr, Device, EgressKey, EgressRule, Endpoint, Identity, NAME_MAX, Name, NameKey, Node, NodeConfig, Pool, Ptr,
+    PtrKey, Service, ServiceKey, action, flags,
 };
 use tests::netns::Namespace;
+use tests::tun::Tun;
 
 /// Where the DNS questions go.
 pub(crate) const DNS: Ipv4Addr = Ipv4Addr::new(10, 224, 0, 53);
@@ -51,6 +52,12 @@ pub(crate) const D: Replica = replica(5, 2, 20, 0b01, flags::EGRESS);
 pub(crate) const REPLICAS: [Replica; 4] = [A, B, C, D];
 /// In environment 1, network 0b01, on another node.
 pub(crate) const REMOTE: Replica = replica(6, 1, 13, 0b01, 0);
+/// In environment 2, network 0b01, on another node.
+pub(crate) const FOREIGN: Replica = replica(7, 2, 21, 0b01, 0);
+/// In environment 1, network 0b01, on a node to which there is no tunnel.
+pub(crate) const LOST: Replica = replica(8, 1, 14, 0b01, 0);
+/// The replicas of other nodes.
+pub(crate) const REMOTES: [Replica; 3] = [REMOTE, FOREIGN, LOST];
 
 const fn replica(host: u8, env: u32, service: u32, networks: u64, flags: u32) -> Replica {
     Replica { host, identity: Identity { env, service }, networks, flags }
@@ -88,6 +95,14 @@ pub(crate) const UPLINK: u32 = 50;
 /// Ifindex of the device that is none.
 pub(crate) const ASIDE: u32 = 51;
 
+/// Ifindex of the tunnel to the node of [`REMOTE`] and [`FOREIGN`].
+pub(crate) const TUNNEL: u32 = 60;
+/// Octets of an IP packet that fit through it.
+pub(crate) const TUNNEL_MTU: u32 = 1_420;
+/// Ids of that node and of the one of [`LOST`].
+const FAR: u32 = 2;
+const UNREACHED: u32 = 3;
+
 /// Everything that a packet meets.
 pub(crate) struct World {
     pub(crate) maps: Maps,
@@ -96,6 +111,8 @@ pub(crate) struct World {
     pub(crate) outside: Namespace,
     /// In the order of [`REPLICAS`].
     pub(crate) containers: Vec<Namespace>,
+    /// To the node of [`REMOTE`] and [`FOREIGN`].
+    pub(crate) tunnel: Tun,
     _aside: Namespace,
 }
 
@@ -106,7 +123,8 @@ impl World {
         let (programs, maps) = Programs::load_or_adopt(pins, &sizes, &bpf::find_cgroup2_root()?)?;
         let (host, outside, aside) = (Namespace::new()?, Namespace::new()?, Namespace::new()?);
         let containers = REPLICAS.iter().map(|_| Namespace::new()).collect::<Result<Vec<_>>>()?;
-        let world = Self { maps, programs, host, outside, containers, _aside: aside };
+        let tunnel = host.enter(|| Tun::new("tun0", TUNNEL, TUNNEL_MTU))?;
+        let world = Self { maps, programs, host, outside, containers, tunnel, _aside: aside };
         fill(&world.maps)?;
         world.plumb_host()?;
         for (replica, container) in REPLICAS.iter().zip(&world.containers) {
@@ -128,6 +146,8 @@ impl World {
             })?;
         }
         self.host.run("ip link set lo up")?;
+        // Nor has a tunnel's device neighbours to look for.
+        self.host.run(&format!("ip link set {} addrgenmode none", self.tunnel.name()))?;
         self.host.run(&format!("ip addr add {DNS}/32 dev lo"))?;
         for (index, name, far, v4, v6) in [
             (UPLINK, "up0", &self.outside, "11.0.0", "2a00:5ce9:"),
@@ -203,6 +223,7 @@ pub(crate) fn node() -> NodeConfig {
 pub(crate) struct Entries {
     pub(crate) devices: Vec<(u32, Device)>,
     pub(crate) endpoints: Vec<(Addr, Endpoint)>,
+    pub(crate) nodes: Vec<(u32, Node)>,
     pub(crate) services: Vec<(ServiceKey, Service)>,
     pub(crate) names: Vec<(NameKey, Name)>,
     pub(crate) ptrs: Vec<(PtrKey, Ptr)>,
@@ -210,8 +231,9 @@ pub(crate) struct Entries {
 }
 
 pub(crate) fn entries() -> Entries {
-    let mut endpoints: Vec<_> = REPLICAS.iter().flat_map(|replica| endpoint(replica, replica.ifindex())).collect();
-    endpoints.extend(endpoint(&REMOTE, 0));
+    let mut endpoints: Vec<_> = REPLICAS.iter().flat_map(|replica| endpoint(replica, 1, replica.ifindex())).collect();
+    let remote = REMOTES.iter().zip([FAR, FAR, UNREACHED]);
+    endpoints.extend(remote.flat_map(|(replica, node)| endpoint(replica, node, 0)));
     let service = |env, vip: IpAddr, service, networks| {
         (ServiceKey { env, vip: vip.into() }, Service { networks, service, ..Service::default() })
     };
@@ -228,6 +250,10 @@ pub(crate) fn entries() -> Entries {
     Entries {
         devices: REPLICAS.iter().map(|replica| (replica.ifindex(), device(replica))).collect(),
         endpoints,
+        nodes: vec![
+            (FAR, Node { ifindex: TUNNEL, mtu: TUNNEL_MTU, seal: 0 }),
+            (UNREACHED, Node { ifindex: 0, mtu: TUNNEL_MTU, seal: 0 }),
+        ],
         services: vec![
             service(1, VIP4.into(), 110, 0b01),
             service(1, VIP6.into(), 110, 0b01),
@@ -255,6 +281,7 @@ fn fill(maps: &Maps) -> Result<()> {
     let entries = entries();
     maps.devices.put_all(entries.devices)?;
     maps.endpoints.put_all(entries.endpoints)?;
+    maps.nodes.put_all(entries.nodes)?;
     maps.services.put_all(entries.services)?;
     maps.names.put_all(entries.names)?;
     maps.ptrs.put_all(entries.ptrs)?;
@@ -294,11 +321,11 @@ fn device(replica: &Replica) -> Device {
     }
 }
 
-fn endpoint(replica: &Replica, ifindex: u32) -> [(Addr, Endpoint); 2] {
+fn endpoint(replica: &Replica, node: u32, ifindex: u32) -> [(Addr, Endpoint); 2] {
     let value = Endpoint {
         networks: replica.networks,
         identity: replica.identity,
-        node: 1,
+        node,
         ifindex,
         mac: replica.mac(),
         ..Endpoint::default()

@@ -69,9 +69,12 @@ fn taken_over(version: u32) -> Result<()> {
         assert_eq!(programs.attached()?, [(device, Attached::Current)].into());
         assert_eq!(pins.base() == theirs, theirs.exists(), "its pins stay as long as they are this version's");
 
-        for (name, id) in self::maps(pins.base(), &sizes)? {
+        let now = self::maps(pins.base(), &sizes)?;
+        assert_eq!(now.len(), sizes.len(), "maps lack");
+        // A map may have come since then without a change of any other.
+        for (name, id) in maps {
             let same = changes::since(&name) <= version;
-            assert_eq!(maps.get(&name) == Some(&id), same, "{name} is the same map: {same}");
+            assert_eq!(now.get(&name) == Some(&id), same, "{name} is the same map: {same}");
         }
         assert!(changes::since(map::SOCKETS) == 1, "what sockets remember cannot be copied");
         for (name, (link, program)) in self::links(pins.base())? {
@@ -146,7 +149,11 @@ fn leave(object: &[u8], base: &Path, sizes: &BTreeMap<String, u32>, cgroup: &Pat
 
 /// Ids of the maps that are pinned there, by name.
 fn maps(base: &Path, names: &BTreeMap<String, u32>) -> Result<BTreeMap<String, u32>> {
-    names.keys().map(|name| Ok((name.clone(), info(&base.join(name))?.id()))).collect()
+    names
+        .keys()
+        .filter(|name| base.join(name).exists())
+        .map(|name| Ok((name.clone(), info(&base.join(name))?.id())))
+        .collect()
 }
 
 /// (link, program) of every link pin, by name.

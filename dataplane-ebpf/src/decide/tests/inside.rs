@@ -54,14 +54,14 @@ fn no_shared_network_and_no_common_environment_is_a_wall() {
 }
 
 #[test]
-fn an_address_that_nobody_has_and_one_of_another_node_are_no_way() {
+fn an_address_that_nobody_has_and_one_of_an_unknown_node_are_no_way() {
     let mut fake = node();
     let nobody: IpAddr = "10.208.77.77".parse().unwrap();
     let frame = A.frame(udp(A.v4().into(), nobody, (1, 2)));
     assert_eq!(sends(&fake, &A, &frame), dropped(Reason::UnknownAddress));
     fake.endpoints
         .insert(nobody.into(), crate::abi::Endpoint { networks: 1, identity: B.identity, ..Default::default() });
-    assert_eq!(sends(&fake, &A, &frame), dropped(Reason::NoRoute));
+    assert_eq!(sends(&fake, &A, &frame), dropped(Reason::NoTunnel));
 }
 
 #[test]
@@ -120,7 +120,8 @@ fn odd_frames_are_dropped_each_for_its_reason() {
 #[test]
 fn only_tcp_segments_in_one_may_leave_their_length_unsaid() {
     let fake = node();
-    let fate = |frame: &[u8], gso| {
+    let fate = |frame: &[u8], several: bool| {
+        let gso = if several { 1_448 } else { 0 };
         let about = super::super::Frame { ifindex: A.ifindex(), gso, ..Default::default() };
         super::super::from_container(&fake, &fake, &about, &frame, &mut Default::default()).verdict
     };
@@ -207,7 +208,7 @@ fn a_question_in_pieces_or_with_two_ends_is_no_question() {
     for packet in [first, later, longer, shorter] {
         assert_eq!(sends(&fake, &A, &A.frame(packet.bytes())), dropped(Reason::BadDns));
     }
-    let batch = super::super::Frame { ifindex: A.ifindex(), gso: true, ..Default::default() };
+    let batch = super::super::Frame { ifindex: A.ifindex(), gso: 100, ..Default::default() };
     let frame = A.frame(raw::Ipv4::new(A.v4(), DNS, protocol::UDP, datagram).bytes());
     let decision = super::super::from_container(&fake, &fake, &batch, &frame.as_slice(), &mut Default::default());
     assert_eq!(decision.verdict, dropped(Reason::BadDns));

@@ -37,6 +37,13 @@ fn frames() -> impl Strategy<Value = (usize, Vec<u8>)> {
     )
 }
 
+/// Two replicas, a kind of packet, and what is broken of it.
+fn crossings() -> impl Strategy<Value = (usize, usize, usize, Vec<(prop::sample::Index, u8)>, bool)> {
+    let replica = || 0..REPLICAS.len() + REMOTES.len();
+    let breaks = proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4);
+    (replica(), replica(), 0..4_usize, breaks, any::<bool>())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4_000, ..ProptestConfig::default() })]
 
@@ -62,8 +69,51 @@ proptest! {
             }
             Verdict::Dns(question) => prop_assert_eq!(question.at as usize + question.len as usize, 14 + usize::from(u16::from_be_bytes([frame[16], frame[17]]))),
             Verdict::Echo(_) => prop_assert!(to == Some(DNS) || to == Some(VIP4) && from == A || to == Some(VIP4) && from == B),
+            Verdict::Tunnel { .. } | Verdict::TooBig(_) => prop_assert!(false, "{:?} is on another node", to),
             Verdict::Pass => prop_assert!(false, "from a replica, nothing just passes"),
             Verdict::Drop(_) => {}
+        }
+    }
+
+    /// Any packet whatsoever between any two replicas, of this node or another, with a bit of it broken.
+    #[test]
+    fn through_a_tunnel_others_reach_those_of_here_that_share_a_network((from, to, kind, breaks, v6) in crossings()) {
+        let all: Vec<_> = REPLICAS.into_iter().chain(REMOTES).collect();
+        let (source, destination) = (all[from], all[to]);
+        let (a, b) = match v6 {
+            true => (source.v6().into(), destination.v6().into()),
+            false => (std::net::IpAddr::from(source.v4()), std::net::IpAddr::from(destination.v4())),
+        };
+        let packet = match kind {
+            0 => tcp(a, b, (1000, 53)),
+            1 => udp(a, b, (1000, 53)),
+            2 => echo(a, b, 7, false),
+            _ => unreachable(a, b, &udp(b, a, (53, 1000))),
+        };
+        let mut frame = headed(packet);
+        for (at, octet) in &breaks {
+            let at = at.index(frame.len() - 14) + 14;
+            frame[at] = *octet;
+        }
+        match arrives(&node(), &frame) {
+            Verdict::Deliver { ifindex } => {
+                let place = |at: usize, len: usize| frame[at..at + len].to_vec();
+                let (said, meant) = if v6 { (place(22, 16), place(38, 16)) } else { (place(26, 4), place(30, 4)) };
+                let owner = |octets: &[u8]| {
+                    all.iter().position(|it| it.v4().octets() == *octets || it.v6().octets() == *octets).unwrap()
+                };
+                let (sender, receiver) = (owner(&said), owner(&meant));
+                prop_assert!(sender >= REPLICAS.len() && receiver < REPLICAS.len());
+                prop_assert_eq!(ifindex, all[receiver].ifindex());
+                prop_assert_eq!(all[sender].identity.env, all[receiver].identity.env);
+                prop_assert_ne!(all[sender].networks & all[receiver].networks, 0);
+            }
+            Verdict::Drop(_) => {
+                let fine = from >= REPLICAS.len() && to < REPLICAS.len() && source.identity.env == destination.identity.env
+                    && source.networks & destination.networks != 0;
+                prop_assert!(!fine || !breaks.is_empty());
+            }
+            verdict => prop_assert!(false, "{:?}", verdict),
         }
     }
 
@@ -83,5 +133,6 @@ proptest! {
         frame[12..14].copy_from_slice(&[[8, 0], [0x86, 0xdd]][kind]);
         sends(&node(), &A, &frame);
         receives(&node(), &A, &frame, 0, 0);
+        arrives(&node(), &frame);
     }
 }

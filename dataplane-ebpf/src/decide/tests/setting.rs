@@ -6,7 +6,7 @@ use tests::raw::{self, protocol};
 
 use crate::{
     abi::{
-        Addr, Device, EgressKey, EgressRule, Endpoint, Grant, GrantKey, Identity, NodeConfig, Pool, Service,
+        Addr, Device, EgressKey, EgressRule, Endpoint, Grant, GrantKey, Identity, Node, NodeConfig, Pool, Service,
         ServiceKey, action, flags,
     },
     decide::{self, Frame, Verdict, Workspace},
@@ -40,6 +40,16 @@ pub(super) const C: Replica = Replica { host: 4, identity: Identity { env: 1, se
 pub(super) const D: Replica =
     Replica { host: 5, identity: Identity { env: 2, service: 20 }, networks: 0b01, flags: flags::EGRESS };
 pub(super) const REPLICAS: [Replica; 4] = [A, B, C, D];
+/// On another node, in A's network.
+pub(super) const E: Replica = Replica { host: 6, identity: Identity { env: 1, service: 13 }, networks: 0b01, flags: 0 };
+/// On another node, in D's environment and network.
+pub(super) const F: Replica = Replica { host: 7, identity: Identity { env: 2, service: 21 }, networks: 0b01, flags: 0 };
+pub(super) const REMOTES: [Replica; 2] = [E, F];
+/// The node of these.
+pub(super) const FAR: u32 = 2;
+pub(super) const TUNNEL: u32 = 60;
+/// Octets of an IP packet that fit through it.
+pub(super) const TUNNEL_MTU: u32 = 1_420;
 
 impl Replica {
     pub(super) fn v4(&self) -> Ipv4Addr {
@@ -71,6 +81,11 @@ impl Replica {
     pub(super) fn incoming(&self, packet: Vec<u8>) -> Vec<u8> {
         raw::Ethernet::ip(self.host_mac(), self.mac(), packet).bytes()
     }
+}
+
+/// A packet from the tunnel, with the Ethernet header that the program puts in front of it.
+pub(super) fn headed(packet: Vec<u8>) -> Vec<u8> {
+    raw::Ethernet::ip([0; 6], [0; 6], packet).bytes()
 }
 
 /// All tables filled, no grants.
@@ -113,6 +128,13 @@ pub(super) fn node() -> Fake {
         fake.endpoints.insert(replica.v4().into(), endpoint);
         fake.endpoints.insert(replica.v6().into(), endpoint);
     }
+    for replica in REMOTES {
+        let (networks, identity) = (replica.networks, replica.identity);
+        let endpoint = Endpoint { networks, identity, node: FAR, ..Endpoint::default() };
+        fake.endpoints.insert(replica.v4().into(), endpoint);
+        fake.endpoints.insert(replica.v6().into(), endpoint);
+    }
+    fake.nodes.insert(FAR, Node { ifindex: TUNNEL, mtu: TUNNEL_MTU, seal: 0 });
     for vip in [Addr::from(VIP4), VIP6.into()] {
         let service = Service { networks: 0b01, service: 110, ..Service::default() };
         fake.services.insert(ServiceKey { env: 1, vip }, service);
@@ -145,6 +167,12 @@ pub(super) fn sends(fake: &Fake, sender: &Replica, frame: &[u8]) -> Verdict {
 pub(super) fn receives(fake: &Fake, receiver: &Replica, frame: &[u8], ingress_ifindex: u32, mark: u32) -> Verdict {
     let about = Frame { ifindex: receiver.ifindex(), ingress_ifindex, mark, ..Frame::default() };
     decide::to_container(fake, fake, &about, &frame, &mut Workspace::default()).verdict
+}
+
+/// What becomes of a packet that came through the tunnel, behind [`headed`].
+pub(super) fn arrives(fake: &Fake, frame: &[u8]) -> Verdict {
+    let about = Frame { ifindex: TUNNEL, ingress_ifindex: TUNNEL, ..Frame::default() };
+    decide::from_wireguard(fake, fake, &about, &frame, &mut Workspace::default()).verdict
 }
 
 /// An IP packet between addresses of one family.

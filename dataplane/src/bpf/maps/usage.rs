@@ -37,6 +37,7 @@ impl MapUsage {
             map::ENDPOINTS | map::BACKENDS | map::PTRS => {
                 Some("remove replicas, or start skepd with a larger --max-endpoints")
             }
+            map::NODES => Some("remove nodes: no cluster has more"),
             map::SERVICES | map::NAMES => Some("remove services, or start skepd with a larger --max-services"),
             // What has no entry there is not counted, and goes its way all the same.
             map::COUNTERS | map::DROPS => Some("start skepd with a larger --max-replicas: what is new is not counted"),
@@ -63,8 +64,8 @@ impl Maps {
             };
         }
         Ok(usage![
-            devices, netns, endpoints, services, backends, names, ptrs, grants, egress, flows, budgets, counters,
-            drops,
+            devices, netns, endpoints, nodes, services, backends, names, ptrs, grants, egress, flows, budgets,
+            counters, drops,
         ])
     }
 }

@@ -9,7 +9,7 @@ use super::Programs;
 /// How a device stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Attached {
-    /// Both programs of this build run on it.
+    /// Its programs of this build run on it.
     Current,
     /// One of them lacks, or is another build's: attach again.
     Partly,
@@ -18,13 +18,30 @@ pub enum Attached {
 }
 
 impl Programs {
-    /// Attaches both packet programs to the device `ifindex`, before any other program there; leaves alone what
+    /// Attaches both packet programs to the veth `ifindex`, before any other program there; leaves alone what
     /// already runs, replaces another build's in place. `ifname` is for the messages (and for clsact).
     ///
     /// # Errors
     /// [`BpfError::Device`]; call again, it continues where it stopped.
     pub fn attach(&self, ifindex: u32, ifname: &str) -> Result<(), BpfError> {
-        for hook in DeviceHook::ALL {
+        self.attach_all(&DeviceHook::VETH, ifindex, ifname)
+    }
+
+    /// As [`Self::attach`], to the device of the tunnels to other nodes.
+    ///
+    /// # Errors
+    /// As [`Self::attach`].
+    pub fn attach_tunnel(&self, ifindex: u32) -> Result<(), BpfError> {
+        self.attach_all(&DeviceHook::TUNNEL, ifindex, &clsact::name_of(ifindex).unwrap_or_default())
+    }
+
+    pub(in super::super) fn attach_all(
+        &self,
+        hooks: &[DeviceHook],
+        ifindex: u32,
+        ifname: &str,
+    ) -> Result<(), BpfError> {
+        for hook in hooks.iter().copied() {
             let name = hook.program();
             let program = self.program(name)?;
             let pin = self.pins.link(name, Some(ifindex));
@@ -44,34 +61,59 @@ impl Programs {
         Ok(())
     }
 
-    /// Removes the programs from the device, if it is still there, and their pins.
+    /// Removes the programs from the veth, if it is still there, and their pins.
     ///
     /// # Errors
     /// [`BpfError::PinDirectory`] or [`BpfError::Device`].
     pub fn detach(&self, ifindex: u32, ifname: &str) -> Result<(), BpfError> {
-        for hook in DeviceHook::ALL {
-            self.keep.release(&self.pins.link(hook.program(), Some(ifindex)));
-        }
-        detach(&self.pins, ifindex, ifname)
+        self.detach_all(&DeviceHook::VETH, ifindex, ifname)
     }
 
-    /// Every device that has link pins, and how it stands.
+    /// As [`Self::detach`], from the device of the tunnels.
+    ///
+    /// # Errors
+    /// As [`Self::detach`].
+    pub fn detach_tunnel(&self, ifindex: u32) -> Result<(), BpfError> {
+        self.detach_all(&DeviceHook::TUNNEL, ifindex, &clsact::name_of(ifindex).unwrap_or_default())
+    }
+
+    fn detach_all(&self, hooks: &[DeviceHook], ifindex: u32, ifname: &str) -> Result<(), BpfError> {
+        for hook in hooks {
+            self.keep.release(&self.pins.link(hook.program(), Some(ifindex)));
+        }
+        detach(&self.pins, hooks, ifindex, ifname)
+    }
+
+    /// Every veth that has link pins, and how it stands.
     ///
     /// # Errors
     /// [`BpfError::Device`] when the kernel does not tell.
     pub fn attached(&self) -> Result<BTreeMap<u32, Attached>, BpfError> {
-        let mut devices = devices(&self.pins)?;
-        devices.extend(self.keep.below(&self.pins.links()).iter().filter_map(|pin| device(pin.file_name()?.to_str()?)));
-        devices.into_iter().map(|ifindex| Ok((ifindex, self.device(ifindex)?))).collect()
+        self.with_pins(&DeviceHook::VETH)
     }
 
-    /// The packet programs that do not run on the device `ifindex` as they should.
+    /// Every device of tunnels that has link pins, and how it stands.
+    ///
+    /// # Errors
+    /// As [`Self::attached`].
+    pub fn tunnels(&self) -> Result<BTreeMap<u32, Attached>, BpfError> {
+        self.with_pins(&DeviceHook::TUNNEL)
+    }
+
+    fn with_pins(&self, hooks: &[DeviceHook]) -> Result<BTreeMap<u32, Attached>, BpfError> {
+        let mut found = devices(&self.pins, hooks)?;
+        let held = self.keep.below(&self.pins.links());
+        found.extend(held.iter().filter_map(|pin| device(pin.file_name()?.to_str()?, hooks)));
+        found.into_iter().map(|ifindex| Ok((ifindex, self.device(hooks, ifindex)?))).collect()
+    }
+
+    /// The packet programs that do not run on the veth `ifindex` as they should.
     ///
     /// # Errors
     /// [`BpfError::Device`] when the kernel does not tell.
     pub fn missing(&self, ifindex: u32) -> Result<Vec<DeviceHook>, BpfError> {
         let mut missing = Vec::new();
-        for hook in DeviceHook::ALL {
+        for hook in DeviceHook::VETH {
             if self.state(hook, ifindex)? != LinkState::Current {
                 missing.push(hook);
             }
@@ -79,9 +121,9 @@ impl Programs {
         Ok(missing)
     }
 
-    fn device(&self, ifindex: u32) -> Result<Attached, BpfError> {
+    fn device(&self, hooks: &[DeviceHook], ifindex: u32) -> Result<Attached, BpfError> {
         let mut whole = true;
-        for hook in DeviceHook::ALL {
+        for hook in hooks.iter().copied() {
             match self.state(hook, ifindex)? {
                 LinkState::Current => {}
                 LinkState::Outdated | LinkState::Absent => whole = false,
@@ -112,8 +154,8 @@ impl Programs {
 }
 
 /// Whichever way the programs were attached.
-pub(super) fn detach(pins: &Pins, ifindex: u32, ifname: &str) -> Result<(), BpfError> {
-    for hook in DeviceHook::ALL {
+pub(super) fn detach(pins: &Pins, hooks: &[DeviceHook], ifindex: u32, ifname: &str) -> Result<(), BpfError> {
+    for hook in hooks.iter().copied() {
         clsact::detach(hook, ifindex).map_err(|source| BpfError::Device {
             operation: "detach",
             program: hook.program(),
@@ -126,13 +168,14 @@ pub(super) fn detach(pins: &Pins, ifindex: u32, ifname: &str) -> Result<(), BpfE
     Ok(())
 }
 
-/// Devices that have link pins.
-pub(in super::super) fn devices(pins: &Pins) -> Result<BTreeSet<u32>, BpfError> {
+/// Devices that have link pins of these hooks.
+pub(in super::super) fn devices(pins: &Pins, hooks: &[DeviceHook]) -> Result<BTreeSet<u32>, BpfError> {
     let names = pins::names(&pins.links())?;
-    Ok(names.iter().filter_map(|name| device(name)).collect())
+    Ok(names.iter().filter_map(|name| device(name, hooks)).collect())
 }
 
-/// The device that the pin of this name is for.
-fn device(pin: &str) -> Option<u32> {
-    pin.rsplit_once('-')?.1.parse().ok()
+/// The device that the pin of this name is for, if it is of one of these hooks.
+fn device(pin: &str, hooks: &[DeviceHook]) -> Option<u32> {
+    let (program, ifindex) = pin.rsplit_once('-')?;
+    hooks.iter().any(|hook| hook.program() == program).then(|| ifindex.parse().ok())?
 }

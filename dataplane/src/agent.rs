@@ -22,6 +22,7 @@ mod foreign;
 pub mod health;
 mod insides;
 mod lives;
+mod mesh;
 mod node;
 mod observe;
 pub mod observed;
@@ -239,8 +240,9 @@ impl Agent {
         observed.tables.loose = self.hands.generations.lock().await.loose(&eyes.maps)?;
         eyes.follow(&desired, &observed, |key| self.records.was_well(key));
         eyes.senses(&desired, &mut observed);
+        let tunnel = eyes.reached_by(&desired, &observed);
         if silent.is_none() {
-            if self.records.is_content(&desired, &observed) {
+            if tunnel == desired.tunnel && self.records.is_content(&desired, &observed) {
                 return Ok(());
             }
             match eyes.images(&desired, &mut observed).await {
@@ -269,7 +271,7 @@ impl Agent {
         }
         // What cannot be written now (the disk is full) must not keep the node from being mended.
         let written = match silent {
-            None => self.records.write(&desired, &observed, &steps, clean).await,
+            None => self.records.write(&desired, &observed, &steps, clean, tunnel).await,
             Some(_) => Ok(()),
         };
         let observed = Arc::new(observed);

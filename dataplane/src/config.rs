@@ -66,6 +66,9 @@ pub struct Options {
     /// Name of this node in the store [default: the host name].
     #[arg(long, global = true, env = "SKEP_NODE_NAME", value_name = "NAME")]
     pub node_name: Option<String>,
+    /// Address by which other nodes reach this one [default: the one that it has towards the internet].
+    #[arg(long, global = true, env = "SKEP_NODE_ADDRESS", value_name = "ADDRESS")]
+    pub node_address: Option<IpAddr>,
     /// What several nodes share.
     #[command(flatten)]
     pub etcd: EtcdOptions,
@@ -159,6 +162,8 @@ pub struct Config {
     pub docker: String,
     /// Normalised.
     pub node_name: String,
+    /// Address by which other nodes reach this one, if it was told.
+    pub node_address: Option<IpAddr>,
     /// The etcd that holds the state; none: a file of this node does.
     pub etcd: Option<EtcdConfig>,
     /// IPv4 addresses of replicas.
@@ -260,6 +265,7 @@ impl Options {
             bpffs: absolute("--bpffs", self.bpffs)?,
             docker: self.docker,
             node_name,
+            node_address: self.node_address,
             etcd: self.etcd.resolve()?,
             container_pool4: self.container_pool4.trunc(),
             container_pool6: self.container_pool6.trunc(),

@@ -26,6 +26,7 @@ use crate::secrets::Secrets;
 use crate::service_manager;
 use crate::store::seal::ClusterKeyError;
 use crate::store::{Store, StoreError, schema};
+use crate::wireguard::{Tunnel, WireguardError};
 
 mod directories;
 mod ownership;
@@ -118,6 +119,9 @@ pub enum DaemonError {
     /// This node's place among the nodes.
     #[error(transparent)]
     Membership(#[from] MembershipError),
+    /// The tunnels to other nodes.
+    #[error(transparent)]
+    Wireguard(#[from] WireguardError),
     /// What is assigned does not fit this node's maps.
     #[error(transparent)]
     Controller(#[from] ControllerError),
@@ -191,7 +195,9 @@ async fn run_until_failure(config: Arc<Config>) -> Result<(), DaemonError> {
     }
     let forwarder = Supervisor::new(&config);
 
-    let observer = Arc::new(Observer::new(Arc::clone(&config), docker, netlink, Arc::new(maps), Arc::new(programs)));
+    let tunnel = Tunnel::new(&config)?;
+    let (maps, programs) = (Arc::new(maps), Arc::new(programs));
+    let observer = Arc::new(Observer::new(Arc::clone(&config), docker, netlink, tunnel, maps, programs));
     let secrets = Arc::new(Secrets::open(Arc::clone(&store), &config.state_dir).await?);
     let mut agent = Agent::new(Arc::clone(&store), Arc::clone(&observer), ground, &node, Arc::clone(&secrets))?;
     let first_look = agent.first_look().map(drop).shared();

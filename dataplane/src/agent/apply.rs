@@ -90,6 +90,12 @@ impl Hands {
                     self.register(&registration)?;
                 }
             }
+            Op::MakeTunnel(_) => drop(self.eyes.tunnel.ensure().await?),
+            Op::AttachTunnel(ifindex) => self.eyes.programs.attach_tunnel(*ifindex)?,
+            Op::ChangeTunnel(change) => self.eyes.tunnel.apply(change).await?,
+            Op::RemoveTunnel => self.eyes.tunnel.remove().await?,
+            Op::PutNode(_, id, node) => maps.nodes.put(id, *node)?,
+            Op::DropNode(id) => drop(maps.nodes.delete(id)?),
             Op::PutEndpoint(address, endpoint) => maps.endpoints.put(address, *endpoint)?,
             Op::AttachSockets => self.eyes.programs.attach_sockets()?,
             Op::RestorePin(pin) => self.eyes.programs.restore_pin(pin)?,

@@ -32,6 +32,8 @@ pub struct Desired {
     pub elsewhere: BTreeMap<ReplicaKey, Elsewhere>,
     /// The other nodes, by id.
     pub peers: BTreeMap<u32, Peer>,
+    /// How they reach this one, as it has told.
+    pub tunnel: Option<TunnelRecord>,
     /// Environments whose volumes and credentials are to go with them.
     pub discards: BTreeSet<EnvironmentKey>,
 }

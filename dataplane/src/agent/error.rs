@@ -2,6 +2,7 @@ use crate::bpf::BpfError;
 use crate::docker::DockerError;
 use crate::egress::EgressError;
 use crate::netlink::NetlinkError;
+use crate::wireguard::WireguardError;
 use crate::store::StoreError;
 
 /// What kept the agent from looking at this node, or from an op.
@@ -16,6 +17,9 @@ pub enum AgentError {
     /// Links, addresses, routes.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
+    /// The tunnels to other nodes.
+    #[error(transparent)]
+    Wireguard(#[from] WireguardError),
     /// Maps and programs.
     #[error(transparent)]
     Bpf(#[from] BpfError),

@@ -134,6 +134,7 @@ pub(super) fn find(ops: &[Op], now: &Observed, before: (&Desired, &Observed), ow
                 let known = past.ptrs.contains_key(key) || wanted.ptrs.contains_key(key);
                 tell(map::PTRS, format!("{} of {place}", key.addr), known);
             }
+            Op::DropNode(id) => tell(map::NODES, format!("node {id}"), past.nodes.contains_key(id)),
             Op::DropBackend(key) => {
                 let key_text = format!("backend {} of set {} of service {}", key.slot, key.generation, key.service);
                 tell(map::BACKENDS, key_text, past.loose.contains(key));

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -14,14 +15,17 @@ use super::foreign::{Own, Reports};
 use super::health::Probes;
 use super::insides::{Insides, Place};
 use super::lives::{Incarnation, Lives};
+use super::mesh;
 use super::observed::{Exit, Observed, Sandbox, SandboxState, Workload, WorkloadState};
 use super::plan::is_as_assigned;
 use crate::bpf::{Attached, Maps, Programs};
-use crate::config::Config;
+use crate::config::{Config, TunnelKind};
 use crate::docker::{ContainerState, Docker, Executed, ObservedContainer, Role, Volume, sandbox_name, workload_name};
 use crate::host::{Installed, InstalledError};
-use crate::model::{ReplicaAssignment, ReplicaKey};
+use crate::membership::own_address;
+use crate::model::{ReplicaAssignment, ReplicaKey, TunnelRecord};
 use crate::netlink::{HostSide, Inside, Netlink, Netns};
+use crate::wireguard;
 
 mod maps;
 mod senses;
@@ -36,6 +40,8 @@ pub struct Observer {
     pub(super) config: Arc<Config>,
     pub(super) docker: Docker,
     pub(super) netlink: Netlink,
+    /// The WireGuard device.
+    pub tunnel: wireguard::Tunnel,
     pub(super) maps: Arc<Maps>,
     pub(super) programs: Arc<Programs>,
     pub(super) containers: Containers,
@@ -46,6 +52,8 @@ pub struct Observer {
     pub(super) drains: Drains,
     pub(super) probes: Probes,
     namespaces: Mutex<BTreeMap<Incarnation, Namespace>>,
+    /// There may be a tunnel: a node without others does not look for one again and again.
+    had_tunnel: AtomicBool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -60,6 +68,7 @@ impl Observer {
         config: Arc<Config>,
         docker: Docker,
         netlink: Netlink,
+        tunnel: wireguard::Tunnel,
         maps: Arc<Maps>,
         programs: Arc<Programs>,
     ) -> Self {
@@ -69,6 +78,8 @@ impl Observer {
             config,
             docker,
             netlink,
+            tunnel,
+            had_tunnel: AtomicBool::new(true),
             maps,
             programs,
             containers: Containers::default(),
@@ -218,11 +229,36 @@ impl Observer {
                 Attached::Gone => drop(observed.gone.insert(ifindex)),
             }
         }
+        observed.tunnel = self.tunnel(desired, &observed).await?;
         observed.superseded = self.programs.superseded()?;
         observed.sockets_attached = self.programs.missing_sockets()?.is_empty();
         observed.tables = maps::read(&self.maps)?;
         self.senses(desired, &mut observed);
         Ok(observed)
+    }
+
+    /// The tunnel device, and how it differs from what it should be.
+    async fn tunnel(&self, desired: &Desired, observed: &Observed) -> Result<Option<mesh::Tunnel>, AgentError> {
+        let wanted = mesh::wanted(desired, observed.mtu);
+        if wanted.is_none() && !self.had_tunnel.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let seen = self.tunnel.see().await?;
+        self.had_tunnel.store(seen.is_some(), Ordering::Relaxed);
+        let Some(seen) = seen else { return Ok(None) };
+        let attached = self.programs.tunnels()?.get(&seen.ifindex) == Some(&Attached::Current);
+        let key = self.tunnel.public_key();
+        let changes = wanted.map(|wanted| wireguard::changes(&wanted, key, &seen)).unwrap_or_default();
+        Ok(Some(mesh::Tunnel { ifindex: seen.ifindex, attached, changes }))
+    }
+
+    /// How other nodes reach this one. A node that knows of none, and has told once, does not ask again.
+    pub(super) fn reached_by(&self, desired: &Desired, observed: &Observed) -> Option<TunnelRecord> {
+        if desired.peers.is_empty() && desired.tunnel.is_some() || self.config.tunnel == TunnelKind::Off {
+            return desired.tunnel.clone();
+        }
+        let address = own_address(self.config.node_address)?;
+        Some(mesh::record(self.tunnel.public_key(), address, desired, observed))
     }
 
     /// What of the node's programs and maps is as it should be.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::drain::Drain;
 use super::health::Well;
+use super::mesh::Tunnel;
 use super::tables::TableSet;
 use crate::docker::Health;
 use crate::model::{EnvironmentKey, ReplicaKey};
@@ -46,6 +47,8 @@ pub struct Observed {
     pub tables: TableSet,
     /// MTU that a container's veth gets: the uplink's.
     pub mtu: u32,
+    /// The WireGuard device, if there is one.
+    pub tunnel: Option<Tunnel>,
     /// Devices with a default route.
     pub uplinks: BTreeSet<u32>,
 }

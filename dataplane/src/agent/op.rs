@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use dataplane_ebpf::abi::{
-    self, Addr, BackendKey, EgressKey, EgressRule, Endpoint, GrantKey, Identity, Name, NameKey, NodeConfig, Ptr,
+    self, Addr, BackendKey, EgressKey, EgressRule, Endpoint, GrantKey, Identity, Name, NameKey, Node, NodeConfig, Ptr,
     PtrKey, action,
 };
 
@@ -14,6 +14,7 @@ use super::tables::{BackendSet, text_name};
 use crate::docker::Role;
 use crate::model::{EnvironmentKey, ReplicaAssignment, ReplicaKey};
 use crate::netlink::veth_name;
+use crate::wireguard::Change;
 
 /// One step. Each is idempotent; the order in which [`super::plan()`] gives them is the order that is safe.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +25,18 @@ pub enum Op {
     SetEgress(BTreeMap<EgressKey, EgressRule>),
     /// DEVICES, NETNS, ENDPOINTS of a replica that is plumbed already.
     Register(Arc<ReplicaAssignment>),
+    /// The WireGuard device.
+    MakeTunnel(String),
+    /// `from_wireguard`, on the device.
+    AttachTunnel(u32),
+    /// Of the device.
+    ChangeTunnel(Change),
+    /// The WireGuard device: no other node is left.
+    RemoveTunnel,
+    /// NODES; with the node's name.
+    PutNode(String, u32, Node),
+    /// NODES.
+    DropNode(u32),
     /// ENDPOINTS of a replica of another node.
     PutEndpoint(Addr, Endpoint),
     /// The socket programs, at the cgroup.
@@ -155,6 +168,14 @@ impl fmt::Display for Op {
                 write!(f, "set egress: {} allowed, {denied} prefixes in them denied", allowed.join(" and "))
             }
             Self::Register(replica) => Step::Register(Arc::clone(replica)).describe(&replica.key, f),
+            Self::MakeTunnel(device) => write!(f, "make the tunnel {device}"),
+            Self::AttachTunnel(ifindex) => write!(f, "attach the program to the tunnel, device {ifindex}"),
+            Self::ChangeTunnel(change) => write!(f, "tunnel: {change}"),
+            Self::RemoveTunnel => write!(f, "remove the tunnel: there is no other node"),
+            Self::PutNode(name, id, node) => {
+                write!(f, "node {id} ({name}) is behind device {}, MTU {}", node.ifindex, node.mtu)
+            }
+            Self::DropNode(id) => write!(f, "forget node {id}: no tunnel leads there"),
             Self::PutEndpoint(address, endpoint) => write!(f, "endpoint {address} is on node {}", endpoint.node),
             Self::AttachSockets => write!(f, "attach the socket programs"),
             Self::RestorePin(pin) => write!(f, "pin {} again", pin.display()),

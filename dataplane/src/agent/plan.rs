@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use dataplane_ebpf::abi::flags;
 
 use super::desired::Desired;
+use super::mesh;
 use super::observed::Observed;
 use super::op::{Op, Step};
 use super::tables::{self, TableSet};
@@ -27,6 +28,7 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Vec<Op> {
     let published = tables::publish(desired, observed);
     ops.extend(observed.missing_pins.iter().cloned().map(Op::RestorePin));
     maps::node(desired, observed, &mut ops);
+    mesh::plan(desired, observed, &mut ops);
     maps::registered(desired, observed, &mut ops);
     maps::elsewhere(desired, observed, &mut ops);
     maps::published(desired, observed, &published, &mut ops);
@@ -79,6 +81,11 @@ pub(super) fn without_docker(ops: Vec<Op>, known: bool) -> Vec<Op> {
             Op::ConfigureNode(_)
                 | Op::SetEgress(_)
                 | Op::PutEndpoint(..)
+                | Op::MakeTunnel(_)
+                | Op::AttachTunnel(_)
+                | Op::ChangeTunnel(_)
+                | Op::PutNode(..)
+                | Op::DropNode(_)
                 | Op::AttachSockets
                 | Op::PutName(..)
                 | Op::DropName(..)

@@ -5,6 +5,7 @@ use dataplane_ebpf::abi::Addr;
 use super::desired::{Desired, sandbox_digest, workload_digest};
 use super::drain::Drain;
 use super::health::Well;
+use super::mesh::Tunnel;
 use super::observed::{Exit, Observed, Sandbox, SandboxState, Workload, WorkloadState};
 use super::op::{Op, Step};
 use super::plan::{plan, veth_spec};
@@ -41,6 +42,22 @@ pub fn predict(desired: &Desired, observed: &mut Observed, op: &Op) {
         Op::ConfigureNode(config) => tables.node = **config,
         Op::SetEgress(rules) => tables.egress.clone_from(rules),
         Op::Register(replica) => register(desired, observed, replica),
+        Op::MakeTunnel(_) => {
+            observed.tunnel = Some(Tunnel { ifindex: u32::MAX, attached: false, changes: Vec::new() });
+        }
+        Op::AttachTunnel(_) => {
+            if let Some(tunnel) = &mut observed.tunnel {
+                tunnel.attached = true;
+            }
+        }
+        Op::ChangeTunnel(change) => {
+            if let Some(tunnel) = &mut observed.tunnel {
+                tunnel.changes.retain(|wanted| wanted != change);
+            }
+        }
+        Op::RemoveTunnel => observed.tunnel = None,
+        Op::PutNode(_, id, node) => drop(tables.nodes.insert(*id, *node)),
+        Op::DropNode(id) => drop(tables.nodes.remove(id)),
         Op::PutEndpoint(address, endpoint) => drop(tables.endpoints.insert(*address, *endpoint)),
         Op::AttachSockets => observed.sockets_attached = true,
         Op::RestorePin(pin) => drop(observed.missing_pins.remove(pin)),

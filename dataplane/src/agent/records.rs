@@ -14,7 +14,7 @@ use super::op::Step;
 use super::status::{self, Progress, Work};
 use super::unknown::unknown;
 use super::view::View;
-use crate::model::{Ack, ReplicaAssignment, ReplicaKey, ReplicaState, ReplicaStatus};
+use crate::model::{Ack, ReplicaAssignment, ReplicaKey, ReplicaState, ReplicaStatus, TunnelRecord};
 use crate::store::{Store, Txn, schema};
 
 /// First and longest pause before a failed replica is tried again.
@@ -202,7 +202,7 @@ impl Records {
         self.told.send_replace(self.last.clone());
     }
 
-    /// Writes the status of every replica, and takes away those of which nothing is left. `clean`: no entry in the
+    /// Writes how this node is reached, the status of every replica, and takes away those of which nothing is left. `clean`: no entry in the
     /// maps and no device is left over from anybody.
     pub(super) async fn write(
         &mut self,
@@ -210,8 +210,12 @@ impl Records {
         observed: &Observed,
         steps: &BTreeMap<ReplicaKey, Vec<Step>>,
         clean: bool,
+        tunnel: Option<TunnelRecord>,
     ) -> Result<(), AgentError> {
         let mut txn = Txn::default();
+        if let Some(tunnel) = tunnel.filter(|tunnel| desired.tunnel.as_ref() != Some(tunnel)) {
+            txn = txn.put(&schema::tunnel(&self.node.name), &tunnel)?;
+        }
         let mut statuses = self.statuses(desired, observed);
         let leaving = |key: &&ReplicaKey| !desired.replicas.contains_key(*key);
         let gone: BTreeSet<ReplicaKey> = self

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use dataplane_ebpf::abi::{
     self, Addr, BackendKey, Device, EgressKey, EgressRule, Endpoint, GrantKey, Identity, NAME_MAX, Name, NameKey,
-    Netns, NodeConfig, Pool, Ptr, PtrKey, Sealed, UPLINKS_MAX, action, flags,
+    Netns, Node, NodeConfig, Pool, Ptr, PtrKey, Sealed, UPLINKS_MAX, action, flags,
 };
 
 use super::desired::{Desired, Elsewhere};
@@ -28,6 +28,8 @@ pub struct TableSet {
     pub netns: BTreeMap<u64, Netns>,
     /// ENDPOINTS.
     pub endpoints: BTreeMap<Addr, Endpoint>,
+    /// NODES.
+    pub nodes: BTreeMap<u32, Node>,
     /// SERVICES with the BACKENDS of the current generation.
     pub services: BTreeMap<abi::ServiceKey, BackendSet>,
     /// NAMES.

@@ -186,6 +186,7 @@ impl Content {
             replicas: self.replicas.clone(),
             elsewhere: elsewhere.collect(),
             peers: peers.collect(),
+            tunnel: self.tunnels.get(&node.name).cloned(),
             discards: self.discards.clone(),
         }
     }

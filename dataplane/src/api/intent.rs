@@ -294,6 +294,7 @@ impl Api {
             replicas: here.map(|replica| (replica.key.clone(), Arc::new(replica.clone()))).collect(),
             elsewhere: there.filter_map(elsewhere).collect(),
             peers: peers.collect(),
+            tunnel: assignments.tunnels.get(&self.node.name).cloned(),
             discards: assignments.discards.keys().cloned().collect(),
         }
     }

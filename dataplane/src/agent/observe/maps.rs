@@ -46,6 +46,7 @@ pub(super) fn read(maps: &Maps) -> Result<TableSet, AgentError> {
         devices: maps.devices.entries()?.into_iter().collect(),
         netns: maps.netns.entries()?.into_iter().collect(),
         endpoints: maps.endpoints.entries()?.into_iter().collect(),
+        nodes: maps.nodes.entries()?.into_iter().collect(),
         services,
         names: maps.names.entries()?.into_iter().collect(),
         ptrs: maps.ptrs.entries()?.into_iter().collect(),

@@ -41,8 +41,8 @@ fn nothing() -> Desired {
     let config = Arc::new(args.options.resolve().unwrap());
     let node = Node { name: "n".into(), id: 1, config };
     let (environments, services, replicas, discards) = Default::default();
-    let (elsewhere, peers) = Default::default();
-    Desired { node, environments, services, revision: 0, replicas, elsewhere, peers, discards }
+    let (elsewhere, peers, tunnel) = Default::default();
+    Desired { node, environments, services, revision: 0, replicas, elsewhere, peers, tunnel, discards }
 }
 
 /// Name, replicas, dependencies.

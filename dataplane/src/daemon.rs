@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::controller::{self, ControllerError};
 use crate::descriptors::{self, TooFew};
 use crate::docker::{Docker, DockerError};
-use crate::forwarder::Supervisor;
+use crate::forwarder;
 use crate::host::{self, Finding, HostFacts, Installed, Level};
 use crate::membership::{Member, MembershipError};
 use crate::monitor::Monitor;
@@ -193,7 +193,7 @@ async fn run_until_failure(config: Arc<Config>) -> Result<(), DaemonError> {
     if let Err(mut errors) = ground.prepare().await {
         return Err(errors.swap_remove(0).into());
     }
-    let forwarder = Supervisor::new(&config);
+    let forwarder = forwarder::supervisor(&config);
 
     let tunnel = Tunnel::new(&config)?;
     let (maps, programs) = (Arc::new(maps), Arc::new(programs));

@@ -93,7 +93,7 @@ impl Hands {
             Op::MakeTunnel(_) => drop(self.eyes.tunnel.ensure().await?),
             Op::AttachTunnel(ifindex) => self.eyes.programs.attach_tunnel(*ifindex)?,
             Op::ChangeTunnel(change) => self.eyes.tunnel.apply(change).await?,
-            Op::RemoveTunnel => self.eyes.tunnel.remove().await?,
+            Op::RemoveTunnel => crate::wireguard::remove(&self.eyes.config).await?,
             Op::PutNode(_, id, node) => maps.nodes.put(id, *node)?,
             Op::DropNode(id) => drop(maps.nodes.delete(id)?),
             Op::PutEndpoint(address, endpoint) => maps.endpoints.put(address, *endpoint)?,

@@ -2,8 +2,8 @@ use crate::bpf::BpfError;
 use crate::docker::DockerError;
 use crate::egress::EgressError;
 use crate::netlink::NetlinkError;
-use crate::wireguard::WireguardError;
 use crate::store::StoreError;
+use crate::wireguard::WireguardError;
 
 /// What kept the agent from looking at this node, or from an op.
 #[derive(Debug, thiserror::Error)]

@@ -51,6 +51,8 @@ impl Cluster {
             fs::copy(key(first), key(&node)).context("the first node's cluster key")?;
         }
         node.start_skepd()?;
+        // It answers when it has all that others need.
+        node.replicas()?;
         self.nodes.push(node);
         Ok(())
     }

@@ -4,8 +4,10 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+mod nodes;
 mod secrets;
 
+pub(crate) use nodes::{NodesArgs, NodesCommand};
 pub(crate) use secrets::{RegistryArgs, RegistryCommand, SecretsArgs, SecretsCommand};
 
 /// Private networks for the containers of this machine: bring environments up, see who reaches whom, and why not.
@@ -106,6 +108,8 @@ pub(crate) enum Command {
     Registry(RegistryArgs),
     /// What became of deployments and runs, and with -f every step and every replica as it happens, until Ctrl-C.
     Events(EventsArgs),
+    /// Nodes: how they stand, and the tunnels between them; cordon, drain, remove.
+    Nodes(NodesArgs),
     /// Replicas: state, node, addresses, containers.
     Ps,
     /// Services: VIPs, replicas, deployment.

@@ -14,6 +14,7 @@ mod event;
 mod map;
 mod monitor;
 mod name;
+mod node;
 mod output;
 mod pins;
 mod progress;
@@ -65,6 +66,7 @@ async fn run(cli: Cli, output: &mut Output) -> Result<ExitCode, CtlError> {
         Command::Events(args) => event::show(global, &args, output).await,
         Command::Registry(args) => registry::run(global, &args.command, output).await,
         Command::Secrets(args) => secret::run(global, &args.command, output).await,
+        Command::Nodes(args) => node::run(global, &args, output).await,
         Command::Ps => replica::list(global, output).await,
         Command::Services => service::list(global, output).await,
         Command::Endpoints => endpoint::list(global, output).await,

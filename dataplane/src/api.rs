@@ -17,6 +17,7 @@ mod events;
 mod intent;
 mod leave;
 mod monitor;
+mod nodes;
 mod openapi;
 mod prune;
 mod registries;

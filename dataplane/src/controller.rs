@@ -201,11 +201,11 @@ impl Controller<'_> {
                 Some(Subject::Environment(key)) => drop(self.dirty.insert(key)),
                 Some(Subject::Service(key)) => drop(self.dirty.insert(key.environment)),
                 // These may be what another environment waits for.
-                Some(Subject::Node(_) | Subject::Vips | Subject::Addresses(_)) => {
+                Some(Subject::Vips | Subject::Addresses(_)) => {
                     self.dirty.extend(self.state.conditions.keys().cloned());
                 }
                 // What it has waits for it, or is to go elsewhere.
-                Some(Subject::Presence(_)) => {
+                Some(Subject::Presence(_) | Subject::Node(_)) => {
                     self.state.note_absences(unix());
                     self.dirty.extend(self.state.keys());
                 }
@@ -219,6 +219,7 @@ impl Controller<'_> {
                     | Subject::Runs(_)
                     | Subject::Discard(_)
                     | Subject::Pulled(_)
+                    | Subject::NodeIntent(_)
                     | Subject::Tunnel(_)
                     | Subject::Volume(_),
                 )

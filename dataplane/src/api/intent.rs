@@ -167,7 +167,7 @@ impl Dry {
 
 impl Api {
     /// Changes one service of an environment.
-    async fn change_service(
+    pub(super) async fn change_service(
         &self,
         key: &ServiceKey,
         dry: Dry,

@@ -2,7 +2,7 @@
 
 use utoipa::OpenApi;
 
-use super::{events, intent, leave, monitor, prune, registries, routes, runs, secrets, stream};
+use super::{events, intent, leave, monitor, nodes, prune, registries, routes, runs, secrets, stream};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -21,6 +21,11 @@ use super::{events, intent, leave, monitor, prune, registries, routes, runs, sec
         routes::deployments,
         runs::list,
         prune::prune,
+        nodes::list,
+        nodes::cordon,
+        nodes::uncordon,
+        nodes::drain,
+        nodes::remove,
         routes::replicas,
         routes::services,
         routes::endpoints,

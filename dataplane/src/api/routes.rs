@@ -3,14 +3,14 @@
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{ConnectInfo, Query, State};
 use axum::http::StatusCode;
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
 use dataplane_ebpf::abi::ABI_VERSION;
 
 use super::error::Refusal;
 use super::rows::{self, Filter, View};
 use super::types::{CheckRow, DeploymentRow, EndpointRow, ErrorBody, Level, NameRow, ReplicaRow, ServiceRow, Version};
-use super::{Api, Peer, intent, leave, prune, registries, runs, secrets};
+use super::{Api, Peer, intent, leave, nodes, prune, registries, runs, secrets};
 use crate::agent::in_one_line;
 use crate::host::{self, HostFacts};
 use crate::store::Snapshot;
@@ -29,6 +29,11 @@ pub(super) fn router(api: Api) -> Router {
         .route("/v1/replicas", get(replicas))
         .route("/v1/environments/{project}/{environment}/services/{service}/rotate", post(secrets::rotate))
         .route("/v1/services", get(services))
+        .route("/v1/nodes", get(nodes::list))
+        .route("/v1/nodes/{node}", delete(nodes::remove))
+        .route("/v1/nodes/{node}/cordon", post(nodes::cordon))
+        .route("/v1/nodes/{node}/uncordon", post(nodes::uncordon))
+        .route("/v1/nodes/{node}/drain", post(nodes::drain))
         .route("/v1/secrets", get(secrets::list))
         .route("/v1/registries", get(registries::list))
         .route("/v1/registries/{registry}", put(registries::put).delete(registries::delete))

@@ -12,9 +12,11 @@ use crate::model::{
 };
 pub use crate::monitor::{Dropped, MonitorEvent, Traffic};
 
+mod node;
 mod prune;
 mod run;
 
+pub use node::{NodeRow, NodeState};
 pub use prune::{Prunable, Prune, PruneRow};
 pub use run::RunRow;
 

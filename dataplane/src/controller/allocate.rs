@@ -287,7 +287,8 @@ impl<'a> Allocator<'a> {
             siblings
         });
         let load = |(name, node): &(&String, &Node)| (siblings.get(name.as_str()).copied(), node.used.len());
-        let there = self.nodes.iter().filter(|(name, _)| state.present.contains_key(*name));
+        let takes = |name: &str| state.present.contains_key(name) && !state.is_cordoned(name);
+        let there = self.nodes.iter().filter(|(name, _)| takes(name));
         there.min_by_key(load).map(|(name, _)| name.clone()).ok_or_else(no_node)
     }
 

@@ -6,8 +6,8 @@ use crate::model::allocation::{AddressPool, Ids, PrefixPool};
 use crate::model::rollout::Millis;
 use crate::model::{
     Ack, Condition, Deployment, DeploymentKey, Discard, EnvironmentAssignment, EnvironmentKey, EnvironmentSpec,
-    NodeRecord, Presence, ReplicaAssignment, ReplicaKey, ReplicaState, ReplicaStatus, Runs, ServiceAssignment,
-    ServiceKey, TunnelRecord, VolumeAssignment, VolumeKey,
+    NodeIntent, NodeRecord, Presence, ReplicaAssignment, ReplicaKey, ReplicaState, ReplicaStatus, Runs,
+    ServiceAssignment, ServiceKey, TunnelRecord, VolumeAssignment, VolumeKey,
 };
 use crate::store::schema::{Subject, Versioned, decode};
 use crate::store::{Entry, Event, Revision, Store, StoreError};
@@ -27,6 +27,8 @@ pub struct State {
     pub nodes: BTreeMap<String, Versioned<NodeRecord>>,
     /// Those that are there, with what they tell of themselves.
     pub present: BTreeMap<String, Presence>,
+    /// What people want of nodes.
+    pub node_intents: BTreeMap<String, NodeIntent>,
     /// How each is reached.
     pub tunnels: BTreeMap<String, TunnelRecord>,
     /// Since when, as far as this controller has seen, the others are not: milliseconds since the epoch.
@@ -98,6 +100,7 @@ impl State {
                 self.absent.remove(&name);
                 self.present.insert(name, decode(entry)?.value);
             }
+            Subject::NodeIntent(name) => drop(self.node_intents.insert(name, decode(entry)?.value)),
             Subject::Tunnel(name) => drop(self.tunnels.insert(name, decode(entry)?.value)),
             Subject::Volume(key) => drop(self.volumes.insert(key, decode(entry)?)),
             Subject::Environment(key) => drop(self.environments.insert(key, decode(entry)?)),
@@ -124,6 +127,7 @@ impl State {
             Subject::Intent(key) => drop(self.intents.remove(&key)),
             Subject::Node(name) => drop(self.nodes.remove(&name)),
             Subject::Presence(name) => drop(self.present.remove(&name)),
+            Subject::NodeIntent(name) => drop(self.node_intents.remove(&name)),
             Subject::Tunnel(name) => drop(self.tunnels.remove(&name)),
             Subject::Volume(key) => drop(self.volumes.remove(&key)),
             Subject::Environment(key) => drop(self.environments.remove(&key)),
@@ -206,9 +210,14 @@ impl State {
         self.absent.retain(|name, _| self.nodes.contains_key(name) && !self.present.contains_key(name));
     }
 
-    /// Whether a node has been away for so long that what it had is to be elsewhere.
+    /// Whether no new replica is to be placed on a node.
+    pub fn is_cordoned(&self, node: &str) -> bool {
+        self.node_intents.get(node).is_some_and(|intent| intent.cordoned)
+    }
+
+    /// Whether a node has been removed, or away for so long that what it had is to be elsewhere.
     pub fn is_lost(&self, node: &str, now: Millis) -> bool {
-        self.absent.get(node).is_some_and(|since| since + LOST_AFTER <= now)
+        !self.nodes.contains_key(node) || self.absent.get(node).is_some_and(|since| since + LOST_AFTER <= now)
     }
 
     /// When the next node will be lost, unless it comes back.

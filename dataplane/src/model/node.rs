@@ -29,6 +29,13 @@ impl NodeRecord {
     }
 }
 
+/// What people want of a node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct NodeIntent {
+    /// No new replica is placed there.
+    pub cordoned: bool,
+}
+
 /// How other nodes reach this one. It stays when the node is away: its tunnels then wait for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TunnelRecord {

@@ -3,6 +3,7 @@
 //! ```text
 //! /intent/<project>/<environment>                                    EnvironmentSpec        written by the API
 //! /nodes/<node>                                                      NodeRecord             by the node, prefixes by the controller
+//! /node-intents/<node>                                               NodeIntent             by the API
 //! /tunnels/<node>                                                    TunnelRecord           by the node
 //! /present/<node>                                                    Presence               by the node, under a lease
 //! /assignments/environments/<project>/<environment>                  EnvironmentAssignment  by the controller
@@ -35,8 +36,8 @@ use super::{Compare, Entry, LeaseId, Revision, Store, StoreError, Txn, Write};
 use crate::model::allocation::{AddressPool, Ids, PrefixPool};
 use crate::model::{
     Ack, Condition, Deployment, DeploymentKey, Discard, EnvironmentAssignment, EnvironmentKey, EnvironmentSpec,
-    KeptCredentials, NodeRecord, Presence, Pulled, RegistryLogin, ReplicaAssignment, ReplicaKey, ReplicaStatus, Runs,
-    ServiceAssignment, ServiceKey, TunnelRecord, VolumeAssignment, VolumeKey,
+    KeptCredentials, NodeIntent, NodeRecord, Presence, Pulled, RegistryLogin, ReplicaAssignment, ReplicaKey,
+    ReplicaStatus, Runs, ServiceAssignment, ServiceKey, TunnelRecord, VolumeAssignment, VolumeKey,
 };
 
 mod subject;
@@ -101,6 +102,11 @@ pub fn node(name: &str) -> Key<NodeRecord> {
 /// Every node.
 pub fn nodes() -> Prefix<NodeRecord> {
     Prefix::new("/nodes/".into())
+}
+
+/// What people want of a node.
+pub fn node_intent(name: &str) -> Key<NodeIntent> {
+    Key::new(format!("/node-intents/{name}"))
 }
 
 /// How a node is reached.

@@ -9,6 +9,8 @@ pub enum Subject {
     Intent(EnvironmentKey),
     /// [`super::node`].
     Node(String),
+    /// [`super::node_intent`].
+    NodeIntent(String),
     /// [`super::tunnel`] of a node.
     Tunnel(String),
     /// [`super::presence`] of a node.
@@ -56,6 +58,7 @@ impl Subject {
         Some(match *parts.as_slice() {
             ["intent", p, e] => Self::Intent(environment_key(p, e)),
             ["nodes", node] => Self::Node(node.into()),
+            ["node-intents", node] => Self::NodeIntent(node.into()),
             ["tunnels", node] => Self::Tunnel(node.into()),
             ["present", node] => Self::Presence(node.into()),
             ["assignments", "environments", p, e] => Self::Environment(environment_key(p, e)),
@@ -117,6 +120,7 @@ mod tests {
         let pairs = [
             (intent(&e).0, Subject::Intent(e.clone())),
             (node("n1").0, Subject::Node("n1".into())),
+            (node_intent("n1").0, Subject::NodeIntent("n1".into())),
             (tunnel("n1").0, Subject::Tunnel("n1".into())),
             (presence("n1").0, Subject::Presence("n1".into())),
             (environment(&e).0, Subject::Environment(e.clone())),

@@ -1,0 +1,33 @@
+use clap::{Args, Subcommand};
+
+#[derive(Debug, Args)]
+pub(crate) struct NodesArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<NodesCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodesCommand {
+    /// Which there are, how they stand, and what went through the tunnels (the default).
+    List,
+    /// Place no new replica on a node.
+    Cordon {
+        /// The node.
+        node: String,
+    },
+    /// Place replicas on a node again.
+    Uncordon {
+        /// The node.
+        node: String,
+    },
+    /// Cordon a node, and deploy what runs there anew, on the others; no request is lost. What has volumes there stays.
+    Drain {
+        /// The node.
+        node: String,
+    },
+    /// Forget a node that is away for good.
+    Remove {
+        /// The node.
+        node: String,
+    },
+}

@@ -1,0 +1,54 @@
+use serde::{Deserialize, Serialize};
+
+/// How a node stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeState {
+    /// It is there, and takes replicas.
+    Ready,
+    /// It is there, and takes no new replicas.
+    Cordoned,
+    /// Nothing is heard of its daemon.
+    Away,
+}
+
+impl std::fmt::Display for NodeState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Ready => "ready",
+            Self::Cordoned => "cordoned",
+            Self::Away => "away",
+        })
+    }
+}
+
+/// A machine that runs skepd, as the node that is asked sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct NodeRow {
+    /// Its name.
+    pub node: String,
+    /// It is the one that is asked.
+    pub this: bool,
+    /// Its id.
+    pub id: u32,
+    /// How it stands.
+    pub state: NodeState,
+    /// Where its WireGuard listens.
+    pub address: Option<String>,
+    /// Where its replicas' addresses come from.
+    pub prefixes: Vec<String>,
+    /// Replicas that are assigned to it.
+    pub replicas: u32,
+    /// Of its skepd, while that is there.
+    pub version: Option<String>,
+    /// `kernel` or `userspace`: the tunnel that leads there.
+    pub tunnel: Option<String>,
+    /// Seconds since a session with it was agreed on last.
+    pub handshake: Option<u64>,
+    /// Octets that came from it, encrypted.
+    pub received: Option<u64>,
+    /// Octets that were sent to it, encrypted.
+    pub sent: Option<u64>,
+    /// Packets from it with an address that is not its own. The kernel's device does not tell whose.
+    pub forged: Option<u64>,
+}

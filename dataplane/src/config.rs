@@ -97,6 +97,17 @@ pub struct Options {
     /// Who starts the DNS forwarder.
     #[arg(long, global = true, env = "SKEP_FORWARDER", value_name = "WHO", default_value = "daemon")]
     pub forwarder: Starter,
+    /// Which WireGuard device leads to the other nodes; `auto` is the kernel's where it has one.
+    #[arg(long, global = true, env = "SKEP_TUNNEL", value_name = "KIND", default_value = "auto")]
+    pub tunnel: TunnelKind,
+    /// Name of the WireGuard device.
+    #[arg(long, global = true, env = "SKEP_TUNNEL_DEVICE", value_name = "NAME", default_value = "skep0",
+        value_parser = device_name)]
+    pub tunnel_device: String,
+    /// UDP port on which the other nodes reach this one.
+    #[arg(long, global = true, env = "SKEP_TUNNEL_PORT", value_name = "PORT", default_value_t = 51820,
+        value_parser = clap::value_parser!(u16).range(1..))]
+    pub tunnel_port: u16,
     /// What to log: a level, or directives such as `info,dataplane::agent=debug`.
     #[arg(long, global = true, env = "SKEP_LOG", value_name = "FILTER", default_value = "info")]
     pub log: String,
@@ -118,6 +129,19 @@ pub enum Starter {
     Daemon,
     /// The service manager, as a unit of its own (`skepd-dns.service`).
     Unit,
+}
+
+/// Which WireGuard device leads to the other nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TunnelKind {
+    /// The kernel's where it has one, else the userspace device.
+    Auto,
+    /// The kernel's.
+    Kernel,
+    /// A process of its own, `skepd tunnel`.
+    Userspace,
+    /// None.
+    Off,
 }
 
 /// How log lines look.
@@ -166,6 +190,12 @@ pub struct Config {
     pub map_sizes: MapSizes,
     /// Who starts the DNS forwarder.
     pub forwarder: Starter,
+    /// Which WireGuard device leads to the other nodes.
+    pub tunnel: TunnelKind,
+    /// Name of the WireGuard device.
+    pub tunnel_device: String,
+    /// UDP port on which the other nodes reach this one.
+    pub tunnel_port: u16,
     /// Directives of the log filter.
     pub log: String,
     /// Whether to log JSON.
@@ -256,6 +286,9 @@ impl Options {
                 ..MapSizes::default()
             },
             forwarder: self.forwarder,
+            tunnel: self.tunnel,
+            tunnel_device: self.tunnel_device,
+            tunnel_port: self.tunnel_port,
             log: self.log,
             log_json: match self.log_format {
                 LogFormat::Auto => !std::io::IsTerminal::is_terminal(&std::io::stderr()),
@@ -355,6 +388,16 @@ pub const RUN_DIR: &str = "/run/skep";
 pub const SOCKET_NAME: &str = "skepd.sock";
 /// Name of the file in the run directory that names the pin directory.
 pub const BPFFS_FILE_NAME: &str = "bpffs";
+
+/// As the kernel takes it (`dev_valid_name`), and so that no other name can be meant.
+fn device_name(name: &str) -> Result<String, String> {
+    let fits = (1..libc::IFNAMSIZ).contains(&name.len());
+    let plain = name.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"-_.".contains(&octet));
+    match fits && plain && !name.starts_with(['.', '-']) {
+        true => Ok(name.to_owned()),
+        false => Err("a device's name has up to 15 letters, digits, hyphens, underscores and dots".to_owned()),
+    }
+}
 
 fn overlap(family: &str, containers: &str, vips: &str) -> ConfigError {
     let (first, second) =

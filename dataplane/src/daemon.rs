@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::controller::{self, ControllerError};
 use crate::descriptors::{self, TooFew};
 use crate::docker::{Docker, DockerError};
-use crate::forwarder::Supervisor;
+use crate::forwarder;
 use crate::host::{self, Finding, HostFacts, Installed, Level};
 use crate::model::NodeRecord;
 use crate::monitor::Monitor;
@@ -175,7 +175,7 @@ async fn run_until_failure(config: Arc<Config>) -> Result<(), DaemonError> {
     if let Err(mut errors) = ground.prepare().await {
         return Err(errors.swap_remove(0).into());
     }
-    let forwarder = Supervisor::new(&config);
+    let forwarder = forwarder::supervisor(&config);
 
     let observer = Arc::new(Observer::new(Arc::clone(&config), docker, netlink, Arc::new(maps), Arc::new(programs)));
     let secrets = Arc::new(Secrets::open(Arc::clone(&store), &config.state_dir).await?);

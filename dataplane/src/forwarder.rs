@@ -6,7 +6,7 @@
 //! name servers that the host itself uses, if the asker may reach the internet at all: resolving is an egress permission.
 //!
 //! It runs apart from the daemon, so that names go on resolving while the daemon is killed, restarted or upgraded:
-//! [`Supervisor`] starts it, a later daemon adopts it. As a unit of its own (`skepd-dns.service`) the service manager
+//! [`supervisor`] starts it, a later daemon adopts it. As a unit of its own (`skepd-dns.service`) the service manager
 //! starts it, and keeps its sockets from one process to the next, so that no question is lost in between.
 
 mod asker;
@@ -14,16 +14,15 @@ mod cache;
 mod limits;
 mod message;
 mod policy;
-mod priority;
 mod resolv_conf;
 mod resolver;
 mod serve;
 mod sockets;
-mod supervisor;
 mod tcp;
 mod udp;
 mod upstream;
 
+use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,9 +30,30 @@ use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
-pub use self::priority::take_precedence;
-pub use self::supervisor::{Ensured, Supervisor, SupervisorError};
 use crate::config;
+use crate::supervisor::{Charge, Instance, InstanceError, Supervisor};
+
+static CHARGE: Charge = Charge {
+    name: "dns",
+    what: "The DNS forwarder",
+    unit: "skepd-dns",
+    loss: "Names of the outside do not resolve.",
+    keeps_build: false,
+    on_demand: false,
+};
+
+/// Keeps the forwarder of this daemon running. One that replaces another gets duplicates of its sockets, so that what is
+/// queued there is answered by either.
+pub fn supervisor(config: &config::Config) -> Supervisor {
+    let options: Vec<(&str, OsString)> = vec![
+        ("--bpffs", config.bpffs.clone().into()),
+        ("--container-pool4", config.container_pool4.to_string().into()),
+        ("--vip-pool4", config.vip_pool4.to_string().into()),
+        ("--container-pool6", config.container_pool6.to_string().into()),
+        ("--vip-pool6", config.vip_pool6.to_string().into()),
+    ];
+    Supervisor::new(&CHARGE, config, options).with_handover(Arc::new(Config::from(config)))
+}
 
 /// What the forwarder is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,21 +111,9 @@ pub enum ForwarderError {
         /// The DNS address.
         address: SocketAddrV4,
     },
-    /// The pid file is held by another forwarder.
-    #[error("{}: another forwarder holds it: stop that one first", path.display())]
-    Held {
-        /// The pid file.
-        path: PathBuf,
-    },
-    /// The pid file cannot be written.
-    #[error("{}: {source}: is the run directory writable?", path.display())]
-    PidFile {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
+    /// Another one runs.
+    #[error(transparent)]
+    Instance(#[from] InstanceError),
     /// Signals cannot be awaited.
     #[error("cannot listen for SIGTERM: {source}")]
     Signal {
@@ -129,7 +137,7 @@ pub enum ForwarderError {
 /// # Errors
 /// [`ForwarderError`] when it cannot begin; once it serves, a failure costs one question only.
 pub async fn run(config: Config) -> Result<(), ForwarderError> {
-    let instance = supervisor::Instance::claim(&config)?;
+    let instance = Instance::claim(&CHARGE, &config.run_dir)?;
     let listeners = sockets::Listeners::inherited_or_open(&config)?;
     listeners.keep().map_err(|source| ForwarderError::Ready { source })?;
     let stop = |kind| signal(kind).map_err(|source| ForwarderError::Signal { source });

@@ -24,6 +24,8 @@ pub use upgrade::Upgrade;
 
 /// The daemon, then the forwarder for outside names, which outlives its restarts.
 pub const UNITS: [&str; 2] = ["skepd.service", "skepd-dns.service"];
+/// Started by the daemon when it needs them, and neither with the machine nor anew by an installation or an upgrade.
+pub const UNITS_ON_DEMAND: [&str; 1] = ["skepd-tunnel.service"];
 /// Whose members may use the API.
 pub const GROUP: &str = "skep";
 

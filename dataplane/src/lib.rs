@@ -32,5 +32,7 @@ pub mod secrets;
 pub mod service_manager;
 mod space;
 pub mod store;
+pub mod supervisor;
 pub mod terminal;
 pub mod uninstall;
+pub mod wireguard;

@@ -17,10 +17,11 @@ pub struct LogError {
 }
 
 /// A bare level is about Skep's own lines: the libraries' at `debug` hold whole answers of Docker, and with them
-/// people's variables and passwords. Who wants these names the library.
+/// people's variables and passwords. Who wants these names the library. WireGuard's says every few seconds of each peer
+/// that does not answer that it does not.
 fn directives(filter: &str) -> String {
     match filter.trim().parse::<LevelFilter>() {
-        Ok(level) => format!("{},dataplane={level},skepd={level}", level.min(LevelFilter::WARN)),
+        Ok(level) => format!("{},defguard_boringtun=off,dataplane={level},skepd={level}", level.min(LevelFilter::WARN)),
         Err(_) => filter.to_owned(),
     }
 }
@@ -49,8 +50,8 @@ mod tests {
 
     #[test]
     fn a_bare_level_is_about_skep_alone() {
-        assert_eq!(directives("debug"), "warn,dataplane=debug,skepd=debug");
-        assert_eq!(directives("error"), "error,dataplane=error,skepd=error");
+        assert_eq!(directives("debug"), "warn,defguard_boringtun=off,dataplane=debug,skepd=debug");
+        assert_eq!(directives("error"), "error,defguard_boringtun=off,dataplane=error,skepd=error");
         assert_eq!(directives("info,bollard=debug"), "info,bollard=debug");
     }
 }

@@ -10,7 +10,7 @@ use dataplane::backup::{self, Passphrase, Summary};
 use dataplane::config::{Args, Command, Config, Options};
 use dataplane::host::Level;
 use dataplane::install::{self, InstallError, Step, Upgrade, Wanted};
-use dataplane::{daemon, forwarder, logging, memory, repair, uninstall};
+use dataplane::{daemon, forwarder, logging, memory, repair, supervisor, uninstall, wireguard};
 
 pub(crate) fn main() -> ExitCode {
     match start() {
@@ -42,8 +42,12 @@ fn start() -> Result<ExitCode> {
     }
     let config = args.options.resolve()?;
     logging::init(&config)?;
-    if args.command == Some(Command::Dns) {
-        forwarder::take_precedence();
+    if matches!(args.command, Some(Command::Dns | Command::Tunnel)) {
+        supervisor::take_precedence();
+    }
+    // Has no use for the runtime, whose threads would keep what it gives up.
+    if args.command == Some(Command::Tunnel) {
+        match wireguard::run(&config)? {}
     }
     // Two threads serve everything that a node has to do; more would only cost memory.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
@@ -69,7 +73,7 @@ fn start() -> Result<ExitCode> {
             }
             Command::Dns => forwarder::run(forwarder::Config::from(&config)).await?,
             Command::Uninstall { yes, purge } => return remove(config, yes, purge).await,
-            Command::Install { .. } | Command::Upgrade { .. } | Command::Documents => {}
+            Command::Tunnel | Command::Install { .. } | Command::Upgrade { .. } | Command::Documents => {}
         }
         Ok(ExitCode::SUCCESS)
     })

@@ -21,6 +21,7 @@ mod picture;
 mod routes;
 mod sock_diag;
 mod sysctl;
+mod tunnel;
 mod veth;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -38,6 +39,7 @@ pub(crate) use peek::Peek;
 pub use picture::HostSide;
 pub use sock_diag::{Connections, Meter};
 pub use sysctl::Changed;
+pub use tunnel::{LinkKind, TunnelLink};
 pub use veth::{ObservedVeth, VETH_PREFIX, VethSpec, container_mac, host_mac, veth_name};
 
 /// Next hop of a container's IPv4 default route; link-local (RFC 3927), owned by nobody.

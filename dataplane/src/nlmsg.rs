@@ -29,7 +29,18 @@ pub(crate) fn readable(socket: Socket) -> io::Result<AsyncFd<Socket>> {
 /// Asks, and gives the body of each message of the answer to `each`. The kernel makes the answer while it is
 /// asked, so nothing is waited for.
 pub(crate) fn ask(socket: &OwnedFd, kind: u16, dump: bool, body: &[u8], mut each: impl FnMut(&[u8])) -> io::Result<()> {
-    send(socket.as_raw_fd(), &request(kind, dump, body), MsgFlags::empty())?;
+    let flags = if dump { libc::NLM_F_DUMP } else { 0 };
+    exchange(socket, &request(kind, flags, body), dump, &mut each)
+}
+
+/// Has the kernel change something, and waits until it has.
+pub(crate) fn tell(socket: &OwnedFd, kind: u16, body: &[u8]) -> io::Result<()> {
+    exchange(socket, &request(kind, libc::NLM_F_ACK, body), true, &mut |_| {})
+}
+
+/// Sends a request and reads its answer: all of it when that has an end, else one datagram.
+fn exchange(socket: &OwnedFd, request: &[u8], ends: bool, each: &mut impl FnMut(&[u8])) -> io::Result<()> {
+    send(socket.as_raw_fd(), request, MsgFlags::empty())?;
     let mut buffer = vec![0; DATAGRAM_MAX];
     loop {
         let length = recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
@@ -45,14 +56,14 @@ pub(crate) fn ask(socket: &OwnedFd, kind: u16, dump: bool, body: &[u8], mut each
             }
             rest = after;
         }
-        if !dump {
+        if !ends {
             return Ok(());
         }
     }
 }
 
-fn request(kind: u16, dump: bool, body: &[u8]) -> Vec<u8> {
-    let flags = (libc::NLM_F_REQUEST | if dump { libc::NLM_F_DUMP } else { 0 }) as u16;
+fn request(kind: u16, flags: i32, body: &[u8]) -> Vec<u8> {
+    let flags = (libc::NLM_F_REQUEST | flags) as u16;
     let mut request = ((HEADER + body.len()) as u32).to_ne_bytes().to_vec();
     request.extend(kind.to_ne_bytes());
     request.extend(flags.to_ne_bytes());

@@ -53,6 +53,18 @@ pub unsafe fn kept() -> Vec<OwnedFd> {
     fds.filter(|fd| fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).is_ok()).collect()
 }
 
+/// Has systemd start a unit, and waits until it is ready.
+///
+/// # Errors
+/// What systemctl says.
+pub async fn start(unit: &str) -> io::Result<()> {
+    let output = tokio::process::Command::new("systemctl").args(["start", unit]).output().await?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+}
+
 fn tell(state: &str, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
     let to = address(&path)?;

@@ -12,10 +12,12 @@ use crate::bpf::{BpfError, Pins, Programs};
 use crate::config::{BPFFS_FILE_NAME, Config, RUN_DIR, SOCKET_NAME};
 use crate::daemon::bpffs_mark;
 use crate::docker::{Docker, DockerError, Role};
-use crate::forwarder::{Supervisor, SupervisorError};
+use crate::forwarder;
 use crate::install::{self, InstallError};
 use crate::netlink::{Netlink, NetlinkError};
 use crate::store::CLUSTER_KEY_FILE;
+use crate::supervisor::SupervisorError;
+use crate::wireguard::{self, PRIVATE_KEY_FILE, WireguardError};
 
 /// Something that is left, and why.
 #[derive(Debug, thiserror::Error)]
@@ -38,9 +40,12 @@ pub enum UninstallError {
     /// Routes, rules, addresses, sysctls.
     #[error(transparent)]
     Ground(#[from] AgentError),
+    /// The tunnel.
+    #[error(transparent)]
+    Wireguard(#[from] WireguardError),
     /// The DNS forwarder.
     #[error(transparent)]
-    Forwarder(#[from] SupervisorError),
+    Supervisor(#[from] SupervisorError),
     /// Units, and what was installed with them.
     #[error(transparent)]
     Install(#[from] InstallError),
@@ -81,7 +86,8 @@ pub async fn run(config: Config, purge: bool) -> Result<(), Vec<UninstallError>>
     must_not_run(&config).await.map_err(|error| vec![error])?;
     let mut errors = Vec::new();
     errors.extend(remove_containers(&config).await.err().into_iter().flatten());
-    errors.extend(Supervisor::new(&config).stop().await.err().map(UninstallError::from));
+    errors.extend(forwarder::supervisor(&config).stop().await.err().map(UninstallError::from));
+    errors.extend(wireguard::remove(&config).await.err().map(UninstallError::from));
     match Netlink::connect() {
         Ok(netlink) => {
             errors.extend(remove_devices(&netlink, &config).await);
@@ -154,12 +160,12 @@ fn unmount(config: &Config) -> Option<UninstallError> {
 /// Only files that are Skep's: the directories may have been given by hand, and hold others'.
 fn remove_files(config: &Config, purge: bool) -> Vec<UninstallError> {
     let mut errors = Vec::new();
-    let in_run_dir = |name: &str| matches!(name, SOCKET_NAME | BPFFS_FILE_NAME) || name.starts_with("dns");
+    let in_run_dir = |name: &str| matches!(name, SOCKET_NAME | BPFFS_FILE_NAME) || name.starts_with("dns") || name.starts_with("tunnel");
     errors.extend(remove_named(&config.run_dir, in_run_dir));
     if purge {
         let in_state_dir = |name: &str| {
             let ours = name.starts_with("store.redb") || name.starts_with(CLUSTER_KEY_FILE);
-            ours || matches!(name, "sysctls.json" | "machine-id")
+            ours || matches!(name, "sysctls.json" | "machine-id" | PRIVATE_KEY_FILE)
         };
         errors.extend(remove_named(&config.state_dir, in_state_dir));
     }

@@ -11,7 +11,8 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use dataplane::bpf::{self, MapSizes, Maps, Pins, Programs};
 use dataplane::config::{Args, Config, marks};
-use dataplane::forwarder::{Ensured, Supervisor};
+use dataplane::forwarder;
+use dataplane::supervisor::{Ensured, Supervisor};
 use dataplane_ebpf::abi::{Addr, Device, Identity, NAME_MAX, Name, NameKey, NodeConfig, Pool, Ptr, PtrKey, flags};
 use tests::bpffs::Bpffs;
 use tests::cgroup::Cgroup;
@@ -169,7 +170,7 @@ impl Stage {
         let directories = [("--run-dir", self.directory.path()), ("--bpffs", &self.bpffs.path())];
         let directories = directories.into_iter().flat_map(|(flag, path)| [flag.into(), path.as_os_str().to_owned()]);
         let config: Config = Args::try_parse_from(arguments.chain(directories))?.options.resolve()?;
-        let supervisor = Supervisor::new(&config).with_program(self.program());
+        let supervisor = forwarder::supervisor(&config).with_program(self.program());
         self.host.enter(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(work(supervisor))

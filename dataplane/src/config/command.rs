@@ -42,6 +42,9 @@ pub enum Command {
     /// Run the DNS forwarder alone. The daemon or the unit skepd-dns starts it, as a process of its own.
     #[command(hide = true)]
     Dns,
+    /// Run the userspace WireGuard device alone. The daemon or the unit skepd-tunnel starts it, as a process of its own.
+    #[command(hide = true)]
+    Tunnel,
     /// Install Skep on this machine: programs, systemd units, the group `skep`, man pages, completions; start it.
     ///
     /// Does what is missing, and nothing when all is there. The units read /etc/default/skep, lines such as

@@ -29,6 +29,18 @@ fn pools_that_overlap_are_refused() {
 }
 
 #[test]
+fn a_tunnel_is_a_device_with_a_name_and_a_port() {
+    let config = resolve(&[]).unwrap();
+    assert_eq!((config.tunnel, config.tunnel_device.as_str(), config.tunnel_port), (TunnelKind::Auto, "skep0", 51820));
+    let config = resolve(&["--tunnel", "off", "--tunnel-device", "wg-b.1", "--tunnel-port", "443"]).unwrap();
+    assert_eq!((config.tunnel, config.tunnel_device.as_str(), config.tunnel_port), (TunnelKind::Off, "wg-b.1", 443));
+    for wrong in ["", "a/b", "a b", "..", "sixteen-letters-", "wg%d"] {
+        assert!(Args::try_parse_from(["skepd", "--tunnel-device", wrong]).is_err(), "{wrong}");
+    }
+    assert!(Args::try_parse_from(["skepd", "--tunnel-port", "0"]).is_err());
+}
+
+#[test]
 fn the_command_line_is_coherent() {
     use clap::CommandFactory;
     Args::command().debug_assert();

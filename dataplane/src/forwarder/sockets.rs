@@ -8,16 +8,16 @@ use nix::sys::socket::{
     AddressFamily, Backlog, ControlMessageOwned, MsgFlags, SockFlag, SockType, SockaddrIn, bind, getsockname,
     getsockopt, listen, recvmsg, setsockopt, socket, sockopt,
 };
+use tracing::warn;
 
 use super::{Config, ForwarderError};
 use crate::service_manager;
+use crate::supervisor::{HANDED, HANDED_FD, Handover, Process};
 
 /// File descriptor of the UDP socket in a forwarder that the supervisor started.
-pub(super) const UDP_FD: RawFd = 3;
+const UDP_FD: RawFd = HANDED_FD;
 /// File descriptor of the TCP socket in a forwarder that the supervisor started.
-pub(super) const TCP_FD: RawFd = 4;
-/// Set in the environment of a forwarder that gets its sockets at [`UDP_FD`] and [`TCP_FD`].
-pub(super) const HANDED: &str = "SKEP_DNS_SOCKETS";
+const TCP_FD: RawFd = HANDED_FD + 1;
 
 /// Connections that wait to be accepted; as many as every libc knows (`SOMAXCONN` of musl's).
 const BACKLOG: i32 = 128;
@@ -40,6 +40,17 @@ impl Listeners {
         // takes them; that they are indeed those sockets is checked below.
         let handed = unsafe { Self { udp: OwnedFd::from_raw_fd(UDP_FD), tcp: OwnedFd::from_raw_fd(TCP_FD) } };
         if handed.serve(config) { Ok(handed) } else { Err(ForwarderError::Handed { address: config.listen() }) }
+    }
+
+    /// Duplicates of another forwarder's, when they are what `config` asks for.
+    fn of(process: &Process, config: &Config) -> Option<Self> {
+        match (process.descriptor(UDP_FD), process.descriptor(TCP_FD)) {
+            (Ok(udp), Ok(tcp)) => Some(Self { udp, tcp }).filter(|sockets| sockets.serve(config)),
+            (Err(error), _) | (_, Err(error)) => {
+                warn!(pid = process.pid(), %error, "Cannot take over the sockets; opening new ones beside them.");
+                None
+            }
+        }
     }
 
     /// Beside those of an older forwarder, if need be: `SO_REUSEPORT`.
@@ -68,13 +79,23 @@ impl Listeners {
     }
 
     /// Whether these are the sockets that `config` asks for.
-    pub(super) fn serve(&self, config: &Config) -> bool {
+    fn serve(&self, config: &Config) -> bool {
         let is = |fd: BorrowedFd<'_>, kind| {
             getsockname::<SockaddrIn>(fd.as_raw_fd()).is_ok_and(|a| SocketAddrV4::from(a) == config.listen())
                 && getsockopt(&fd, sockopt::SockType) == Ok(kind)
                 && getsockopt(&fd, sockopt::Mark) == Ok(config.mark)
         };
         is(self.udp.as_fd(), SockType::Datagram) && is(self.tcp.as_fd(), SockType::Stream)
+    }
+}
+
+impl Handover for Config {
+    fn descriptors(&self, running: &[Process]) -> Result<Vec<OwnedFd>, Box<dyn std::error::Error + Send + Sync>> {
+        let Listeners { udp, tcp } = match running.iter().find_map(|process| Listeners::of(process, self)) {
+            Some(sockets) => sockets,
+            None => Listeners::open(self)?,
+        };
+        Ok(vec![udp, tcp])
     }
 }
 

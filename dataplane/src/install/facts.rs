@@ -8,7 +8,7 @@ use std::process::Command;
 
 use super::error::InstallError;
 use super::files::{File, PROGRAMS};
-use super::{GROUP, UNITS};
+use super::{GROUP, UNITS, UNITS_ON_DEMAND};
 
 /// systemd on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub struct Facts {
     pub group: bool,
     /// systemd.
     pub manager: Manager,
-    /// Units of [`UNITS`], by name.
+    /// Units of [`UNITS`] and [`UNITS_ON_DEMAND`], by name.
     pub units: BTreeMap<&'static str, Unit>,
 }
 
@@ -54,7 +54,7 @@ impl Facts {
         let manager = manager();
         let mut units = BTreeMap::new();
         if manager != Manager::Absent {
-            for name in UNITS {
+            for name in UNITS.into_iter().chain(UNITS_ON_DEMAND) {
                 units.insert(name, unit(name, manager)?);
             }
         }

@@ -15,9 +15,10 @@ const UNITS: &str = "/usr/lib/systemd/system";
 const SHARE: &str = "/usr/share";
 
 /// See the files themselves.
-const UNIT_FILES: [(&str, &str); 3] = [
+const UNIT_FILES: [(&str, &str); 4] = [
     ("skepd.service", include_str!("../../units/skepd.service")),
     ("skepd-dns.service", include_str!("../../units/skepd-dns.service")),
+    ("skepd-tunnel.service", include_str!("../../units/skepd-tunnel.service")),
     ("skepd-bpffs.service", include_str!("../../units/skepd-bpffs.service")),
 ];
 

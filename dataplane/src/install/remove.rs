@@ -7,7 +7,7 @@ use std::path::Path;
 use super::apply::{run, systemctl};
 use super::error::InstallError;
 use super::facts::{Facts, Manager, manager};
-use super::{GROUP, files};
+use super::{GROUP, UNITS, UNITS_ON_DEMAND, files};
 
 /// Lists what dpkg has installed; there when Skep came as a package.
 pub(super) const PACKAGE: &str = "/var/lib/dpkg/info/skep.list";
@@ -22,8 +22,11 @@ pub fn is_running() -> bool {
 /// # Errors
 /// [`InstallError`] when one does not stop.
 pub fn stop() -> Result<(), InstallError> {
-    let running = Facts::gather(&[])?.units.into_iter().filter(|(_, unit)| unit.active);
-    running.map(|(unit, _)| unit).try_for_each(|unit| systemctl(&["stop", unit]))
+    let facts = Facts::gather(&[])?;
+    // The daemon first: it would start the others again.
+    let units = UNITS.into_iter().chain(UNITS_ON_DEMAND);
+    let mut running = units.filter(|unit| facts.units.get(unit).is_some_and(|state| state.active));
+    running.try_for_each(|unit| systemctl(&["stop", unit]))
 }
 
 /// Takes units, programs, man pages, completions and the group away. Goes on after an error.

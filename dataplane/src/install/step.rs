@@ -1,7 +1,7 @@
 use std::fmt;
 
 use super::files::File;
-use super::{Facts, GROUP, Manager, UNITS, Wanted};
+use super::{Facts, GROUP, Manager, UNITS, UNITS_ON_DEMAND, Wanted};
 
 /// Something that is missing; shown as it is done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +45,8 @@ pub fn plan(files: Vec<File>, facts: &Facts, wanted: Wanted) -> Vec<Step> {
     let placed = |name: &str| steps.iter().any(|step| matches!(step, Step::Place(file) if file.path.ends_with(name)));
     let program = placed("bin/skepd");
     let changed = UNITS.map(|unit| program || placed(unit));
-    let any_unit = changed.contains(&true) || placed("skepd-bpffs.service");
+    let mut others = UNITS_ON_DEMAND.into_iter().chain(["skepd-bpffs.service"]);
+    let any_unit = changed.contains(&true) || others.any(placed);
     if !facts.group {
         steps.push(Step::AddGroup);
     }

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use dataplane::forwarder::Ensured;
+use dataplane::supervisor::Ensured;
 use nix::cmsg_space;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{Signal, kill};

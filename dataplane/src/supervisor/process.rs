@@ -1,6 +1,6 @@
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -11,18 +11,16 @@ use tokio::io::{AsyncReadExt, Interest};
 use tokio::process::Command;
 use tracing::warn;
 
-use super::super::Config;
-use super::super::sockets::{HANDED, Listeners, TCP_FD, UDP_FD};
 use super::instance::{PID_FILE, READY};
-use super::{Supervisor, SupervisorError};
+use super::{HANDED, HANDED_FD, Supervisor, SupervisorError};
 
-/// How long a new forwarder may take until it serves.
+/// How long a new process may take until it serves.
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
-/// A log that has grown beyond this many octets is begun anew with the next forwarder.
+/// A log that has grown beyond this many octets is begun anew with the next process.
 const LOG_MAX: u64 = 1 << 20;
 
-/// A live forwarder, held by a pidfd: its pid cannot come to mean another process.
-pub(super) struct Process {
+/// A live process, held by a pidfd: its pid cannot come to mean another process.
+pub struct Process {
     pub(super) pid: u32,
     pub(super) pid_file: PathBuf,
     pidfd: AsyncFd<OwnedFd>,
@@ -39,23 +37,24 @@ impl Process {
         Ok(Self { pid, pid_file, pidfd: pidfd.map_err(|error| failed(error.into()))? })
     }
 
-    /// Duplicates of its sockets, when they are what `config` asks for.
-    pub(super) fn sockets(&self, config: &Config) -> Option<Listeners> {
-        let get = |fd| pidfd_getfd(self.pidfd.get_ref(), fd, PidfdGetfdFlags::empty());
-        match (get(UDP_FD), get(TCP_FD)) {
-            (Ok(udp), Ok(tcp)) => Some(Listeners { udp, tcp }).filter(|sockets| sockets.serve(config)),
-            (Err(error), _) | (_, Err(error)) => {
-                warn!(pid = self.pid, %error, "Cannot take over the sockets; opening new ones beside them.");
-                None
-            }
-        }
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// A duplicate of one of its descriptors.
+    ///
+    /// # Errors
+    /// What the kernel says: it has none of that number, or this process may not.
+    pub fn descriptor(&self, fd: RawFd) -> io::Result<OwnedFd> {
+        Ok(pidfd_getfd(self.pidfd.get_ref(), fd, PidfdGetfdFlags::empty())?)
     }
 
     /// Until the process has ended.
     pub(super) async fn ended(&self) {
         // A pidfd becomes readable when its process ends; an error here means that it cannot be watched any more.
         if let Err(error) = self.pidfd.readable().await {
-            warn!(pid = self.pid, %error, "Cannot watch the DNS forwarder.");
+            warn!(pid = self.pid, %error, "Cannot watch the process.");
         }
     }
 
@@ -77,11 +76,11 @@ impl Process {
     }
 }
 
-/// Starts a forwarder that outlives this process, and waits until it serves.
+/// Starts one that outlives this process, and waits until it serves.
 pub(super) async fn start(
     supervisor: &Supervisor,
     pid_file: &Path,
-    sockets: &Listeners,
+    handed: Vec<OwnedFd>,
 ) -> Result<u32, SupervisorError> {
     let program = supervisor.program.clone();
     let log_path = supervisor.log_path();
@@ -92,12 +91,16 @@ pub(super) async fn start(
     })?;
     let mut command = Command::new(&program);
     command.arg0("skepd").args(&supervisor.arguments).current_dir("/");
-    command.env(HANDED, "1").env(PID_FILE, pid_file);
+    command.env(PID_FILE, pid_file);
+    if !handed.is_empty() {
+        command.env(HANDED, "1");
+    }
     // What a service manager wants to know of the daemon, this process is not to tell.
     command.env_remove("NOTIFY_SOCKET");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
-    hand_over(&mut command, sockets);
-    let mut child = command.spawn().map_err(|source| SupervisorError::Start { program, source })?;
+    hand_over(&mut command, handed);
+    let what = supervisor.charge.what;
+    let mut child = command.spawn().map_err(|source| SupervisorError::Start { what, program, source })?;
     let mut said = [0; READY.len()];
     let ready = match child.stdout.take() {
         Some(mut out) => tokio::time::timeout(READY_TIMEOUT, out.read_exact(&mut said)).await,
@@ -107,27 +110,33 @@ pub(super) async fn start(
         (Ok(Ok(_)), Some(pid)) if said == READY.as_bytes() => Ok(pid),
         _ => {
             if let Err(error) = child.kill().await {
-                warn!(%error, "The DNS forwarder that did not come up cannot be killed.");
+                warn!(%error, "{what} did not come up and cannot be killed.");
             }
-            Err(SupervisorError::NotReady { log: log_path })
+            Err(SupervisorError::NotReady { what, log: log_path })
         }
     }
 }
 
-/// In the new process, before its program: a session of its own, the sockets at the numbers agreed on.
-fn hand_over(command: &mut Command, sockets: &Listeners) {
-    let (udp, tcp) = (sockets.udp.as_raw_fd(), sockets.tcp.as_raw_fd());
+/// In the new process, before its program: a session of its own, the descriptors at the numbers agreed on.
+fn hand_over(command: &mut Command, handed: Vec<OwnedFd>) {
+    let end = HANDED_FD + RawFd::try_from(handed.len()).unwrap_or(0);
+    // Made here, since nothing may be allocated between fork and exec.
+    let mut aside = vec![-1; handed.len()];
     let prepare = move || {
-        // A signal to the daemon's terminal or session is none of the forwarder's business.
+        // A signal to the daemon's terminal or session is none of this process' business.
         nix::unistd::setsid()?;
-        // Out of the way first: either may have the other's target number.
-        // SAFETY: fcntl and dup2 take and make file descriptors of this process, which is about to become another program.
-        let results = unsafe {
-            let udp = libc::fcntl(udp, libc::F_DUPFD_CLOEXEC, TCP_FD + 1);
-            let tcp = libc::fcntl(tcp, libc::F_DUPFD_CLOEXEC, TCP_FD + 1);
-            [udp, tcp, libc::dup2(udp, UDP_FD), libc::dup2(tcp, TCP_FD)]
-        };
-        if results.contains(&-1) { Err(io::Error::last_os_error()) } else { Ok(()) }
+        // Out of the way first: any may have another's target number.
+        for (place, fd) in aside.iter_mut().zip(&handed) {
+            // SAFETY: makes a file descriptor of this process, which is about to become another program.
+            *place = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, end) };
+        }
+        for (target, fd) in (HANDED_FD..end).zip(&aside) {
+            // SAFETY: as above.
+            if *fd == -1 || unsafe { libc::dup2(*fd, target) } == -1 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        Ok(())
     };
     // SAFETY: `prepare` makes system calls only, which is all that is allowed between fork and exec.
     unsafe { command.pre_exec(prepare) };

@@ -1,13 +1,13 @@
-//! The forwarder's share of a busy processor.
+//! A supervised process' share of a busy processor.
 
 use nix::unistd::{getpid, getsid};
 use rustix::process::setpriority_process;
 use tracing::debug;
 
-/// Everybody's names depend on it and it needs little: before whoever has 0, behind nobody's real-time work.
+/// Everybody's names or packets depend on it: before whoever has 0, behind nobody's real-time work.
 const NICE: i32 = -10;
 
-/// Takes precedence over the load that asks: without, beside 14 busy threads on two processors, the forwarder was
+/// Takes precedence over the load that it serves: without, beside 14 busy threads on two processors, the forwarder was
 /// runnable and not run for up to four seconds at a time, and clients gave up; with it, for a fifth of one at most.
 ///
 /// Called before there are threads, which inherit it. As a unit of systemd it has that already (`Nice=`, `CPUWeight=`).

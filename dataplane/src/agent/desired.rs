@@ -8,9 +8,10 @@ use ipnet::IpNet;
 
 use super::health::Well;
 use crate::config::Config;
+use crate::controller::State;
 use crate::model::rollout::Rollout;
 use crate::model::{
-    EnvironmentAssignment, EnvironmentKey, EnvironmentSpec, ReplicaAssignment, ReplicaKey, ReplicaState,
+    EnvironmentAssignment, EnvironmentKey, EnvironmentSpec, NodeRecord, ReplicaAssignment, ReplicaKey, ReplicaState,
     ServiceAssignment, ServiceKey, ServiceSpec, TunnelRecord,
 };
 use crate::store::Revision;
@@ -87,6 +88,13 @@ pub struct Peer {
     pub prefixes: BTreeSet<IpNet>,
 }
 
+impl Peer {
+    /// A node, and how it is reached.
+    pub fn of(record: &NodeRecord, tunnel: Option<&TunnelRecord>) -> Self {
+        Self { name: record.name.clone(), tunnel: tunnel.cloned(), prefixes: record.prefixes().collect() }
+    }
+}
+
 /// What holds for the node as a whole.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {
@@ -99,6 +107,30 @@ pub struct Node {
 }
 
 impl Desired {
+    /// What a state of the store says to a node.
+    pub fn of(state: &State, node: Node) -> Self {
+        let replicas = state.replicas.values().map(|replica| &replica.value);
+        let (here, there): (Vec<_>, Vec<_>) = replicas.partition(|replica| replica.node == node.name);
+        let elsewhere = there.into_iter().filter_map(|replica| {
+            let told = state.statuses.get(&(replica.key.clone(), replica.node.clone())).map(|status| status.state);
+            let well = Elsewhere::well(told, &replica.node, state.present.contains_key(&replica.node));
+            Some((replica.key.clone(), Elsewhere::of(replica, state.nodes.get(&replica.node)?.value.id, well)))
+        });
+        let others = state.nodes.values().map(|other| &other.value).filter(|other| other.id != node.id);
+        let peer = |other: &NodeRecord| Peer::of(other, state.tunnels.get(&other.name));
+        Self {
+            environments: state.environments.iter().map(|(key, found)| (key.clone(), found.value.clone())).collect(),
+            services: state.services.iter().map(|(key, found)| (key.clone(), Arc::new(found.value.clone()))).collect(),
+            revision: state.revision,
+            replicas: here.into_iter().map(|replica| (replica.key.clone(), Arc::new(replica.clone()))).collect(),
+            elsewhere: elsewhere.collect(),
+            peers: others.map(|other| (other.id, peer(other))).collect(),
+            tunnel: state.tunnels.get(&node.name).cloned(),
+            discards: state.discards.keys().cloned().collect(),
+            node,
+        }
+    }
+
     /// An environment as it is assigned.
     pub fn spec_of(&self, key: &EnvironmentKey) -> EnvironmentSpec {
         let services = self.services.values().filter(|service| service.key.environment == *key && !service.leaving);

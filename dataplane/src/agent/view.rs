@@ -174,10 +174,7 @@ impl Content {
             Some((key.clone(), Elsewhere { node, env, service_id, address4, address6, networks, well }))
         });
         let others = self.nodes.values().filter(|other| other.name != node.name);
-        let peers = others.map(|other| {
-            let tunnel = self.tunnels.get(&other.name).cloned();
-            (other.id, Peer { name: other.name.clone(), tunnel, prefixes: other.prefixes().collect() })
-        });
+        let peers = others.map(|other| (other.id, Peer::of(other, self.tunnels.get(&other.name))));
         Desired {
             node: node.clone(),
             environments: self.environments.clone(),

@@ -16,9 +16,7 @@ use super::validate::validate;
 use crate::agent::{Desired, desired, predict};
 use crate::capacity;
 use crate::controller::{self, ControllerError, State as Assignments};
-use crate::model::{
-    Deployment, DeploymentState, Discard, EnvironmentKey, EnvironmentSpec, ReplicaAssignment, ServiceKey, ServiceSpec,
-};
+use crate::model::{Deployment, DeploymentState, Discard, EnvironmentKey, EnvironmentSpec, ServiceKey, ServiceSpec};
 use crate::store::schema::Versioned;
 use crate::store::{Outcome, Txn, schema};
 
@@ -271,31 +269,7 @@ impl Api {
 
     /// What this node should be.
     fn desired(&self, assignments: &Assignments) -> Desired {
-        let values = assignments.replicas.values().map(|replica| &replica.value);
-        let here = values.filter(|replica| replica.node == self.node.name);
-        let there = assignments.replicas.values().map(|replica| &replica.value).filter(|r| r.node != self.node.name);
-        let elsewhere = |replica: &ReplicaAssignment| {
-            let (node, present) = (&replica.node, assignments.present.contains_key(&replica.node));
-            let well =
-                desired::Elsewhere::well(assignments.status_of(&replica.key).map(|status| status.state), node, present);
-            let node = assignments.nodes.get(node)?.value.id;
-            Some((replica.key.clone(), desired::Elsewhere::of(replica, node, well)))
-        };
-        let others = assignments.nodes.values().map(|other| &other.value).filter(|other| other.id != self.node.id);
-        let peers = others.map(|other| {
-            let tunnel = assignments.tunnels.get(&other.name).cloned();
-            (other.id, desired::Peer { name: other.name.clone(), tunnel, prefixes: other.prefixes().collect() })
-        });
-        Desired {
-            node: desired::Node { name: self.node.name.clone(), id: self.node.id, config: Arc::clone(&self.config) },
-            environments: assignments.environments.iter().map(|(k, v)| (k.clone(), v.value.clone())).collect(),
-            services: assignments.services.iter().map(|(k, v)| (k.clone(), Arc::new(v.value.clone()))).collect(),
-            revision: assignments.revision,
-            replicas: here.map(|replica| (replica.key.clone(), Arc::new(replica.clone()))).collect(),
-            elsewhere: there.filter_map(elsewhere).collect(),
-            peers: peers.collect(),
-            tunnel: assignments.tunnels.get(&self.node.name).cloned(),
-            discards: assignments.discards.keys().cloned().collect(),
-        }
+        let (name, id) = (self.node.name.clone(), self.node.id);
+        Desired::of(assignments, desired::Node { name, id, config: Arc::clone(&self.config) })
     }
 }

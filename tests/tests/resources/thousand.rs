@@ -1,7 +1,7 @@
 //! A thousand replicas on one node, as far as that goes without a thousand containers: the real store, controller and
 //! plan, the real maps with programs on real veths.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
@@ -16,7 +16,7 @@ use dataplane::bpf::{MapSizes, Maps, Pins, Programs, find_cgroup2_root};
 use dataplane::config::{Args, Config};
 use dataplane::controller::{self, State};
 use dataplane::model::spec::{NetworkAttachment, NetworkSpec};
-use dataplane::model::{EnvironmentKey, EnvironmentSpec, ReplicaAssignment, ServiceSpec};
+use dataplane::model::{EnvironmentKey, EnvironmentSpec, Presence, ReplicaAssignment, ServiceSpec};
 use dataplane::netlink::{Netlink, Netns, VethSpec};
 use dataplane::secrets::Secrets;
 use dataplane::store::{Embedded, Store, Txn, schema};
@@ -52,6 +52,8 @@ async fn assigned(store: &Arc<dyn Store>, state_dir: &Path, config: &Config) -> 
     let store = store.as_ref();
     let (pools, total) = (config.pools(), (TEN * TEN * TEN) as usize);
     controller::register(store, &pools, NODE).await?;
+    let presence = Presence { instance: NODE.into(), version: String::new() };
+    store.txn(Txn::default().put(&schema::presence(NODE), &presence)?).await?;
     for number in 0..TEN {
         let spec = environment(number);
         store.txn(Txn::default().put(&schema::intent(&spec.key), &spec)?).await?;
@@ -85,14 +87,8 @@ fn a_thousand_replicas_are_assigned_and_planned_in_seconds() -> Result<()> {
     let state = runtime.block_on(assigned(&store, directory.path(), &config))?;
     let assigning = begun.elapsed();
 
-    let wanted = Desired {
-        node: desired::Node { name: NODE.into(), id: 1, config: Arc::new(config) },
-        environments: state.environments.into_iter().map(|(key, value)| (key, value.value)).collect(),
-        services: state.services.into_iter().map(|(key, value)| (key, value.value)).collect(),
-        revision: 0,
-        replicas: state.replicas.into_iter().map(|(key, value)| (key, Arc::new(value.value))).collect(),
-        discards: BTreeSet::new(),
-    };
+    let node = desired::Node { name: NODE.into(), id: 1, config: Arc::new(config) };
+    let wanted = Desired::of(&state, node);
     let mut observed = Observed { mtu: 1500, ..Observed::default() };
     let begun = Instant::now();
     let first = plan(&wanted, &observed);

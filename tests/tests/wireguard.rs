@@ -1,0 +1,450 @@
+//! WireGuard between network namespaces: userspace devices, and the kernel's where it has WireGuard. What goes through is
+//! asked with ping and TCP; who may do what is asked of /proc.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use base64::Engine as _;
+use dataplane::wireguard::{Change, Kind, Peer, PrivateKey};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tests::netns::Namespace;
+use tests::wait_for;
+
+#[path = "wireguard/stage.rs"]
+mod stage;
+
+use stage::{Node, Underlay, kinds, make_so, mesh, program};
+
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// A stream of pings at 100 a second, until it is told to end.
+struct Pings(Child);
+
+impl Pings {
+    fn start(node: &Node, to: &str) -> Result<Self> {
+        let mut ping = node.netns.command("ping");
+        let mut child = ping.args(["-n", "-i", "0.01", "-W", "1", to]).stdout(Stdio::piped()).spawn()?;
+        // It goes through before anything is done to it.
+        let mut lines = BufReader::new(child.stdout.as_mut().context("no output")?).lines();
+        lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("bytes from"))).context("no answer")??;
+        Ok(Self(child))
+    }
+
+    /// How many were sent, and how many of them were answered.
+    fn end(mut self) -> Result<(u32, u32)> {
+        kill(Pid::from_raw(self.0.id().try_into()?), Signal::SIGINT)?;
+        let mut said = String::new();
+        self.0.stdout.take().context("no output")?.read_to_string(&mut said)?;
+        self.0.wait()?;
+        let line = said.lines().find(|line| line.contains("packets transmitted")).context("no summary")?;
+        let mut numbers = line.split_whitespace().filter_map(|word| word.parse().ok());
+        Ok((numbers.next().context("sent")?, numbers.next().context("received")?))
+    }
+}
+
+/// Octets through a connection from one node to another, and back.
+fn stream(from: &Node, to: &Node, octets: usize) -> Result<()> {
+    let address = format!("10.{}.0.1:0", to.number);
+    let listener = to.netns.enter(|| Ok(TcpListener::bind(&address)?))?;
+    let address = listener.local_addr()?;
+    let mut client = from.netns.enter(|| Ok(TcpStream::connect_timeout(&address, DEADLINE)?))?;
+    let (mut server, _) = listener.accept()?;
+    for side in [&client, &server] {
+        side.set_read_timeout(Some(DEADLINE))?;
+        side.set_write_timeout(Some(DEADLINE))?;
+    }
+    let sent: Vec<u8> = (0..octets).map(|i| (i % 251) as u8).collect();
+    std::thread::scope(|scope| {
+        let echo = scope.spawn(move || -> Result<()> {
+            let mut got = vec![0; octets];
+            server.read_exact(&mut got)?;
+            Ok(server.write_all(&got)?)
+        });
+        client.write_all(&sent)?;
+        let mut back = vec![0; octets];
+        client.read_exact(&mut back)?;
+        ensure!(back == sent, "the octets have changed on the way");
+        echo.join().map_err(|_| anyhow::anyhow!("the server panicked"))?
+    })
+}
+
+#[test]
+fn nodes_reach_each_other_and_a_second_look_changes_nothing() -> Result<()> {
+    for kind in kinds()? {
+        let (_underlay, nodes) = mesh(2, kind)?;
+        let [a, b] = &nodes[..] else { unreachable!() };
+        a.reaches(2, 1420)?;
+        b.reaches(1, 1420)?;
+        stream(a, b, 8 << 20)?;
+        let seen = a.see()?;
+        let peer = &seen.peers[&b.key()?];
+        ensure!(seen.kind == kind && seen.up && seen.mtu == 1420 && seen.port == 51820, "{seen:?}");
+        ensure!(peer.is_alive(seen.at) && peer.rx > 8 << 20 && peer.tx > 8 << 20, "{peer:?}");
+        ensure!(seen.foreign == 0, "{seen:?}");
+        let done = a.make_so(&a.wanted(&[b.as_peer()?]))?;
+        ensure!(done.is_empty(), "{done:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_change_of_one_peer_is_felt_by_no_other() -> Result<()> {
+    for kind in kinds()? {
+        let (_underlay, nodes) = mesh(3, kind)?;
+        let [a, b, c] = &nodes[..] else { unreachable!() };
+        let before = a.see()?;
+        let (to_b, to_c) = (Pings::start(a, "10.2.0.1")?, Pings::start(c, "10.1.0.1")?);
+        let handshakes = |seen: &dataplane::wireguard::Seen| -> Result<Vec<_>> {
+            Ok(vec![seen.peers[&b.key()?].last_handshake, seen.peers[&c.key()?].last_handshake])
+        };
+        let agreed = handshakes(&a.see()?)?;
+        ensure!(agreed.iter().all(Option::is_some), "{before:?}");
+        // B has another prefix, and then none of its first ones but that which is pinged; a stranger comes and goes.
+        let more = |prefixes: &[&str]| -> Result<Peer> {
+            let mut peer = b.as_peer()?;
+            for prefix in prefixes {
+                peer.allowed.insert(prefix.parse()?);
+            }
+            Ok(peer)
+        };
+        let stranger = Peer { key: PrivateKey::generate()?.public(), endpoint: None, ..more(&["10.77.0.0/24"])? };
+        let stranger = Peer { allowed: ["10.77.0.0/24".parse()?].into(), ..stranger };
+        let done = a.make_so(&a.wanted(&[more(&["10.9.0.0/24"])?, c.as_peer()?, stranger.clone()]))?;
+        ensure!(done.len() == 2 && done.iter().all(|change| matches!(change, Change::PutPeer(_))), "{done:?}");
+        let done = a.make_so(&a.wanted(&[b.as_peer()?, c.as_peer()?]))?;
+        ensure!(done.contains(&Change::RemovePeer(stranger.key)) && done.len() == 2, "{done:?}");
+        let after = a.see()?;
+        ensure!(handshakes(&after)? == agreed, "{after:?} was agreed on anew, after {agreed:?}");
+        for (peer, what) in [(b.key()?, "b"), (c.key()?, "c")] {
+            ensure!(after.peers[&peer].rx >= before.peers[&peer].rx, "counters of {what} begin anew");
+        }
+        for (pings, what) in [(to_b, "to b"), (to_c, "from c")] {
+            let (sent, received) = pings.end()?;
+            // The last one may still be on its way.
+            ensure!(sent - received <= 1, "{what}: {received} of {sent}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_tunnel_outlives_its_daemon_and_is_adopted_by_the_next() -> Result<()> {
+    for kind in kinds()? {
+        let (_underlay, nodes) = mesh(1, kind)?;
+        let [a] = &nodes[..] else { unreachable!() };
+        let b = Node::new(&_underlay, 2, kind)?;
+        a.make_so(&a.wanted(&[b.as_peer()?]))?;
+        // A process that makes the tunnel of B, and is killed.
+        let mut daemon = b.netns.command(&std::env::current_exe()?.display().to_string());
+        daemon.args(["--exact", "a_daemon_that_is_killed", "--ignored", "--nocapture"]);
+        daemon.env("DIRECTORY", b.directory.path()).env("PEER", a.key()?.to_string()).env("KIND", format!("{kind:?}"));
+        let mut daemon = daemon.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut lines = BufReader::new(daemon.stdout.take().context("no output")?).lines();
+        lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("MADE"))).context("it made none")??;
+        b.netns.run("ip addr add 10.2.0.1/8 dev skep0")?;
+        let pings = Pings::start(a, "10.2.0.1")?;
+        let seen = b.see()?;
+        daemon.kill()?;
+        daemon.wait()?;
+        stream(a, &b, 1 << 20)?;
+        let again = b.with(async |tunnel| {
+            tunnel.ensure().await?;
+            tunnel.see().await?.context("it is gone")
+        })?;
+        ensure!(again.ifindex == seen.ifindex, "another device");
+        ensure!(again.peers[&a.key()?].last_handshake == seen.peers[&a.key()?].last_handshake, "{again:?}, {seen:?}");
+        let (sent, received) = pings.end()?;
+        ensure!(sent - received <= 1, "{received} of {sent}");
+    }
+    Ok(())
+}
+
+/// Not a test: the process that another one kills.
+#[test]
+#[ignore = "the process that another test starts"]
+fn a_daemon_that_is_killed() -> Result<()> {
+    use clap::Parser as _;
+    let directory = std::env::var("DIRECTORY")?;
+    let kind = std::env::var("KIND")?.to_lowercase();
+    let options =
+        ["skepd", "--node-name", "test", "--tunnel", &kind, "--run-dir", &directory, "--state-dir", &directory];
+    let config = dataplane::config::Args::try_parse_from(options)?.options.resolve()?;
+    let key = std::env::var("PEER")?.parse()?;
+    let peer = Peer {
+        key,
+        endpoint: Some(([192, 0, 2, 1], 51820).into()),
+        allowed: ["10.1.0.0/24".parse()?, "fd00:1::/64".parse()?].into(),
+        keepalive: None,
+    };
+    let wanted = dataplane::wireguard::Wanted {
+        device: "skep0".to_owned(),
+        port: 51820,
+        mtu: 1420,
+        peers: [(key, peer)].into(),
+    };
+    let kind = if kind == "kernel" { Kind::Kernel } else { Kind::Userspace };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let tunnel = dataplane::wireguard::Tunnel::new(&config)?.with_program(program()?);
+        make_so(&tunnel, &wanted, kind).await
+    })?;
+    println!("MADE");
+    // Until it is killed.
+    std::io::stdin().read_to_end(&mut Vec::new())?;
+    Ok(())
+}
+
+#[test]
+fn a_tunnel_that_is_killed_is_made_anew_with_everything() -> Result<()> {
+    let (_underlay, nodes) = mesh(2, Kind::Userspace)?;
+    let [a, b] = &nodes[..] else { unreachable!() };
+    a.reaches(2, 1420)?;
+    let before = b.process()?;
+    kill(Pid::from_raw(before.try_into()?), Signal::SIGKILL)?;
+    wait_for("the device's end", DEADLINE, || Ok(b.netns.run("ip link show skep0").is_err().then_some(())))?;
+    ensure!(b.with(async |tunnel| Ok(tunnel.see().await?.is_none()))?, "it is seen all the same");
+    b.make_so(&b.wanted(&[a.as_peer()?]))?;
+    ensure!(b.process()? != before);
+    b.reaches(1, 1420)?;
+    stream(a, b, 1 << 20)
+}
+
+#[test]
+fn what_comes_from_an_address_that_is_not_the_senders_is_dropped_and_counted() -> Result<()> {
+    for kind in kinds()? {
+        let (_underlay, nodes) = mesh(3, kind)?;
+        let [a, b, c] = &nodes[..] else { unreachable!() };
+        a.reaches(2, 1420)?;
+        c.reaches(2, 1420)?;
+        // C's addresses, by A: one of each family.
+        a.netns.run("ip addr add 10.3.0.1/32 dev lo")?;
+        a.netns.run("ip -6 addr add fd00:3::1/128 dev lo nodad")?;
+        let sent = a.netns.run("ping -4 -n -c 5 -i 0.05 -W 1 -I 10.3.0.1 10.2.0.1");
+        ensure!(sent.is_err(), "A is answered as if it were C");
+        let sent = a.netns.run("ping -6 -n -c 4 -i 0.05 -W 1 -I fd00:3::1 fd00:2::1");
+        ensure!(sent.is_err(), "A is answered as if it were C");
+        let seen = b.see()?;
+        ensure!(seen.foreign == 9, "{seen:?}");
+        if kind == Kind::Userspace {
+            ensure!(seen.peers[&a.key()?].foreign == Some(9) && seen.peers[&c.key()?].foreign == Some(0), "{seen:?}");
+        }
+        a.reaches(2, 1420)?;
+        c.reaches(2, 1420)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn another_port_and_another_address_of_a_peer_break_nothing() -> Result<()> {
+    for kind in kinds()? {
+        let (_underlay, nodes) = mesh(2, kind)?;
+        let [a, b] = &nodes[..] else { unreachable!() };
+        let pings = Pings::start(b, "10.1.0.1")?;
+        let wanted = dataplane::wireguard::Wanted { port: 40_000, ..b.wanted(&[a.as_peer()?]) };
+        ensure!(b.make_so(&wanted)? == [Change::SetPort(40_000)]);
+        let learned = wait_for("A to learn of the port", DEADLINE, || {
+            Ok(a.see()?.peers[&b.key()?].peer.endpoint.filter(|endpoint| endpoint.port() == 40_000))
+        })?;
+        ensure!(learned == ([192, 0, 2, 2], 40_000).into());
+        // What the store says of B is still its old port; while there is a session that is not held against it.
+        ensure!(a.make_so(&a.wanted(&[b.as_peer()?]))?.is_empty());
+        b.netns.run("ip addr add 192.0.2.22/24 dev eth0")?;
+        b.netns.run("ip addr del 192.0.2.2/24 dev eth0")?;
+        b.netns.run("ip addr add 192.0.2.22/24 dev eth0").ok();
+        b.reaches(1, 1420)?;
+        a.reaches(2, 1420)?;
+        let (sent, received) = pings.end()?;
+        ensure!(sent - received <= 20, "{received} of {sent}");
+        // Nobody listens on the old port.
+        b.netns.enter(|| Ok(std::net::UdpSocket::bind("0.0.0.0:51820")?))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_key_is_changed_with_few_packets_lost() -> Result<()> {
+    for kind in kinds()? {
+        let (_underlay, nodes) = mesh(3, kind)?;
+        let [a, b, c] = &nodes[..] else { unreachable!() };
+        let (to_b, to_c) = (Pings::start(a, "10.2.0.1")?, Pings::start(a, "10.3.0.1")?);
+        let key = PrivateKey::generate()?;
+        // Its peers first: both keys are known, and the prefixes are the new one's.
+        let renewed = Peer { key: key.public(), ..b.as_peer()? };
+        for node in [a, c] {
+            let other = if node.number == 1 { c.as_peer()? } else { a.as_peer()? };
+            let old = Peer { allowed: Default::default(), ..b.as_peer()? };
+            node.make_so(&node.wanted(&[renewed.clone(), old, other]))?;
+        }
+        let wanted = b.wanted(&[a.as_peer()?, c.as_peer()?]);
+        b.with(async move |tunnel| {
+            let done = make_so(&tunnel.with_key(key), &wanted, kind).await?;
+            ensure!(done == [Change::SetPrivateKey], "{done:?}");
+            Ok(())
+        })?;
+        b.reaches(1, 1420)?;
+        for node in [a, c] {
+            let other = if node.number == 1 { c.as_peer()? } else { a.as_peer()? };
+            node.make_so(&node.wanted(&[renewed.clone(), other]))?;
+        }
+        a.reaches(2, 1420)?;
+        let (sent, received) = to_c.end()?;
+        ensure!(sent - received <= 1, "a third node feels it: {received} of {sent}");
+        let (sent, received) = to_b.end()?;
+        println!("{received} of {sent} pings through a change of the key");
+        ensure!(received * 10 >= sent * 5, "{received} of {sent}");
+    }
+    Ok(())
+}
+
+#[test]
+fn long_packets_fit_when_the_underlay_takes_them() -> Result<()> {
+    for kind in kinds()? {
+        let underlay = Underlay::new(9000)?;
+        let (a, b) = (Node::new(&underlay, 1, kind)?, Node::new(&underlay, 2, kind)?);
+        for (node, other) in [(&a, &b), (&b, &a)] {
+            let wanted = dataplane::wireguard::Wanted { mtu: 8920, ..node.wanted(&[other.as_peer()?]) };
+            node.make_so(&wanted)?;
+        }
+        a.reaches(2, 8920)?;
+        stream(&a, &b, 8 << 20)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn keepalives_open_a_session_by_themselves() -> Result<()> {
+    for kind in kinds()? {
+        let underlay = Underlay::new(1500)?;
+        let (a, b) = (Node::new(&underlay, 1, kind)?, Node::new(&underlay, 2, kind)?);
+        // A cannot be reached by its address in the store: it is behind a NAT, and has to speak first.
+        b.make_so(&b.wanted(&[Peer { endpoint: None, ..a.as_peer()? }]))?;
+        a.make_so(&a.wanted(&[Peer { keepalive: Some(1), ..b.as_peer()? }]))?;
+        let seen = wait_for("a session", DEADLINE, || {
+            let seen = b.see()?;
+            Ok(seen.peers[&a.key()?].is_alive(seen.at).then_some(seen))
+        })?;
+        ensure!(seen.peers[&a.key()?].peer.endpoint == Some(([192, 0, 2, 1], 51820).into()), "{seen:?}");
+        b.reaches(1, 1420)?;
+        let before = b.see()?.peers[&a.key()?].rx;
+        wait_for("an empty packet", DEADLINE, || Ok((b.see()?.peers[&a.key()?].rx > before).then_some(())))?;
+    }
+    Ok(())
+}
+
+/// What the device answers to a request.
+fn ask(socket: &Path, request: &str) -> Result<String> {
+    let mut client = UnixStream::connect(socket)?;
+    client.write_all(request.as_bytes())?;
+    client.shutdown(std::net::Shutdown::Write)?;
+    let mut answer = String::new();
+    client.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+#[test]
+fn nobody_but_root_may_tell_it_and_it_may_do_nothing_but_that() -> Result<()> {
+    let (_underlay, nodes) = mesh(2, Kind::Userspace)?;
+    let [a, b] = &nodes[..] else { unreachable!() };
+    a.reaches(2, 1420)?;
+    let (pid, directory) = (a.process()?, a.directory.path());
+    let socket = directory.join("tunnel.sock");
+    ensure!(fs::metadata(&socket)?.permissions().mode() & 0o777 == 0o600);
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o755))?;
+    let mut nobody = Command::new("setpriv");
+    nobody.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "socat", "-", "UNIX-CONNECT:"]);
+    let nobody = nobody.arg(&socket).stdin(Stdio::null()).output()?;
+    ensure!(!nobody.status.success(), "{nobody:?}");
+
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    // CAP_NET_BIND_SERVICE is bit 10.
+    for wanted in
+        ["CapPrm:\t0000000000000400", "CapEff:\t0000000000000400", "CapInh:\t0000000000000000", "NoNewPrivs:\t1"]
+    {
+        ensure!(status.contains(wanted), "{wanted} is not in\n{status}");
+    }
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let status = fs::read_to_string(task?.path().join("status"))?;
+        ensure!(status.contains("CapEff:\t0000000000000400"), "{status}");
+    }
+
+    // The private key, in every form that it has.
+    let text = fs::read_to_string(directory.join("wireguard.key"))?;
+    let octets = base64::engine::general_purpose::STANDARD.decode(text.trim())?;
+    let hex: String = octets.iter().map(|octet| format!("{octet:02x}")).collect();
+    let answer = ask(&socket, "get=1\n\n")?;
+    ensure!(answer.contains("listen_port=51820") && answer.contains("own_public_key="), "{answer}");
+    let places = [
+        fs::read(format!("/proc/{pid}/cmdline"))?,
+        fs::read(format!("/proc/{pid}/environ"))?,
+        a.log().into_bytes(),
+        answer.into_bytes(),
+    ];
+    for place in &places {
+        let place = String::from_utf8_lossy(place);
+        ensure!(!place.contains(text.trim()) && !place.contains(&hex), "the private key is in {place}");
+    }
+
+    // Whoever says nothing, or nonsense, or the same peer twice, holds nobody up.
+    let silent = UnixStream::connect(&socket)?;
+    stream(a, b, 1 << 20)?;
+    drop(silent);
+    for (request, errno) in [("get=2\n\n", 22), ("set=1\nlisten_port=70000\n\n", 22), ("set=1\nlisten_port=0x\n\n", 22)]
+    {
+        let answer = ask(&socket, request)?;
+        ensure!(answer == format!("errno={errno}\n\n"), "{request:?}: {answer:?}");
+    }
+    a.reaches(2, 1420)
+}
+
+#[test]
+fn two_daemons_have_two_devices_side_by_side() -> Result<()> {
+    use clap::Parser as _;
+    let netns = Namespace::new()?;
+    let (one, two) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let config = |directory: &tempfile::TempDir, device: &str| -> Result<_> {
+        let path = directory.path().display().to_string();
+        let options = ["--tunnel", "userspace", "--tunnel-device", device, "--run-dir", &path, "--state-dir", &path];
+        let options = ["skepd", "--node-name", "test"].into_iter().chain(options);
+        Ok(dataplane::config::Args::try_parse_from(options)?.options.resolve()?)
+    };
+    let configs = [config(&one, "skep0")?, config(&two, "skep1")?];
+    let clash = config(&two, "skep0")?;
+    netns.enter(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            for config in &configs {
+                let tunnel = dataplane::wireguard::Tunnel::new(config)?.with_program(program()?);
+                tunnel.ensure().await?;
+                tunnel.apply(&Change::SetPrivateKey).await?;
+                let seen = tunnel.see().await?.context("no device")?;
+                ensure!(seen.key == Some(tunnel.public_key()), "{seen:?}");
+            }
+            // A name that is taken is nobody's to take over.
+            dataplane::wireguard::remove(&configs[1]).await?;
+            let tunnel = dataplane::wireguard::Tunnel::new(&clash)?.with_program(program()?);
+            let refused = tunnel.ensure().await.map(|kind| format!("{kind:?}"));
+            ensure!(refused.is_err(), "{refused:?}");
+            let first = dataplane::wireguard::Tunnel::new(&configs[0])?.with_program(program()?);
+            ensure!(
+                first.see().await?.is_some_and(|seen| seen.key == Some(first.public_key())),
+                "the first one's is gone"
+            );
+            for config in &configs {
+                dataplane::wireguard::remove(config).await?;
+            }
+            ensure!(first.see().await?.is_none());
+            Ok(())
+        })
+    })?;
+    let log = fs::read_to_string(two.path().join("tunnel.log")).unwrap_or_default();
+    ensure!(!log.contains("panicked"), "{log}");
+    Ok(())
+}

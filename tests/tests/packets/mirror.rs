@@ -211,7 +211,7 @@ impl Mirror {
             Verdict::TooBig(_) => {
                 self.counted(who, Reason::TooBig)?;
                 ensure!(run.verdict == REDIRECT);
-                crate::reader::check_too_big(packet, &run.packet, TUNNEL_MTU).map(|()| Fate::TooBig)
+                crate::too_big::check_too_big(packet, &run.packet, TUNNEL_MTU).map(|()| Fate::TooBig)
             }
             Verdict::Stack => passed(packet, run, node().pass_mark).map(|()| Fate::Stack),
             Verdict::Pass => {

@@ -71,7 +71,10 @@ fn tcx_programs(device: &str) -> Result<usize> {
 fn filters(netns: &Namespace, device: &str) -> Result<Vec<String>> {
     let ways = ["ingress", "egress"].map(|way| netns.run(&format!("tc filter show dev {device} {way}")));
     let shown = ways.into_iter().collect::<Result<Vec<_>>>()?;
-    let lines = shown.iter().flat_map(|text| text.lines()).filter(|line| line.contains("_container"));
+    let lines = shown
+        .iter()
+        .flat_map(|text| text.lines())
+        .filter(|line| ["_container", "from_wireguard"].iter().any(|name| line.contains(name)));
     Ok(lines.map(str::to_owned).collect())
 }
 
@@ -162,7 +165,7 @@ fn the_program_of_a_tunnel_is_kept_like_those_of_veths_and_apart_from_them() -> 
             };
             let running = || match tcx {
                 true => tcx_programs("tun0"),
-                false => Ok(netns.run("tc filter show dev tun0 ingress")?.matches("from_wireguard").count()),
+                false => Ok(filters(&netns, "tun0")?.len()),
             };
             let tunnel = Tun::new("tun0", 60, 1_420)?;
             let (programs, _maps) = start()?;

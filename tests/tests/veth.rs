@@ -7,13 +7,14 @@ mod calls;
 #[path = "packets/world.rs"]
 mod world;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 
 use anyhow::{Result, ensure};
 use attached::{Attached, addresses, with_and_without_offload};
-use calls::{arrives_with_mark, pings, tcp, udp};
+use calls::{PATIENCE, PORT, any, pings, receive, tcp, udp};
 use dataplane::bpf;
 use dataplane_ebpf::abi::Reason;
+use nix::sys::socket::{setsockopt, sockopt};
 use tests::netns::Namespace;
 use world::{A, ASIDE4, B, C, D, DNS, HIDDEN4, HOST4, NOWHERE4, OLD4, OUTSIDE4, OUTSIDE6, VIP4, VIP6};
 
@@ -82,6 +83,16 @@ fn only_who_may_leaves_and_only_answers_come_back() -> Result<()> {
     assert!(world.dropped(&A, Reason::NotAReply)? >= 6);
     assert!(world.dropped(&B, Reason::EgressOff)? >= 4);
     Ok(())
+}
+
+/// Sends a datagram that carries a mark; whether it arrives, not whether an answer would.
+fn arrives_with_mark(from: &Namespace, to: &Namespace, address: IpAddr, mark: u32) -> Result<bool> {
+    let server = to.enter(|| Ok(UdpSocket::bind((any(address), PORT))?))?;
+    server.set_read_timeout(Some(PATIENCE))?;
+    let client = from.enter(|| Ok(UdpSocket::bind((any(address), 0))?))?;
+    setsockopt(&client, sockopt::Mark, &mark)?;
+    client.send_to(b"there", (address, PORT))?;
+    Ok(receive(&server, &mut [0; 64])?.is_some())
 }
 
 #[test]

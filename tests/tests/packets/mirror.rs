@@ -266,7 +266,7 @@ fn passed(packet: &[u8], run: &TestRun, mark: u32) -> Result<()> {
 /// The part of `struct __sk_buff` that may be given.
 fn context(about: &Frame) -> [u8; 192] {
     let mut context = [0; 192];
-    for (at, value) in [(8, about.mark), (36, about.ingress_ifindex), (40, about.ifindex), (176, about.gso)] {
+    for (at, value) in [(8, about.mark), (36, about.ingress_ifindex), (40, about.ifindex), (176, about.gso.into())] {
         context[at..at + 4].copy_from_slice(&value.to_ne_bytes());
     }
     context

@@ -39,7 +39,7 @@ pub struct Frame {
     /// It came with a VLAN tag, which the kernel has taken off.
     pub vlan: bool,
     /// Octets of payload in each of the packets that it stands for (segmentation offload); 0: it is one packet.
-    pub gso: u32,
+    pub gso: u16,
 }
 
 /// Memory to decide in: more than a program's stack has, and a program's functions share it without copies.

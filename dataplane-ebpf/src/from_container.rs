@@ -36,7 +36,7 @@ fn carry_out(skb: Skb, Decision { who, verdict }: Decision) -> i32 {
     let done = match verdict {
         Verdict::Deliver { ifindex } => Ok(deliver(skb, who, ifindex)),
         Verdict::Tunnel { ifindex } => Ok(to_tunnel(skb, who, ifindex)),
-        Verdict::TooBig(limit) => too_big::tell(skb, who, &limit).map_err(|Refused| Reason::KernelRefused),
+        Verdict::TooBig(limit) => Ok(too_big::tell(skb, who, &limit)),
         Verdict::Stack | Verdict::Pass => to_stack(skb, who),
         Verdict::Dns(question) => resolve(skb, who, &question),
         Verdict::Echo(echo) => turn_echo(skb, who, &echo).map_err(|Refused| Reason::KernelRefused),

@@ -54,7 +54,7 @@ impl Skb {
             ingress_ifindex: context.ingress_ifindex,
             mark: context.mark,
             vlan: context.vlan_present != 0,
-            gso: context.gso_size,
+            gso: context.gso_size as u16,
         }
     }
 

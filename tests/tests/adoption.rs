@@ -15,6 +15,7 @@ use dataplane_ebpf::abi::{Addr, ServiceKey};
 use tests::bpffs::Bpffs;
 use tests::cgroup::Cgroup;
 use tests::netns::Namespace;
+use tests::tun::Tun;
 
 const SIZES: MapSizes = MapSizes { local: 64, endpoints: 64, services: 64, rules: 64, flows: 64 };
 
@@ -70,7 +71,10 @@ fn tcx_programs(device: &str) -> Result<usize> {
 fn filters(netns: &Namespace, device: &str) -> Result<Vec<String>> {
     let ways = ["ingress", "egress"].map(|way| netns.run(&format!("tc filter show dev {device} {way}")));
     let shown = ways.into_iter().collect::<Result<Vec<_>>>()?;
-    let lines = shown.iter().flat_map(|text| text.lines()).filter(|line| line.contains("_container"));
+    let lines = shown
+        .iter()
+        .flat_map(|text| text.lines())
+        .filter(|line| ["_container", "from_wireguard"].iter().any(|name| line.contains(name)));
     Ok(lines.map(str::to_owned).collect())
 }
 
@@ -142,6 +146,46 @@ fn a_device_that_is_gone_is_said_to_be_and_uninstall_leaves_nothing() -> Result<
             programs.attach_sockets()?;
             Programs::remove_all(&place.pins).map_err(|failures| anyhow::anyhow!("{failures:?}"))?;
             assert_eq!(programs_of("skep2")?, 0, "tcx: {tcx}");
+            assert!(!place.pins.root().exists());
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn the_program_of_a_tunnel_is_kept_like_those_of_veths_and_apart_from_them() -> Result<()> {
+    for tcx in [true, false] {
+        let place = Place::new()?;
+        let netns = Namespace::new()?;
+        netns.enter(|| {
+            let start = || {
+                let start = if tcx { Programs::load_or_adopt } else { Programs::load_or_adopt_without_tcx };
+                start(&place.pins, &SIZES, place.cgroup.path())
+            };
+            let running = || match tcx {
+                true => tcx_programs("tun0"),
+                false => Ok(filters(&netns, "tun0")?.len()),
+            };
+            let tunnel = Tun::new("tun0", 60, 1_420)?;
+            let (programs, _maps) = start()?;
+            programs.attach_tunnel(60)?;
+            assert_eq!((programs.tunnels()?, programs.attached()?), ([(60, Attached::Current)].into(), [].into()));
+            place.change_build()?;
+            let (programs, _maps) = start()?;
+            assert_eq!(programs.tunnels()?, [(60, Attached::Partly)].into(), "tcx: {tcx}");
+            programs.attach_tunnel(60)?;
+            assert_eq!((programs.tunnels()?, running()?), ([(60, Attached::Current)].into(), 1), "tcx: {tcx}");
+            drop(tunnel);
+            assert_eq!(programs.tunnels()?, [(60, Attached::Gone)].into(), "tcx: {tcx}");
+            programs.detach_tunnel(60)?;
+            assert_eq!(programs.tunnels()?, [].into(), "tcx: {tcx}");
+            assert!(programs.attach_tunnel(60).is_err(), "the device is gone");
+
+            let _tunnel = Tun::new("tun0", 61, 1_420)?;
+            programs.attach_tunnel(61)?;
+            Programs::remove_all(&place.pins).map_err(|failures| anyhow::anyhow!("{failures:?}"))?;
+            assert_eq!(running()?, 0, "tcx: {tcx}");
             assert!(!place.pins.root().exists());
             Ok(())
         })?;

@@ -7,8 +7,12 @@ mod corpus;
 mod mirror;
 #[path = "packets/mutate.rs"]
 mod mutate;
+#[path = "packets/octets.rs"]
+mod octets;
 #[path = "packets/reader.rs"]
 mod reader;
+#[path = "packets/too_big.rs"]
+mod too_big;
 #[path = "packets/world.rs"]
 mod world;
 

@@ -8,7 +8,7 @@ use dataplane::bpf::{self, MapSizes, Maps, Pins, Programs};
 use dataplane::config::marks;
 use dataplane_ebpf::abi::{
     Addr, Backend, BackendKey, Backends, Device, EgressKey, EgressRule, Endpoint, Identity, NAME_MAX, Name, NameKey,
-    Netns, NodeConfig, Pool, Ptr, PtrKey, Service, ServiceKey, action, flags,
+    Netns, Node, NodeConfig, Pool, Ptr, PtrKey, Service, ServiceKey, action, flags,
 };
 use serde_json::Value;
 use tests::bpffs::Bpffs;
@@ -276,6 +276,32 @@ fn why_agrees_with_the_isolation_that_is_promised() -> Result<()> {
     is("10.208.0.12 11.0.0.10:22", 4, Some("no-route"))?;
     is("10.208.0.12 1.1.1.1:443", 0, None)?;
     is("10.208.0.12 10.224.0.53:53/udp", 0, None)
+}
+
+#[test]
+fn why_shows_the_way_to_another_node() -> Result<()> {
+    let stage = Stage::new()?;
+    let maps = Maps::open(&Pins::new(&stage.bpffs.path()))?;
+    let (identity, networks) = (POSTGRES.identity(), POSTGRES.networks);
+    let remote = Endpoint { networks, identity, node: 2, ..Endpoint::default() };
+    maps.endpoints.put(&address("10.208.1.11")?, remote)?;
+    let question = "why shop/production/api 10.208.1.11:5432";
+    let down = stage.json(question)?;
+    ensure!(down["packet"]["reason"] == "no-tunnel" && down["reaches"] == false, "{down}");
+    ensure!(down["packet"]["tunnel"] == serde_json::json!({"node": 2, "interface": null, "mtu": null}), "{down}");
+
+    // Any device will do: it is named, not used.
+    maps.nodes.put(&2, Node { ifindex: ifindex(&stage.host, UPLINK)?, mtu: 1_420, seal: 0 })?;
+    let up = stage.json(question)?;
+    ensure!(up["packet"]["verdict"] == "tunnel" && up["reaches"] == true, "{up}");
+    ensure!(up["packet"]["tunnel"] == serde_json::json!({"node": 2, "interface": UPLINK, "mtu": 1_420}), "{up}");
+    let words = String::from_utf8(stage.output(question)?.stdout)?;
+    ensure!(words.contains(&format!("{UPLINK} to node 2, packets of up to 1420 octets")), "{words}");
+    let node = stage.json("map get NODES 2")?;
+    ensure!(node["interface"] == UPLINK && node["mtu"] == 1_420 && node["sealed"] == true, "{node}");
+    let local = stage.json("why shop/production/api postgres:5432")?;
+    ensure!(local["packet"]["tunnel"].is_null(), "{local}");
+    Ok(())
 }
 
 #[test]

@@ -1,76 +1,22 @@
 //! The packet programs between real network namespaces, met by the kernel's own TCP, UDP and ICMP and by `dig`.
 
+#[path = "packets/attached.rs"]
+mod attached;
 #[path = "packets/calls.rs"]
 mod calls;
 #[path = "packets/world.rs"]
 mod world;
 
-use std::net::IpAddr;
-use std::ops::Deref;
+use std::net::{IpAddr, UdpSocket};
 
 use anyhow::{Result, ensure};
-use calls::{arrives_with_mark, pings, tcp, udp};
-use dataplane::bpf::{self, Pins};
+use attached::{Attached, addresses, with_and_without_offload};
+use calls::{PATIENCE, PORT, any, pings, receive, tcp, udp};
+use dataplane::bpf;
 use dataplane_ebpf::abi::Reason;
-use tests::bpffs::Bpffs;
+use nix::sys::socket::{setsockopt, sockopt};
 use tests::netns::Namespace;
-use world::{
-    A, ASIDE4, B, C, D, DNS, HIDDEN4, HOST4, NOWHERE4, OLD4, OUTSIDE4, OUTSIDE6, REPLICAS, Replica, VIP4, VIP6, World,
-};
-
-/// A world whose veths have their programs.
-struct Attached {
-    world: World,
-    _bpffs: Bpffs,
-}
-
-impl Attached {
-    fn new() -> Result<Self> {
-        let bpffs = Bpffs::new()?;
-        let world = World::new(&Pins::new(&bpffs.path()))?;
-        for replica in REPLICAS {
-            world.host.enter(|| Ok(world.programs.attach(replica.ifindex(), &replica.ifname())?))?;
-        }
-        Ok(Self { world, _bpffs: bpffs })
-    }
-
-    /// The network namespace of a replica.
-    fn container(&self, replica: &Replica) -> &Namespace {
-        &self.containers[usize::from(replica.host - A.host)]
-    }
-}
-
-impl Deref for Attached {
-    type Target = World;
-
-    fn deref(&self) -> &World {
-        &self.world
-    }
-}
-
-/// Does `work` with checksums left to the device, which a veth never computes, and with checksums that the kernel
-/// computes and the receiver verifies.
-fn with_and_without_offload(world: &Attached, work: impl Fn(&str) -> Result<()>) -> Result<()> {
-    for offload in ["on", "off"] {
-        for replica in REPLICAS {
-            world.container(&replica).run(&format!("ethtool -K eth0 tx {offload}"))?;
-        }
-        work(offload)?;
-    }
-    Ok(())
-}
-
-/// Both addresses of a replica.
-fn addresses(replica: &Replica) -> [IpAddr; 2] {
-    [replica.v4().into(), replica.v6().into()]
-}
-
-/// How often packets of a replica were dropped for a reason.
-fn dropped(world: &Attached, replica: &Replica, reason: Reason) -> Result<u64> {
-    let lines = bpf::drops(&world.maps)?;
-    let mine = lines.iter().filter(|line| line.identity == replica.identity && line.reason() == Some(reason));
-    Ok(mine.map(|line| line.packets).sum())
-}
+use world::{A, ASIDE4, B, C, D, DNS, HIDDEN4, HOST4, NOWHERE4, OLD4, OUTSIDE4, OUTSIDE6, VIP4, VIP6};
 
 #[test]
 fn replicas_of_one_network_talk() -> Result<()> {
@@ -103,12 +49,12 @@ fn environments_and_networks_are_apart() -> Result<()> {
         (D, B, Reason::OtherEnvironment),
     ] {
         for address in addresses(&to) {
-            let before = dropped(&world, &from, reason)?;
+            let before = world.dropped(&from, reason)?;
             let (here, there) = (world.container(&from), world.container(&to));
             assert!(!tcp(here, there, address)?, "TCP {from:?} → {address}");
             assert!(!udp(here, there, address)?, "UDP {from:?} → {address}");
             assert!(!pings(here, address)?, "ping {from:?} → {address}");
-            assert!(dropped(&world, &from, reason)? >= before + 3, "{from:?} → {address}: {reason}");
+            assert!(world.dropped(&from, reason)? >= before + 3, "{from:?} → {address}: {reason}");
         }
     }
     Ok(())
@@ -132,11 +78,21 @@ fn only_who_may_leaves_and_only_answers_come_back() -> Result<()> {
     }
     for (address, reason) in [(ASIDE4, Reason::NotUplink), (NOWHERE4, Reason::NoRoute)] {
         assert!(!pings(world.container(&A), address.into())?, "A → {address}");
-        assert_eq!(dropped(&world, &A, reason)?, 1, "A → {address}: {reason}");
+        assert_eq!(world.dropped(&A, reason)?, 1, "A → {address}: {reason}");
     }
-    assert!(dropped(&world, &A, Reason::NotAReply)? >= 6);
-    assert!(dropped(&world, &B, Reason::EgressOff)? >= 4);
+    assert!(world.dropped(&A, Reason::NotAReply)? >= 6);
+    assert!(world.dropped(&B, Reason::EgressOff)? >= 4);
     Ok(())
+}
+
+/// Sends a datagram that carries a mark; whether it arrives, not whether an answer would.
+fn arrives_with_mark(from: &Namespace, to: &Namespace, address: IpAddr, mark: u32) -> Result<bool> {
+    let server = to.enter(|| Ok(UdpSocket::bind((any(address), PORT))?))?;
+    server.set_read_timeout(Some(PATIENCE))?;
+    let client = from.enter(|| Ok(UdpSocket::bind((any(address), 0))?))?;
+    setsockopt(&client, sockopt::Mark, &mark)?;
+    client.send_to(b"there", (address, PORT))?;
+    Ok(receive(&server, &mut [0; 64])?.is_some())
 }
 
 #[test]
@@ -149,9 +105,9 @@ fn the_host_neither_reaches_nor_is_reached_but_by_its_mark() -> Result<()> {
         assert!(arrives_with_mark(host, container, address, node.host_mark)?, "skepd → {address}");
         assert!(!arrives_with_mark(host, container, address, node.pass_mark)?, "another mark → {address}");
     }
-    assert!(dropped(&world, &A, Reason::LocalProcess)? >= 4);
+    assert!(world.dropped(&A, Reason::LocalProcess)? >= 4);
     assert!(!tcp(world.container(&A), &world.host, HOST4.into())?);
-    assert!(dropped(&world, &A, Reason::NoRoute)? > 0);
+    assert!(world.dropped(&A, Reason::NoRoute)? > 0);
     Ok(())
 }
 

@@ -39,7 +39,7 @@ pub struct NodeConfig {
 pub struct Node {
     /// The tunnel device that leads there, an ifindex in host order; 0: there is none now.
     pub ifindex: u32,
-    /// Octets of the largest IP packet that fits through the tunnel, host order.
+    /// Octets of the largest IP packet that fits through the tunnel, host order; 1,280 at least, as IPv6 has no less.
     pub mtu: u32,
     /// See [`super::Sealed`].
     pub seal: u64,

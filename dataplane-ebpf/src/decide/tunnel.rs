@@ -12,7 +12,7 @@ use crate::{
 
 /// What the kernel says instead of a size when the packets that a frame stands for differ in theirs (SCTP): its sender
 /// has cut them to what it knows of the path.
-const GSO_BY_FRAGS: u32 = 0xffff;
+const GSO_BY_FRAGS: u16 = 0xffff;
 /// Where in the TCP header the upper half of an octet says how many words of four octets it has (RFC 9293 section 3.1).
 const TCP_WORDS: u32 = 12;
 
@@ -53,6 +53,6 @@ fn largest(frame: &Frame, bytes: &impl Bytes, packet: &Packet) -> u32 {
         (_, protocol::UDP) => size_of::<packet::Udp>() as u8,
         _ => 0,
     };
-    let segment = packet.transport - ETHERNET_LEN + u32::from(headers) + frame.gso;
+    let segment = packet.transport - ETHERNET_LEN + u32::from(headers) + u32::from(frame.gso);
     if segment < whole { segment } else { whole }
 }

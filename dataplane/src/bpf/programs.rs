@@ -273,18 +273,33 @@ fn make_maps(pins: &Pins, sizes: &MapSizes, stale: &[&'static str]) -> Result<Eb
 
 fn load_one(object: &mut Ebpf, name: &'static str, pin: &Path) -> Result<(), BpfError> {
     let program = object.program_mut(name).ok_or(BpfError::Missing { what: "program", name })?;
-    match program {
-        AyaProgram::SchedClassifier(program) => SchedClassifier::load(program),
-        AyaProgram::CgroupSockAddr(program) => CgroupSockAddr::load(program),
-        _ => return Err(BpfError::Missing { what: "tc or socket program", name }),
+    let mut attempts = 0;
+    loop {
+        let loaded = match program {
+            AyaProgram::SchedClassifier(program) => SchedClassifier::load(program),
+            AyaProgram::CgroupSockAddr(program) => CgroupSockAddr::load(program),
+            _ => return Err(BpfError::Missing { what: "tc or socket program", name }),
+        };
+        attempts += 1;
+        match loaded {
+            Err(error) if attempts < LOAD_ATTEMPTS && is_interrupted(&error) => {}
+            loaded => break loaded.map_err(refused(name))?,
+        }
     }
-    .map_err(refused(name))?;
     let fd = program.fd().map_err(refused(name))?;
     sys::obj_pin(fd.as_fd(), pin).map_err(|source| BpfError::PinDirectory {
         operation: "pin a program at",
         path: pin.to_owned(),
         source,
     })
+}
+
+/// How often a program is loaded whose verification is interrupted.
+const LOAD_ATTEMPTS: usize = 5;
+
+/// The verifier stops when a signal waits, even one that is then ignored.
+fn is_interrupted(error: &ProgramError) -> bool {
+    matches!(error, ProgramError::LoadError { io_error, .. } if io_error.raw_os_error() == Some(libc::EAGAIN))
 }
 
 fn refused(program: &'static str) -> impl FnOnce(ProgramError) -> BpfError {

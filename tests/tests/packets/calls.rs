@@ -5,16 +5,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, U
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use nix::sys::socket::{setsockopt, sockopt};
 use tests::netns::Namespace;
 
-const PORT: u16 = 7000;
+pub(crate) const PORT: u16 = 7000;
 /// Long enough for a packet on this machine, short enough to wait for one that never comes.
-const PATIENCE: Duration = Duration::from_millis(400);
+pub(crate) const PATIENCE: Duration = Duration::from_millis(400);
 /// More than fits in a packet, so that segmentation offload has something to do.
 const BULK: usize = 256 * 1024;
 
-fn any(like: IpAddr) -> IpAddr {
+/// The unspecified address of the same family.
+pub(crate) fn any(like: IpAddr) -> IpAddr {
     if like.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }
 }
 
@@ -64,18 +64,8 @@ pub(crate) fn pings(from: &Namespace, address: IpAddr) -> Result<bool> {
     Ok(from.command("busybox").args(["ping", "-c1", "-W1", &address.to_string()]).output()?.status.success())
 }
 
-/// Sends a datagram that carries a mark; whether it arrives, not whether an answer would.
-pub(crate) fn arrives_with_mark(from: &Namespace, to: &Namespace, address: IpAddr, mark: u32) -> Result<bool> {
-    let server = to.enter(|| Ok(UdpSocket::bind((any(address), PORT))?))?;
-    server.set_read_timeout(Some(PATIENCE))?;
-    let client = from.enter(|| Ok(UdpSocket::bind((any(address), 0))?))?;
-    setsockopt(&client, sockopt::Mark, &mark)?;
-    client.send_to(b"there", (address, PORT))?;
-    Ok(receive(&server, &mut [0; 64])?.is_some())
-}
-
 /// The next datagram, unless none comes.
-fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> Result<Option<(usize, SocketAddr)>> {
+pub(crate) fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> Result<Option<(usize, SocketAddr)>> {
     loop {
         match socket.recv_from(buffer) {
             Ok(received) => return Ok(Some(received)),

@@ -211,7 +211,7 @@ impl Mirror {
             Verdict::TooBig(_) => {
                 self.counted(who, Reason::TooBig)?;
                 ensure!(run.verdict == REDIRECT);
-                crate::reader::check_too_big(packet, &run.packet, TUNNEL_MTU).map(|()| Fate::TooBig)
+                crate::too_big::check_too_big(packet, &run.packet, TUNNEL_MTU).map(|()| Fate::TooBig)
             }
             Verdict::Stack => passed(packet, run, node().pass_mark).map(|()| Fate::Stack),
             Verdict::Pass => {
@@ -266,7 +266,7 @@ fn passed(packet: &[u8], run: &TestRun, mark: u32) -> Result<()> {
 /// The part of `struct __sk_buff` that may be given.
 fn context(about: &Frame) -> [u8; 192] {
     let mut context = [0; 192];
-    for (at, value) in [(8, about.mark), (36, about.ingress_ifindex), (40, about.ifindex), (176, about.gso)] {
+    for (at, value) in [(8, about.mark), (36, about.ingress_ifindex), (40, about.ifindex), (176, about.gso.into())] {
         context[at..at + 4].copy_from_slice(&value.to_ne_bytes());
     }
     context

@@ -90,7 +90,7 @@ fn broken_off(scene: &Scene) -> Result<()> {
     let node = &scene.node;
     node.stop_skepd()?;
     let pinned = |(_, directory): (&str, &str)| files(&node.bpffs().join(directory));
-    for (round, stage) in [2, 14, 17, 19, 27, 30, 36].into_iter().enumerate() {
+    for (round, stage) in [2, 15, 18, 20, 29, 32, 38].into_iter().enumerate() {
         let version = if round % 2 == 0 { NEXT } else { THIS };
         node.start_as_skepd(version.0)?;
         let end = Instant::now() + DEADLINE;

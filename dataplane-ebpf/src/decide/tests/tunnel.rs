@@ -24,7 +24,7 @@ fn sized(source: IpAddr, destination: IpAddr, octets: usize) -> Vec<u8> {
 }
 
 /// What becomes of a frame that A sends, which stands for packets of `gso` octets of payload.
-fn batch(fake: &Fake, frame: &[u8], gso: u32) -> Verdict {
+fn batch(fake: &Fake, frame: &[u8], gso: u16) -> Verdict {
     let about = Frame { ifindex: A.ifindex(), gso, ..Frame::default() };
     decide::from_container(fake, fake, &about, &frame, &mut Workspace::default()).verdict
 }
@@ -203,11 +203,12 @@ fn what_does_not_fit_is_told_to_its_sender() {
 fn of_several_packets_in_one_each_has_to_fit() {
     let fake = node();
     let tunnel = Verdict::Tunnel { ifindex: TUNNEL };
-    for ((a, e), headers) in pairs(&A, &E).into_iter().zip([20, 40]) {
+    for ((a, e), headers) in pairs(&A, &E).into_iter().zip([20_u16, 40]) {
         let mut segments = raw::tcp_syn(a, e, (1, 2), 1);
         segments.resize(20_000, 0);
         let tcp = A.frame(ip(a, e, protocol::TCP, segments));
-        let payload = TUNNEL_MTU - headers - 20;
+        let mtu = TUNNEL_MTU as u16;
+        let payload = mtu - headers - 20;
         assert_eq!(batch(&fake, &tcp, payload), tunnel);
         assert!(matches!(batch(&fake, &tcp, payload + 1), Verdict::TooBig(_)));
         let mut options = tcp.clone();
@@ -215,8 +216,8 @@ fn of_several_packets_in_one_each_has_to_fit() {
         assert!(matches!(batch(&fake, &options, payload), Verdict::TooBig(_)), "twelve octets of options");
         assert_eq!(batch(&fake, &options, payload - 12), tunnel);
         let udp = A.frame(sized(a, e, 20_000));
-        assert_eq!(batch(&fake, &udp, TUNNEL_MTU - headers - 8), tunnel);
-        assert!(matches!(batch(&fake, &udp, TUNNEL_MTU - headers - 7), Verdict::TooBig(_)));
+        assert_eq!(batch(&fake, &udp, mtu - headers - 8), tunnel);
+        assert!(matches!(batch(&fake, &udp, mtu - headers - 7), Verdict::TooBig(_)));
         // One that says so and is not: what counts is its length.
         assert_eq!(batch(&fake, &A.frame(sized(a, e, 100)), 9_000), tunnel);
     }

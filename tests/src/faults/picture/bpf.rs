@@ -50,7 +50,7 @@ enum Kind {
 use Kind::{Address, Cookie, Device, Number, Octets, Skipped, Text};
 
 /// The maps that say who may do what, with their layout as `abi/` documents it.
-const MAPS: [(&str, &[Field], &[Field]); 9] = [
+const MAPS: [(&str, &[Field], &[Field]); 10] = [
     (
         "NODE",
         &[("", Skipped, 4)],
@@ -100,6 +100,7 @@ const MAPS: [(&str, &[Field], &[Field]); 9] = [
             ("mac", Octets, 6),
         ],
     ),
+    ("NODES", &[("node", Number, 4)], &[("", Device, 4), ("mtu", Number, 4)]),
     (
         "SERVICES",
         &[("env", Number, 4), ("", Address, 16)],

@@ -1,0 +1,7 @@
+//! Several nodes, one etcd, one private network.
+
+mod away;
+mod isolation;
+mod placement;
+mod scene;
+mod survival;

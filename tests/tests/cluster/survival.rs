@@ -1,0 +1,67 @@
+//! Nobody notices what happens to daemons and to etcd: not between nodes, either.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use nix::sys::signal::Signal;
+use tests::images::Image;
+use tests::wait_for;
+
+use super::scene::{self, Load};
+
+/// So soon is caught up with after etcd's return.
+const CAUGHT_UP: Duration = Duration::from_secs(5);
+
+#[test]
+fn skepd_and_etcd_may_die_while_nodes_talk() -> Result<()> {
+    let cluster = scene::cluster(2, &[Image::Busybox])?;
+    let (client, server) = scene::apart(&cluster)?;
+    let load = Load::between(&client, &server)?;
+    for node in cluster.nodes() {
+        for signal in [Signal::SIGKILL, Signal::SIGTERM] {
+            load.goes_on()?;
+            match signal {
+                Signal::SIGKILL => node.kill_skepd()?,
+                _ => ensure!(node.stop_skepd()?.success(), "skepd's exit status after SIGTERM"),
+            }
+            load.goes_on()?;
+            node.start_skepd()?;
+        }
+    }
+    load.goes_on()?;
+
+    let first = &cluster.nodes()[0];
+    cluster.etcd().kill()?;
+    load.goes_on()?;
+    let refused = first.skepctl_output(&["-p", "shop", "scale", "client", "2", "--no-wait"])?;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    ensure!(!refused.status.success() && said.contains("etcd"), "a change while etcd is away: {said}");
+    ensure!(first.replicas()?.len() == 2, "what is known is told");
+    // Daemons that are started meanwhile go on from what they knew.
+    first.kill_skepd()?;
+    first.start_skepd()?;
+    ensure!(first.replicas()?.len() == 2, "what was known is told by the next daemon");
+    // Local restarts are nobody else's business.
+    let workload = client.replica().container.clone().unwrap_or_default();
+    let pid = first.docker(&["inspect", "--format", "{{.State.Pid}}", &workload])?;
+    first.run(&["kill", "-9", pid.trim()])?;
+    wait_for("Docker starting the workload again", Duration::from_secs(20), || {
+        let now = first.docker(&["inspect", "--format", "{{.State.Pid}} {{.State.Running}}", &workload])?;
+        Ok((now.ends_with("true") && !now.starts_with(pid.trim())).then_some(()))
+    })?;
+    load.goes_on()?;
+
+    cluster.etcd().start_again()?;
+    let back = Instant::now();
+    wait_for("a change to be accepted", Duration::from_secs(20), || {
+        let asked = first.skepctl_output(&["-p", "shop", "scale", "client", "2", "--no-wait"])?;
+        Ok(asked.status.success().then_some(()))
+    })?;
+    let accepted = back.elapsed();
+    ensure!(accepted < CAUGHT_UP, "a change was accepted only {accepted:?} after etcd's return");
+    wait_for("the second replica", Duration::from_secs(60), || {
+        Ok((first.replicas()?.iter().filter(|replica| replica.state == "running").count() == 3).then_some(()))
+    })?;
+    load.goes_on()?;
+    load.ends_well()
+}

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 
 use nix::sys::socket::{MsgFlags, SockaddrIn6, recvfrom, sendto, shutdown};
 
-use super::Place;
+use super::{PATIENCE, Place};
 
 /// How a server answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +89,10 @@ fn connections(listener: &TcpListener, service: Service) {
 fn converse(mut stream: TcpStream, service: Service) {
     let mut buffer = vec![0; 128 << 10];
     stream.set_nodelay(true).ok();
+    if service == Service::EchoOnce {
+        // A client whose cable was pulled never says so, and others are waiting.
+        stream.set_read_timeout(Some(PATIENCE)).ok();
+    }
     while let Ok(length @ 1..) = stream.read(&mut buffer) {
         if service != Service::Sink && stream.write_all(&buffer[..length]).is_err() {
             return;

@@ -50,6 +50,13 @@ impl Pings {
     }
 }
 
+impl Drop for Pings {
+    fn drop(&mut self) {
+        let _ended_before = self.0.kill();
+        let _gone = self.0.wait();
+    }
+}
+
 /// Octets through a connection from one node to another, and back.
 fn stream(from: &Node, to: &Node, octets: usize) -> Result<()> {
     let address = format!("10.{}.0.1:0", to.number);
@@ -255,9 +262,8 @@ fn another_port_and_another_address_of_a_peer_break_nothing() -> Result<()> {
         ensure!(learned == ([192, 0, 2, 2], 40_000).into());
         // What the store says of B is still its old port; while there is a session that is not held against it.
         ensure!(a.make_so(&a.wanted(&[b.as_peer()?]))?.is_empty());
-        b.netns.run("ip addr add 192.0.2.22/24 dev eth0")?;
         b.netns.run("ip addr del 192.0.2.2/24 dev eth0")?;
-        b.netns.run("ip addr add 192.0.2.22/24 dev eth0").ok();
+        b.netns.run("ip addr add 192.0.2.22/24 dev eth0")?;
         b.reaches(1, 1420)?;
         a.reaches(2, 1420)?;
         let (sent, received) = pings.end()?;

@@ -155,10 +155,13 @@ mod tests {
         let before = wanted(vec![peer(1, &["10.1.0.0/24"]), peer(2, &["10.2.0.0/24"]), peer(3, &[])]);
         let after = wanted(vec![peer(1, &["10.1.0.0/24", "10.9.0.0/24"]), peer(2, &["10.2.0.0/24"])]);
         let changes = changes(&after, key(0), &told(&before));
-        assert_eq!(changes, [
-            Change::PutPeer(Peer { endpoint: None, ..peer(1, &["10.1.0.0/24", "10.9.0.0/24"]) }),
-            Change::RemovePeer(key(3))
-        ]);
+        assert_eq!(
+            changes,
+            [
+                Change::PutPeer(Peer { endpoint: None, ..peer(1, &["10.1.0.0/24", "10.9.0.0/24"]) }),
+                Change::RemovePeer(key(3))
+            ]
+        );
     }
 
     #[test]
@@ -166,7 +169,8 @@ mod tests {
         let before = wanted(vec![peer(1, &["10.1.0.0/24", "10.9.0.0/24"]), peer(2, &[])]);
         let after = wanted(vec![peer(1, &["10.1.0.0/24"]), peer(2, &["10.9.0.0/24"])]);
         let changes = changes(&after, key(0), &told(&before));
-        let order: Vec<_> = changes.iter().map(|change| matches!(change, Change::PutPeer(put) if put.key == key(2))).collect();
+        let order: Vec<_> =
+            changes.iter().map(|change| matches!(change, Change::PutPeer(put) if put.key == key(2))).collect();
         assert_eq!(order, [true, false]);
         // A key that takes the place of another one, at the end of a rotation.
         let after = wanted(vec![peer(3, &["10.1.0.0/24", "10.9.0.0/24"]), peer(2, &[])]);

@@ -84,7 +84,9 @@ pub(super) fn peer(peer: &Peer) -> Raw {
     raw.endpoint = peer.endpoint;
     // 0 takes a keepalive away.
     raw.persistent_keepalive_interval = Some(peer.keepalive.unwrap_or(0));
-    raw.set_allowed_ips(peer.allowed.iter().map(|prefix| IpAddrMask::new(prefix.addr(), prefix.prefix_len())).collect());
+    raw.set_allowed_ips(
+        peer.allowed.iter().map(|prefix| IpAddrMask::new(prefix.addr(), prefix.prefix_len())).collect(),
+    );
     raw
 }
 

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use defguard_wireguard_rs::host::Host;
@@ -11,7 +11,9 @@ use tokio::task::spawn_blocking;
 use tracing::info;
 
 use super::process::{CHARGE, socket};
-use super::{Change, Kind, PRIVATE_KEY_FILE, Peer, PeerSeen, PrivateKey, PublicKey, Seen, WireguardError, kernel, userspace};
+use super::{
+    Change, Kind, PRIVATE_KEY_FILE, Peer, PeerSeen, PrivateKey, PublicKey, Seen, WireguardError, kernel, userspace,
+};
 use crate::config::{self, TunnelKind};
 use crate::netlink::{LinkKind, Netlink, TunnelLink};
 use crate::supervisor::{Ensured, Supervisor};
@@ -26,7 +28,9 @@ pub struct Tunnel {
     supervisor: Supervisor,
     socket: PathBuf,
     /// Two that ensure at once would each start a process.
-    ensuring: Arc<Mutex<()>>,
+    ensuring: Mutex<()>,
+    /// That the process is of another build has been told.
+    told: AtomicBool,
 }
 
 impl Tunnel {
@@ -44,7 +48,8 @@ impl Tunnel {
             netlink: Netlink::connect()?,
             supervisor: supervisor(config),
             socket: socket(&config.run_dir),
-            ensuring: Arc::default(),
+            ensuring: Mutex::default(),
+            told: AtomicBool::new(false),
         })
     }
 
@@ -83,7 +88,13 @@ impl Tunnel {
             // With the device its sessions would end, only for it to be of the other kind.
             (TunnelKind::Auto | TunnelKind::Kernel, Some(LinkKind::Wireguard)) => return Ok(Kind::Kernel),
             (TunnelKind::Auto | TunnelKind::Userspace, Some(LinkKind::Tun)) => Kind::Userspace,
-            (TunnelKind::Auto, None) => if self.kernel_has_it().await? { Kind::Kernel } else { Kind::Userspace },
+            (TunnelKind::Auto, None) => {
+                if self.kernel_has_it().await? {
+                    Kind::Kernel
+                } else {
+                    Kind::Userspace
+                }
+            }
             (TunnelKind::Kernel, None | Some(LinkKind::Tun)) => Kind::Kernel,
             (TunnelKind::Userspace, None | Some(LinkKind::Wireguard)) => Kind::Userspace,
             (_, Some(LinkKind::Other)) => return Err(WireguardError::Occupied { device: self.device.clone() }),
@@ -102,7 +113,15 @@ impl Tunnel {
                     self.netlink.delete_link(&self.device).await?;
                 }
                 match self.supervisor.ensure().await? {
-                    Ensured::Adopted { .. } => {}
+                    Ensured::Adopted { pid } => {
+                        if self.supervisor.is_of_another_build(pid) && !self.told.swap(true, Ordering::Relaxed) {
+                            info!(
+                                pid,
+                                "The userspace tunnel is of another build, and goes on as it is. `systemctl restart \
+                                skepd-tunnel`, or the end of its process, renews it and interrupts its sessions."
+                            );
+                        }
+                    }
                     started => info!(device = self.device, pid = started.pid(), "Started the userspace tunnel."),
                 }
             }
@@ -129,7 +148,8 @@ impl Tunnel {
             }
             LinkKind::Tun => {
                 let told = userspace::see(&self.socket).await.map_err(failed)?;
-                let mut seen = Seen { key: told.key, foreign: told.foreign, ..seen(at, Kind::Userspace, &link, &told.host) };
+                let mut seen =
+                    Seen { key: told.key, foreign: told.foreign, ..seen(at, Kind::Userspace, &link, &told.host) };
                 for (key, peer) in &mut seen.peers {
                     peer.foreign = told.foreign_of.get(key).copied();
                 }

@@ -95,7 +95,6 @@ fn told(answer: &str) -> io::Result<Told> {
     Ok(Told { host, key, foreign, foreign_of })
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;

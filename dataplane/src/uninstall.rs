@@ -160,7 +160,9 @@ fn unmount(config: &Config) -> Option<UninstallError> {
 /// Only files that are Skep's: the directories may have been given by hand, and hold others'.
 fn remove_files(config: &Config, purge: bool) -> Vec<UninstallError> {
     let mut errors = Vec::new();
-    let in_run_dir = |name: &str| matches!(name, SOCKET_NAME | BPFFS_FILE_NAME) || name.starts_with("dns") || name.starts_with("tunnel");
+    let in_run_dir = |name: &str| {
+        matches!(name, SOCKET_NAME | BPFFS_FILE_NAME) || name.starts_with("dns") || name.starts_with("tunnel")
+    };
     errors.extend(remove_named(&config.run_dir, in_run_dir));
     if purge {
         let in_state_dir = |name: &str| {

@@ -36,8 +36,7 @@ pub struct TunnelLink {
 impl From<&LinkMessage> for TunnelLink {
     fn from(message: &LinkMessage) -> Self {
         let up = message.header.flags.contains(LinkFlags::Up);
-        let mut link =
-            Self { ifindex: message.header.index, kind: LinkKind::Other, up, mtu: 0, rx_frame_errors: 0 };
+        let mut link = Self { ifindex: message.header.index, kind: LinkKind::Other, up, mtu: 0, rx_frame_errors: 0 };
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,

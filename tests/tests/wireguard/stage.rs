@@ -160,7 +160,11 @@ pub(crate) fn mesh(count: u8, kind: Kind) -> Result<(Underlay, Vec<Node>)> {
     let nodes: Vec<Node> = (1..=count).map(|number| Node::new(&underlay, number, kind)).collect::<Result<_>>()?;
     let peers: Vec<Peer> = nodes.iter().map(Node::as_peer).collect::<Result<_>>()?;
     for node in &nodes {
-        let others: Vec<Peer> = peers.iter().filter(|peer| peer.endpoint != peers[usize::from(node.number) - 1].endpoint).cloned().collect();
+        let others: Vec<Peer> = peers
+            .iter()
+            .filter(|peer| peer.endpoint != peers[usize::from(node.number) - 1].endpoint)
+            .cloned()
+            .collect();
         node.make_so(&node.wanted(&others))?;
     }
     Ok((underlay, nodes))

@@ -9,10 +9,12 @@ use ipnet::{Ipv4Net, Ipv6Net};
 mod abort;
 mod command;
 mod etcd;
+mod tunnel;
 
 pub use abort::AbortAt;
 pub use command::{Command, Secret};
 pub use etcd::{EtcdConfig, EtcdOptions};
+pub use tunnel::TunnelKind;
 
 use crate::bpf::MapSizes;
 use crate::host;
@@ -110,7 +112,7 @@ pub struct Options {
     pub tunnel: TunnelKind,
     /// Name of the WireGuard device.
     #[arg(long, global = true, env = "SKEP_TUNNEL_DEVICE", value_name = "NAME", default_value = "skep0",
-        value_parser = device_name)]
+        value_parser = tunnel::device_name)]
     pub tunnel_device: String,
     /// UDP port on which the other nodes reach this one.
     #[arg(long, global = true, env = "SKEP_TUNNEL_PORT", value_name = "PORT", default_value_t = 51820,
@@ -137,19 +139,6 @@ pub enum Starter {
     Daemon,
     /// The service manager, as a unit of its own (`skepd-dns.service`).
     Unit,
-}
-
-/// Which WireGuard device leads to the other nodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum TunnelKind {
-    /// The kernel's where it has one, else the userspace device.
-    Auto,
-    /// The kernel's.
-    Kernel,
-    /// A process of its own, `skepd tunnel`.
-    Userspace,
-    /// None.
-    Off,
 }
 
 /// How log lines look.
@@ -415,16 +404,6 @@ pub const RUN_DIR: &str = "/run/skep";
 pub const SOCKET_NAME: &str = "skepd.sock";
 /// Name of the file in the run directory that names the pin directory.
 pub const BPFFS_FILE_NAME: &str = "bpffs";
-
-/// As the kernel takes it (`dev_valid_name`), and so that no other name can be meant.
-fn device_name(name: &str) -> Result<String, String> {
-    let fits = (1..libc::IFNAMSIZ).contains(&name.len());
-    let plain = name.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"-_.".contains(&octet));
-    match fits && plain && !name.starts_with(['.', '-']) {
-        true => Ok(name.to_owned()),
-        false => Err("a device's name has up to 15 letters, digits, hyphens, underscores and dots".to_owned()),
-    }
-}
 
 fn overlap(family: &str, containers: &str, vips: &str) -> ConfigError {
     let (first, second) =

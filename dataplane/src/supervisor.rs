@@ -14,6 +14,7 @@ use std::fs::File;
 use std::hash::{DefaultHasher, Hasher};
 use std::io::{self, Read};
 use std::os::fd::{OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -233,6 +234,13 @@ impl Supervisor {
         let replaced = !running.is_empty();
         self.stop_all(running.into_iter()).await?;
         Ok(if replaced { Ensured::Replaced { pid } } else { Ensured::Started { pid } })
+    }
+
+    /// Whether a process runs another program than this supervisor would start; `false` when nobody can tell.
+    pub fn is_of_another_build(&self, pid: u32) -> bool {
+        let inode = |path: &Path| std::fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
+        let running = inode(&PathBuf::from(format!("/proc/{pid}/exe")));
+        running.zip(inode(&self.program)).is_some_and(|(running, own)| running != own)
     }
 
     /// Keeps one running: [`Self::ensure`], and again whenever it ends. Returns never; drop it to leave

@@ -1,27 +1,23 @@
 //! WireGuard between network namespaces: userspace devices, and the kernel's where it has WireGuard. What goes through is
 //! asked with ping and TCP; who may do what is asked of /proc.
 
-use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::UnixStream;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use base64::Engine as _;
-use dataplane::wireguard::{Change, Kind, Peer, PrivateKey};
+use dataplane::wireguard::{Change, Kind, Peer, PrivateKey, Seen, Wanted};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tests::netns::Namespace;
 use tests::wait_for;
 
+#[path = "wireguard/process.rs"]
+mod process;
 #[path = "wireguard/stage.rs"]
 mod stage;
 
-use stage::{Node, Underlay, kinds, make_so, mesh, program};
+use stage::{Node, Underlay, kinds, make_so, mesh};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -47,6 +43,13 @@ impl Pings {
         let line = said.lines().find(|line| line.contains("packets transmitted")).context("no summary")?;
         let mut numbers = line.split_whitespace().filter_map(|word| word.parse().ok());
         Ok((numbers.next().context("sent")?, numbers.next().context("received")?))
+    }
+}
+
+impl Drop for Pings {
+    fn drop(&mut self) {
+        let _ended_before = self.0.kill();
+        let _gone = self.0.wait();
     }
 }
 
@@ -102,7 +105,7 @@ fn a_change_of_one_peer_is_felt_by_no_other() -> Result<()> {
         let [a, b, c] = &nodes[..] else { unreachable!() };
         let before = a.see()?;
         let (to_b, to_c) = (Pings::start(a, "10.2.0.1")?, Pings::start(c, "10.1.0.1")?);
-        let handshakes = |seen: &dataplane::wireguard::Seen| -> Result<Vec<_>> {
+        let handshakes = |seen: &Seen| -> Result<Vec<_>> {
             Ok(vec![seen.peers[&b.key()?].last_handshake, seen.peers[&c.key()?].last_handshake])
         };
         let agreed = handshakes(&a.see()?)?;
@@ -136,88 +139,6 @@ fn a_change_of_one_peer_is_felt_by_no_other() -> Result<()> {
 }
 
 #[test]
-fn the_tunnel_outlives_its_daemon_and_is_adopted_by_the_next() -> Result<()> {
-    for kind in kinds()? {
-        let (_underlay, nodes) = mesh(1, kind)?;
-        let [a] = &nodes[..] else { unreachable!() };
-        let b = Node::new(&_underlay, 2, kind)?;
-        a.make_so(&a.wanted(&[b.as_peer()?]))?;
-        // A process that makes the tunnel of B, and is killed.
-        let mut daemon = b.netns.command(&std::env::current_exe()?.display().to_string());
-        daemon.args(["--exact", "a_daemon_that_is_killed", "--ignored", "--nocapture"]);
-        daemon.env("DIRECTORY", b.directory.path()).env("PEER", a.key()?.to_string()).env("KIND", format!("{kind:?}"));
-        let mut daemon = daemon.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let mut lines = BufReader::new(daemon.stdout.take().context("no output")?).lines();
-        lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("MADE"))).context("it made none")??;
-        b.netns.run("ip addr add 10.2.0.1/8 dev skep0")?;
-        let pings = Pings::start(a, "10.2.0.1")?;
-        let seen = b.see()?;
-        daemon.kill()?;
-        daemon.wait()?;
-        stream(a, &b, 1 << 20)?;
-        let again = b.with(async |tunnel| {
-            tunnel.ensure().await?;
-            tunnel.see().await?.context("it is gone")
-        })?;
-        ensure!(again.ifindex == seen.ifindex, "another device");
-        ensure!(again.peers[&a.key()?].last_handshake == seen.peers[&a.key()?].last_handshake, "{again:?}, {seen:?}");
-        let (sent, received) = pings.end()?;
-        ensure!(sent - received <= 1, "{received} of {sent}");
-    }
-    Ok(())
-}
-
-/// Not a test: the process that another one kills.
-#[test]
-#[ignore = "the process that another test starts"]
-fn a_daemon_that_is_killed() -> Result<()> {
-    use clap::Parser as _;
-    let directory = std::env::var("DIRECTORY")?;
-    let kind = std::env::var("KIND")?.to_lowercase();
-    let options =
-        ["skepd", "--node-name", "test", "--tunnel", &kind, "--run-dir", &directory, "--state-dir", &directory];
-    let config = dataplane::config::Args::try_parse_from(options)?.options.resolve()?;
-    let key = std::env::var("PEER")?.parse()?;
-    let peer = Peer {
-        key,
-        endpoint: Some(([192, 0, 2, 1], 51820).into()),
-        allowed: ["10.1.0.0/24".parse()?, "fd00:1::/64".parse()?].into(),
-        keepalive: None,
-    };
-    let wanted = dataplane::wireguard::Wanted {
-        device: "skep0".to_owned(),
-        port: 51820,
-        mtu: 1420,
-        peers: [(key, peer)].into(),
-    };
-    let kind = if kind == "kernel" { Kind::Kernel } else { Kind::Userspace };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let tunnel = dataplane::wireguard::Tunnel::new(&config)?.with_program(program()?);
-        make_so(&tunnel, &wanted, kind).await
-    })?;
-    println!("MADE");
-    // Until it is killed.
-    std::io::stdin().read_to_end(&mut Vec::new())?;
-    Ok(())
-}
-
-#[test]
-fn a_tunnel_that_is_killed_is_made_anew_with_everything() -> Result<()> {
-    let (_underlay, nodes) = mesh(2, Kind::Userspace)?;
-    let [a, b] = &nodes[..] else { unreachable!() };
-    a.reaches(2, 1420)?;
-    let before = b.process()?;
-    kill(Pid::from_raw(before.try_into()?), Signal::SIGKILL)?;
-    wait_for("the device's end", DEADLINE, || Ok(b.netns.run("ip link show skep0").is_err().then_some(())))?;
-    ensure!(b.with(async |tunnel| Ok(tunnel.see().await?.is_none()))?, "it is seen all the same");
-    b.make_so(&b.wanted(&[a.as_peer()?]))?;
-    ensure!(b.process()? != before);
-    b.reaches(1, 1420)?;
-    stream(a, b, 1 << 20)
-}
-
-#[test]
 fn what_comes_from_an_address_that_is_not_the_senders_is_dropped_and_counted() -> Result<()> {
     for kind in kinds()? {
         let (_underlay, nodes) = mesh(3, kind)?;
@@ -248,7 +169,7 @@ fn another_port_and_another_address_of_a_peer_break_nothing() -> Result<()> {
         let (_underlay, nodes) = mesh(2, kind)?;
         let [a, b] = &nodes[..] else { unreachable!() };
         let pings = Pings::start(b, "10.1.0.1")?;
-        let wanted = dataplane::wireguard::Wanted { port: 40_000, ..b.wanted(&[a.as_peer()?]) };
+        let wanted = Wanted { port: 40_000, ..b.wanted(&[a.as_peer()?]) };
         ensure!(b.make_so(&wanted)? == [Change::SetPort(40_000)]);
         let learned = wait_for("A to learn of the port", DEADLINE, || {
             Ok(a.see()?.peers[&b.key()?].peer.endpoint.filter(|endpoint| endpoint.port() == 40_000))
@@ -256,9 +177,8 @@ fn another_port_and_another_address_of_a_peer_break_nothing() -> Result<()> {
         ensure!(learned == ([192, 0, 2, 2], 40_000).into());
         // What the store says of B is still its old port; while there is a session that is not held against it.
         ensure!(a.make_so(&a.wanted(&[b.as_peer()?]))?.is_empty());
-        b.netns.run("ip addr add 192.0.2.22/24 dev eth0")?;
         b.netns.run("ip addr del 192.0.2.2/24 dev eth0")?;
-        b.netns.run("ip addr add 192.0.2.22/24 dev eth0").ok();
+        b.netns.run("ip addr add 192.0.2.22/24 dev eth0")?;
         b.reaches(1, 1420)?;
         a.reaches(2, 1420)?;
         let (sent, received) = pings.end()?;
@@ -310,7 +230,7 @@ fn long_packets_fit_when_the_underlay_takes_them() -> Result<()> {
         let underlay = Underlay::new(9000)?;
         let (a, b) = (Node::new(&underlay, 1, kind)?, Node::new(&underlay, 2, kind)?);
         for (node, other) in [(&a, &b), (&b, &a)] {
-            let wanted = dataplane::wireguard::Wanted { mtu: 8920, ..node.wanted(&[other.as_peer()?]) };
+            let wanted = Wanted { mtu: 8920, ..node.wanted(&[other.as_peer()?]) };
             node.make_so(&wanted)?;
         }
         a.reaches(2, 8920)?;
@@ -336,115 +256,5 @@ fn keepalives_open_a_session_by_themselves() -> Result<()> {
         let before = b.see()?.peers[&a.key()?].rx;
         wait_for("an empty packet", DEADLINE, || Ok((b.see()?.peers[&a.key()?].rx > before).then_some(())))?;
     }
-    Ok(())
-}
-
-/// What the device answers to a request.
-fn ask(socket: &Path, request: &str) -> Result<String> {
-    let mut client = UnixStream::connect(socket)?;
-    client.write_all(request.as_bytes())?;
-    client.shutdown(std::net::Shutdown::Write)?;
-    let mut answer = String::new();
-    client.read_to_string(&mut answer)?;
-    Ok(answer)
-}
-
-#[test]
-fn nobody_but_root_may_tell_it_and_it_may_do_nothing_but_that() -> Result<()> {
-    let (_underlay, nodes) = mesh(2, Kind::Userspace)?;
-    let [a, b] = &nodes[..] else { unreachable!() };
-    a.reaches(2, 1420)?;
-    let (pid, directory) = (a.process()?, a.directory.path());
-    let socket = directory.join("tunnel.sock");
-    ensure!(fs::metadata(&socket)?.permissions().mode() & 0o777 == 0o600);
-    fs::set_permissions(directory, fs::Permissions::from_mode(0o755))?;
-    let mut nobody = Command::new("setpriv");
-    nobody.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "socat", "-", "UNIX-CONNECT:"]);
-    let nobody = nobody.arg(&socket).stdin(Stdio::null()).output()?;
-    ensure!(!nobody.status.success(), "{nobody:?}");
-
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    // CAP_NET_BIND_SERVICE is bit 10.
-    for wanted in
-        ["CapPrm:\t0000000000000400", "CapEff:\t0000000000000400", "CapInh:\t0000000000000000", "NoNewPrivs:\t1"]
-    {
-        ensure!(status.contains(wanted), "{wanted} is not in\n{status}");
-    }
-    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let status = fs::read_to_string(task?.path().join("status"))?;
-        ensure!(status.contains("CapEff:\t0000000000000400"), "{status}");
-    }
-
-    // The private key, in every form that it has.
-    let text = fs::read_to_string(directory.join("wireguard.key"))?;
-    let octets = base64::engine::general_purpose::STANDARD.decode(text.trim())?;
-    let hex: String = octets.iter().map(|octet| format!("{octet:02x}")).collect();
-    let answer = ask(&socket, "get=1\n\n")?;
-    ensure!(answer.contains("listen_port=51820") && answer.contains("own_public_key="), "{answer}");
-    let places = [
-        fs::read(format!("/proc/{pid}/cmdline"))?,
-        fs::read(format!("/proc/{pid}/environ"))?,
-        a.log().into_bytes(),
-        answer.into_bytes(),
-    ];
-    for place in &places {
-        let place = String::from_utf8_lossy(place);
-        ensure!(!place.contains(text.trim()) && !place.contains(&hex), "the private key is in {place}");
-    }
-
-    // Whoever says nothing, or nonsense, or the same peer twice, holds nobody up.
-    let silent = UnixStream::connect(&socket)?;
-    stream(a, b, 1 << 20)?;
-    drop(silent);
-    for (request, errno) in [("get=2\n\n", 22), ("set=1\nlisten_port=70000\n\n", 22), ("set=1\nlisten_port=0x\n\n", 22)]
-    {
-        let answer = ask(&socket, request)?;
-        ensure!(answer == format!("errno={errno}\n\n"), "{request:?}: {answer:?}");
-    }
-    a.reaches(2, 1420)
-}
-
-#[test]
-fn two_daemons_have_two_devices_side_by_side() -> Result<()> {
-    use clap::Parser as _;
-    let netns = Namespace::new()?;
-    let (one, two) = (tempfile::tempdir()?, tempfile::tempdir()?);
-    let config = |directory: &tempfile::TempDir, device: &str| -> Result<_> {
-        let path = directory.path().display().to_string();
-        let options = ["--tunnel", "userspace", "--tunnel-device", device, "--run-dir", &path, "--state-dir", &path];
-        let options = ["skepd", "--node-name", "test"].into_iter().chain(options);
-        Ok(dataplane::config::Args::try_parse_from(options)?.options.resolve()?)
-    };
-    let configs = [config(&one, "skep0")?, config(&two, "skep1")?];
-    let clash = config(&two, "skep0")?;
-    netns.enter(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async {
-            for config in &configs {
-                let tunnel = dataplane::wireguard::Tunnel::new(config)?.with_program(program()?);
-                tunnel.ensure().await?;
-                tunnel.apply(&Change::SetPrivateKey).await?;
-                let seen = tunnel.see().await?.context("no device")?;
-                ensure!(seen.key == Some(tunnel.public_key()), "{seen:?}");
-            }
-            // A name that is taken is nobody's to take over.
-            dataplane::wireguard::remove(&configs[1]).await?;
-            let tunnel = dataplane::wireguard::Tunnel::new(&clash)?.with_program(program()?);
-            let refused = tunnel.ensure().await.map(|kind| format!("{kind:?}"));
-            ensure!(refused.is_err(), "{refused:?}");
-            let first = dataplane::wireguard::Tunnel::new(&configs[0])?.with_program(program()?);
-            ensure!(
-                first.see().await?.is_some_and(|seen| seen.key == Some(first.public_key())),
-                "the first one's is gone"
-            );
-            for config in &configs {
-                dataplane::wireguard::remove(config).await?;
-            }
-            ensure!(first.see().await?.is_none());
-            Ok(())
-        })
-    })?;
-    let log = fs::read_to_string(two.path().join("tunnel.log")).unwrap_or_default();
-    ensure!(!log.contains("panicked"), "{log}");
     Ok(())
 }

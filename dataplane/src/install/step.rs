@@ -144,6 +144,19 @@ mod tests {
     }
 
     #[test]
+    fn the_tunnels_unit_is_placed_and_neither_started_nor_enabled() {
+        let path = "/usr/lib/systemd/system/skepd-tunnel.service";
+        let file = File { path: PathBuf::from(path), mode: 0o644, content: Vec::new() };
+        let mut facts = installed();
+        for unit in [GOOD, Unit { current: false, ..GOOD }, Unit::default()] {
+            facts.units.insert(UNITS_ON_DEMAND[0], unit);
+            let steps = plan(vec![file.clone()], &facts, INSTALL);
+            let lines: Vec<String> = steps.iter().map(ToString::to_string).collect();
+            assert_eq!(lines, [format!("place {path}"), "systemctl daemon-reload".to_owned()]);
+        }
+    }
+
+    #[test]
     fn a_new_page_of_the_manual_restarts_nothing() {
         let mut facts = installed();
         facts.placed.retain(|path| !path.ends_with("skepd.8"));

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use defguard_wireguard_rs::host::Host;
@@ -28,7 +28,9 @@ pub struct Tunnel {
     supervisor: Supervisor,
     socket: PathBuf,
     /// Two that ensure at once would each start a process.
-    ensuring: Arc<Mutex<()>>,
+    ensuring: Mutex<()>,
+    /// That the process is of another build has been told.
+    told: AtomicBool,
 }
 
 impl Tunnel {
@@ -46,7 +48,8 @@ impl Tunnel {
             netlink: Netlink::connect()?,
             supervisor: supervisor(config),
             socket: socket(&config.run_dir),
-            ensuring: Arc::default(),
+            ensuring: Mutex::default(),
+            told: AtomicBool::new(false),
         })
     }
 
@@ -110,7 +113,15 @@ impl Tunnel {
                     self.netlink.delete_link(&self.device).await?;
                 }
                 match self.supervisor.ensure().await? {
-                    Ensured::Adopted { .. } => {}
+                    Ensured::Adopted { pid } => {
+                        if self.supervisor.is_of_another_build(pid) && !self.told.swap(true, Ordering::Relaxed) {
+                            info!(
+                                pid,
+                                "The userspace tunnel is of another build, and goes on as it is. `systemctl restart \
+                                skepd-tunnel`, or the end of its process, renews it and interrupts its sessions."
+                            );
+                        }
+                    }
                     started => info!(device = self.device, pid = started.pid(), "Started the userspace tunnel."),
                 }
             }

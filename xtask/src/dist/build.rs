@@ -50,8 +50,19 @@ pub(super) fn programs(architecture: Architecture, directory: &Path) -> Result<P
     let mut build = cargo();
     build.args(["build", "--release", "--locked", "--target", target, "--target-dir"]).arg(&built);
     build.env("CARGO_ENCODED_RUSTFLAGS", flags(&built)?.join("\x1f")).env("SOURCE_DATE_EPOCH", epoch()?);
+    if architecture == Architecture::Arm64 {
+        build.env(format!("CC_{}", target.replace('-', "_")), c_for_arm64()?);
+    }
     pass(&mut build)?;
     Ok(built.join(target).join("release"))
+}
+
+/// What WireGuard's cipher (ring) has of C: musl-gcc compiles it for this computer, clang for any other, and for arm64
+/// without anything of that one's own (ring's build.rs, `-nostdlibinc`).
+fn c_for_arm64() -> Result<&'static str> {
+    let version = Command::new("clang").arg("--version").output();
+    ensure!(version.is_ok_and(|output| output.status.success()), "no C compiler for arm64: apt-get install clang");
+    Ok("clang")
 }
 
 /// The linker that comes with Rust; no debugging information; no path of this computer.

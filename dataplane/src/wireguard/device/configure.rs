@@ -69,8 +69,10 @@ impl Device {
 
     fn set_peer(&self, setting: PeerSetting) -> io::Result<()> {
         let mut state = self.write();
-        let peer = match state.peers.get(&setting.key) {
-            Some(peer) => Arc::clone(peer),
+        let known = state.peers.get(&setting.key).cloned();
+        let is_new = known.is_none();
+        let peer = match known {
+            Some(peer) => peer,
             None if setting.update_only => return Ok(()),
             None => state.add(setting.key)?,
         };
@@ -84,8 +86,9 @@ impl Device {
             state.routes.remove(&peer);
         }
         setting.allowed.into_iter().for_each(|prefix| state.routes.put(prefix, Arc::clone(&peer)));
-        // Who has to be told now and again that this node is there is told at once.
-        if peer.keepalive() > 0
+        // Who has to be told now and again that this node is there is told at once; and a new peer, which may use a session
+        // with an earlier process: left alone, it notices after a quarter of a minute.
+        if (is_new || peer.keepalive() > 0)
             && let Some(sockets) = &state.sockets
         {
             peer.greet(sockets, &mut vec![0; PACKET_MAX]);

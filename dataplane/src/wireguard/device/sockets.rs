@@ -3,7 +3,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use nix::sys::socket::{
-    AddressFamily, Shutdown, SockFlag, SockType, SockaddrStorage, bind, setsockopt, shutdown, socket, sockopt,
+    AddressFamily, Shutdown, SockFlag, SockType, SockaddrStorage, bind, recvfrom, setsockopt, shutdown, socket, sockopt,
 };
 
 /// One UDP port, for both families as far as the host has them.
@@ -43,7 +43,15 @@ impl Sockets {
 
     /// Waits for a datagram.
     pub(super) fn receive(&self, ipv6: bool, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        self.of(ipv6).ok_or(io::ErrorKind::Unsupported)?.recv_from(buffer)
+        let socket = self.of(ipv6).ok_or(io::ErrorKind::Unsupported)?;
+        // Not by `recv_from`, which panics when there is no sender: of a socket that was retired there is none.
+        let (length, from) = recvfrom::<SockaddrStorage>(socket.as_raw_fd(), buffer)?;
+        let from = from.and_then(|from| match (from.as_sockaddr_in(), from.as_sockaddr_in6()) {
+            (Some(v4), _) => Some(SocketAddr::V4((*v4).into())),
+            (_, Some(v6)) => Some(SocketAddr::V6((*v6).into())),
+            (None, None) => None,
+        });
+        from.map(|from| (length, from)).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     /// Has whoever waits for a datagram wait no longer.

@@ -15,24 +15,28 @@ pub(crate) const FAULTS: &[Fault] = &[
         inject: |scene| detach(scene, "to_container-*"),
         within: REPAIR,
         cost: Cost::Nothing,
+        visitor: None,
     },
     Fault {
         name: "program: from_container detached from every veth",
         inject: |scene| detach(scene, "from_container-*"),
         within: REPAIR,
         cost: Cost::Interruption,
+        visitor: None,
     },
     Fault {
         name: "program: every socket program detached",
         inject: |scene| detach(scene, "[cgrs]*[46]"),
         within: REPAIR,
         cost: Cost::Interruption,
+        visitor: None,
     },
     Fault {
         name: "resources: a change that is larger than the maps",
         inject: too_large,
         within: REPAIR,
         cost: Cost::Nothing,
+        visitor: None,
     },
 ];
 

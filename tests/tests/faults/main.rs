@@ -6,6 +6,7 @@ mod daemon;
 mod disk;
 mod docker;
 mod drift;
+mod firewalls;
 
 use anyhow::Result;
 use tests::Node;
@@ -27,7 +28,8 @@ fn random_faults_leave_nothing_behind() -> Result<()> {
 
 /// All of them, or some by parts of their names: `SKEP_FAULTS=firewall,veth`.
 fn faults() -> Vec<Fault> {
-    let mut faults = [daemon::FAULTS, closed::FAULTS, disk::FAULTS, &docker::faults(), &drift::faults()].concat();
+    let mut faults =
+        [daemon::FAULTS, closed::FAULTS, disk::FAULTS, firewalls::FAULTS, &docker::faults(), &drift::faults()].concat();
     if let Ok(wanted) = std::env::var("SKEP_FAULTS") {
         faults.retain(|fault| wanted.split(',').any(|part| fault.name.contains(part)));
     }

@@ -5,6 +5,8 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use tests::faults::{Cost, Fault, Scene};
 
+use crate::drift::on_host;
+
 /// Until what is off is on again.
 const REPAIR: Duration = Duration::from_secs(5);
 
@@ -41,9 +43,7 @@ pub(crate) const FAULTS: &[Fault] = &[
 ];
 
 fn detach(scene: &Scene, pins: &str) -> Result<()> {
-    let each = "[ -e $pin ] && bpftool link detach pinned $pin";
-    scene.node.machine().shell(&format!("for pin in /sys/fs/bpf/skep/v*/links/{pins}; do {each}; done"))?;
-    Ok(())
+    on_host(scene, &format!("detach PINS/links/{pins}"))
 }
 
 fn too_large(scene: &Scene) -> Result<()> {

@@ -30,6 +30,20 @@ for ip in ip ip6; do ${ip}tables-restore < DIRECTORY/$ip.rules; rm DIRECTORY/$ip
 chains | comm -13 DIRECTORY/chains - | while read -r chain; do nft delete chain $chain; done
 rm DIRECTORY/chains";
 
+/// Takes programs off whatever they are attached to: a link, or, where there are none to devices, a device's filter.
+const DETACH: &str = "
+detach() {
+    for pin; do
+        if bpftool link show pinned $pin >/dev/null 2>&1; then
+            bpftool link detach pinned $pin
+            continue
+        fi
+        case $pin in */from_container-*) way=ingress ;; *) way=egress ;; esac
+        tc filter del dev $(ip -o link | sed -n \"s/^${pin##*-}: \\([^@:]*\\).*/\\1/p\") $way pref 1
+    done
+}
+";
+
 const fn fault(name: &'static str, cost: Cost, inject: fn(&Scene) -> Result<()>) -> Fault {
     Fault { name, inject, within: WITHIN, cost, visitor: None }
 }
@@ -65,11 +79,7 @@ const FAULTS: &[Fault] = &[
     }),
     fault("every pin removed, and the directories", Nothing, |scene| on_host(scene, "rm -r PINS")),
     fault("a packet and a socket program detached", Interruption, |scene| {
-        on_host(
-            scene,
-            "bpftool link detach pinned PINS/links/from_container-INDEX
-             bpftool link detach pinned PINS/links/connect4",
-        )
+        on_host(scene, "detach PINS/links/from_container-INDEX PINS/links/connect4")
     }),
     fault("firewall: table deleted, DOCKER-USER emptied", Nothing, |scene| {
         on_host(
@@ -138,15 +148,11 @@ const EACH: &[Fault] = &[
     fault("pins of all maps removed", Nothing, |scene| on_host(scene, "rm PINS/[A-Z]*")),
     fault("pins of all programs removed", Nothing, |scene| on_host(scene, "rm PINS/programs/*/*")),
     fault("pins of all links removed", Nothing, |scene| on_host(scene, "rm PINS/links/*")),
-    fault("a packet program detached", Interruption, |scene| {
-        on_host(scene, "bpftool link detach pinned PINS/links/from_container-INDEX")
-    }),
+    fault("a packet program detached", Interruption, |scene| on_host(scene, "detach PINS/links/from_container-INDEX")),
     fault("a packet program of the way back detached", Nothing, |scene| {
-        on_host(scene, "bpftool link detach pinned PINS/links/to_container-INDEX")
+        on_host(scene, "detach PINS/links/to_container-INDEX")
     }),
-    fault("a socket program detached", Interruption, |scene| {
-        on_host(scene, "bpftool link detach pinned PINS/links/connect4")
-    }),
+    fault("a socket program detached", Interruption, |scene| on_host(scene, "detach PINS/links/connect4")),
     fault("firewall: table deleted", Nothing, |scene| on_host(scene, "nft delete table inet TABLE")),
     fault("firewall: a rule added in front", Nothing, |scene| {
         on_host(scene, "nft insert rule inet TABLE forward accept")
@@ -171,7 +177,7 @@ fn inside(scene: &Scene, script: &str) -> Result<()> {
 }
 
 /// Runs a script on the node. `VETH`, `INDEX`, `ADDRESS4` and `ADDRESS6` are those of [`web`], `PINS` the directory of
-/// the pins, `TABLE` the daemon's own, `DIRECTORY` a place for files.
+/// the pins, `TABLE` the daemon's own, `DIRECTORY` a place for files; [`DETACH`] is there.
 pub(crate) fn on_host(scene: &Scene, script: &str) -> Result<()> {
     let web = web(scene)?;
     let veth = veth_name(web.address()?.parse()?);
@@ -186,5 +192,5 @@ pub(crate) fn on_host(scene: &Scene, script: &str) -> Result<()> {
         .replace("PINS", pins.trim())
         .replace("TABLE", &format!("skep_{}", machine.name().replace('-', "_")))
         .replace("DIRECTORY", &machine.directory().display().to_string());
-    machine.shell(&script).map(drop)
+    machine.shell(&format!("{DETACH}{script}")).map(drop)
 }

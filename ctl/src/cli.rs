@@ -250,7 +250,7 @@ pub(crate) struct EventsArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct DropsArgs {
-    /// Every reason there is, counted or not.
+    /// Every reason there is, counted or not, and what tells nobody anything: kernels' reports of their multicast groups.
     #[arg(long)]
     pub(crate) all: bool,
 }
@@ -268,7 +268,8 @@ pub(crate) struct MonitorArgs {
 
 const MONITOR_HELP: &str = "\
 A connect is a socket that was sent from a service's virtual address to one of its replicas. Drops for one reason are \
-shown ten times a second at most for each service and CPU: `skepctl drops` has their number. With -o json: one object \
+shown ten times a second at most for each service and CPU, and kernels' reports of their multicast groups never: \
+`skepctl drops` (--all) has their number. With -o json: one object \
 per line.";
 
 #[derive(Debug, Args)]

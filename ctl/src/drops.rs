@@ -50,6 +50,8 @@ pub(crate) async fn list(global: &Global, args: &DropsArgs, output: &mut Output)
         let (project, environment) = directory.environment_key(row.environment_id).unwrap_or_default();
         scope.contains(project, environment)
     });
+    let (routine, told): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| !args.all && row.text.is_routine());
+    rows = told;
     if args.all {
         let counted: Vec<String> = rows.iter().map(|row| row.text.reason.clone()).collect();
         let never = Reason::ALL.iter().filter(|reason| !counted.iter().any(|name| name == reason.name()));
@@ -59,6 +61,12 @@ pub(crate) async fn list(global: &Global, args: &DropsArgs, output: &mut Output)
         output.note("Nothing was dropped.");
     } else {
         output.list(&HEADER, &rows, row)?;
+    }
+    if !routine.is_empty() && !output.is_json() {
+        let packets: u64 = routine.iter().map(|row| row.count).sum();
+        output.note(&format!(
+            "Not counted here: {packets} reports of multicast groups, as every kernel sends them (--all)."
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -66,7 +66,7 @@ async fn decide(
     };
     let mut drops = drops::lines(maps, directory)?;
     let concerned = [Some(source.device.identity), destination.identity].map(|identity| identity.map(|it| it.service));
-    drops.retain(|row| concerned.contains(&Some(row.service_id)));
+    drops.retain(|row| concerned.contains(&Some(row.service_id)) && !row.text.is_routine());
     drops.truncate(DROPS);
     Ok(Report {
         source: source.to_string(),

@@ -170,7 +170,8 @@ fn ipv4(header: Option<Ipv4>, at: u32, bound: Bound, packet: &mut Packet) -> Res
         return Err(Reason::BadLength);
     }
     if words > Ipv4::WORDS && !bound.options() {
-        return Err(Reason::Ipv4Options);
+        // RFC 3376 section 4: every report has an option, and is for the next router alone.
+        return Err(if header.protocol() == protocol::IGMP { Reason::MulticastReport } else { Reason::Ipv4Options });
     }
     let fragment = match header.fragment() {
         field if field & Ipv4::OFFSET != 0 => Fragment::Later,

@@ -50,7 +50,7 @@ fn count_drop(identity: Identity, reason: u32, tuple: &FlowKey) {
         }
     };
     // By windows: the time since the last one would keep a steady stream silent for ever.
-    if now / QUIET != previous / QUIET {
+    if !Reason::is_routine(reason) && now / QUIET != previous / QUIET {
         tell(Event { at: now, identity, kind: EventKind::Drop as u32, reason, tuple: *tuple });
     }
 }

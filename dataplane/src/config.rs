@@ -130,6 +130,9 @@ pub struct Options {
     /// For tests: the same at a transaction of the controller.
     #[arg(long, global = true, hide = true, value_name = "WHEN")]
     pub abort_at_txn: Option<AbortAt>,
+    /// For tests: attaches packet programs as kernels before 6.6 have it, by clsact filters.
+    #[arg(long, global = true, hide = true)]
+    pub without_tcx: bool,
 }
 
 /// Who starts the DNS forwarder, `skepd dns`.
@@ -205,6 +208,8 @@ pub struct Config {
     pub abort_at: Option<AbortAt>,
     /// At which transaction of the controller; never but in tests.
     pub abort_at_txn: Option<AbortAt>,
+    /// Packet programs are attached by clsact filters, whichever the kernel.
+    pub without_tcx: bool,
 }
 
 /// An option that cannot be.
@@ -308,6 +313,7 @@ impl Options {
             },
             abort_at: self.abort_at,
             abort_at_txn: self.abort_at_txn,
+            without_tcx: self.without_tcx,
         };
         config.check_pools()?;
         Ok(config)

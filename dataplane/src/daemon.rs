@@ -186,7 +186,8 @@ async fn run_until_failure(config: Arc<Config>) -> Result<(), DaemonError> {
     let docker = Docker::at(&config.docker)?;
     unknown::refuse(store.as_ref(), &docker, &config).await?;
     let pins = Pins::new(&config.bpffs);
-    let (programs, maps) = Programs::load_or_adopt(&pins, &config.map_sizes, &find_cgroup2_root()?)?;
+    let load = if config.without_tcx { Programs::load_or_adopt_without_tcx } else { Programs::load_or_adopt };
+    let (programs, maps) = load(&pins, &config.map_sizes, &find_cgroup2_root()?)?;
     directories::write(&config.bpffs_file(), config.bpffs.as_os_str().as_encoded_bytes())?;
 
     let ground = Ground::new(Arc::clone(&config), netlink.clone());

@@ -4,11 +4,13 @@
 //!
 //! One nftables table per daemon (`inet skep_<node>`), replaced in one transaction, and the least
 //! that is needed in Docker's `DOCKER-USER` chain: Docker sets the policy of `FORWARD` to drop, and
-//! an `accept` in a table of our own cannot override a drop in another.
+//! an `accept` in a table of our own cannot override a drop in another. For the same reason ufw's chain for
+//! what this machine is asked gets a rule, and firewalld is told of the devices.
 //! The programs alone keep environments apart; flushing every rule here opens nothing between them.
 
 mod command;
 mod dropped;
+mod firewalld;
 mod iptables;
 mod legacy;
 mod nft;
@@ -75,7 +77,8 @@ pub enum EgressError {
 pub async fn ensure(rules: &EgressRules) -> Result<bool, EgressError> {
     let table = nft::ensure(rules).await?;
     let chains = iptables::ensure(rules).await?;
-    Ok(table || chains)
+    let zone = firewalld::ensure().await?;
+    Ok(table || chains || zone)
 }
 
 /// The rules of one daemon over time: their programs are run only when something is not as they left it.
@@ -115,7 +118,7 @@ impl Firewall {
 /// # Errors
 /// [`EgressError`].
 pub async fn remove(node: &str) -> Result<(), EgressError> {
-    let chains = iptables::remove(node).await;
+    let (chains, zone) = (iptables::remove(node).await, firewalld::remove().await);
     nft::remove(node).await?;
-    chains
+    chains.and(zone)
 }

@@ -59,6 +59,19 @@ pub struct Fault {
     pub within: Duration,
     /// What the load may suffer.
     pub cost: Cost,
+    /// Who has come with it, and goes again before the end.
+    pub visitor: Option<Visitor>,
+}
+
+/// Somebody who makes things of his own on a node.
+#[derive(Clone, Copy)]
+pub struct Visitor {
+    /// Whether a line of the picture is his business: it may be there or not while he is.
+    pub is_his: fn(&str) -> bool,
+    /// What has to be so again while he is there, and when he is gone; asked once a round.
+    pub demand: fn(&Scene) -> Result<()>,
+    /// Has him go; then all has to be as it was, his lines too.
+    pub leave: fn(&Scene) -> Result<()>,
 }
 
 /// What the load may suffer. Isolation may never.
@@ -126,21 +139,14 @@ impl Scene {
         let before = self.settled().with_context(|| format!("before “{}”", fault.name))?;
         let tally = self.load.tally();
         (fault.inject)(self).with_context(|| format!("cannot make it happen: {}", fault.name))?;
-        let injected = Instant::now();
-        let (repair, mut leaks) = loop {
-            let looked = Instant::now();
-            // A reader may fail while things come and go.
-            let leaks = match self.picture() {
-                Ok(now) => before.differences(&now),
-                Err(error) => vec![format!("{error:#}")],
-            };
-            if leaks.is_empty() {
-                break (Some(looked - injected), leaks);
-            }
-            if looked - injected > fault.within {
-                break (None, leaks);
-            }
-        };
+        let is_his = |line: &str| fault.visitor.is_some_and(|visitor| (visitor.is_his)(line));
+        let (mut repair, mut leaks) = self.repaired(&before, fault, is_his);
+        if let Some(visitor) = fault.visitor {
+            (visitor.leave)(self).with_context(|| format!("cannot be ended: {}", fault.name))?;
+            let (again, left) = self.repaired(&before, fault, |_| false);
+            repair = repair.and_then(|repair| Some(repair.max(again?)));
+            leaks.extend(left);
+        }
         // A request that was lost is given up after its own time.
         if let Err(error) = self.progress(fault.within.max(PATIENCE) + PATIENCE) {
             leaks.push(format!("{error:#}"));
@@ -151,6 +157,35 @@ impl Scene {
             repair.is_none() || !leaks.is_empty() || isolation > 0 || (fault.cost == Cost::Nothing && failures > 0);
         let requests = after.requests - tally.requests;
         Ok(Row { fault: fault.name.to_owned(), requests, failures, repair, leaks, isolation, broken })
+    }
+
+    /// How long it takes from now until the picture is as before, but for lines that do not count; what is not so when it
+    /// takes longer than it may.
+    fn repaired(
+        &self,
+        before: &Picture,
+        fault: &Fault,
+        is_nothing: impl Fn(&str) -> bool,
+    ) -> (Option<Duration>, Vec<String>) {
+        let begun = Instant::now();
+        loop {
+            let looked = Instant::now();
+            // A reader may fail while things come and go.
+            let mut leaks = match self.picture() {
+                Ok(now) => before.differences(&now),
+                Err(error) => vec![format!("{error:#}")],
+            };
+            leaks.retain(|leak| !is_nothing(leak));
+            if let Some(Err(error)) = fault.visitor.map(|visitor| (visitor.demand)(self)) {
+                leaks.push(format!("{error:#}"));
+            }
+            if leaks.is_empty() {
+                return (Some(looked - begun), leaks);
+            }
+            if looked - begun > fault.within {
+                return (None, leaks);
+            }
+        }
     }
 
     /// Ends the load.

@@ -6,7 +6,7 @@
 mod archive;
 mod databases;
 mod debian;
-mod packages;
+pub(crate) mod packages;
 mod pull;
 mod recipe;
 mod registry;

@@ -13,7 +13,7 @@
 //! | [`netns`] | a bare network namespace, or a machine's or container's by the same handle |
 //! | [`bpffs`], [`cgroup`] | a BPF file system and a cgroup of a test's own, for programs without a daemon |
 //! | [`apt`] | packages of Debian's other releases |
-//! | [`engine`] | another Docker Engine than the installed one |
+//! | [`engine`], [`firewalls`] | another Docker Engine than the installed one; ufw and firewalld |
 //! | [`load`], [`probe`], [`raw`] | traffic: what goes on while something is killed; who answers; forged frames |
 //! | [`faults`] | a node under load that something happens to, and what it was before and is after |
 //! | [`tun`] | a tunnel whose other end is the test |
@@ -49,6 +49,7 @@ mod container;
 pub mod engine;
 mod etcd;
 pub mod faults;
+pub mod firewalls;
 pub mod images;
 mod lan;
 mod leftovers;

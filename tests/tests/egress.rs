@@ -218,6 +218,32 @@ fn a_drop_policy_without_docker_is_answered_too() -> Result<()> {
 }
 
 #[test]
+fn questions_get_through_a_chain_of_somebody_elses_and_no_rule_stays_when_it_goes() -> Result<()> {
+    for program in ["iptables-nft", "iptables-legacy"] {
+        let world = World::new()?;
+        let server = world.host.enter(|| Ok(UdpSocket::bind((DNS, 53))?))?;
+        server.set_read_timeout(Some(Duration::from_millis(300)))?;
+        let asked = || -> Result<bool> {
+            world.container.enter(|| Ok(UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?.send_to(b"?", (DNS, 53))?))?;
+            Ok(server.recv_from(&mut [0; 8]).is_ok())
+        };
+        ensure!(asked()?, "the control");
+        world.host.run(&format!("{program} -P INPUT DROP"))?;
+        ensure!(!asked()?, "{program}: the control");
+        ensure!(world.ensure(&rules("n1")?)? && asked()?, "{program}: refused");
+        ensure!(!world.ensure(&rules("n1")?)?, "{program}: the second time changes something");
+        world.host.run(&format!("{program} -P INPUT ACCEPT"))?;
+        ensure!(world.ensure(&rules("n1")?)? && asked()?, "{program}: refused");
+        ensure!(!world.saved()?.contains("skep:"), "{program}: a rule stays");
+        world.host.run(&format!("{program} -A INPUT -j REJECT"))?;
+        ensure!(world.ensure(&rules("n1")?)? && asked()?, "{program}: refused by a rule");
+        world.remove("n1")?;
+        ensure!(!world.saved()?.contains("skep:"), "{program}: a rule stays at the end");
+    }
+    Ok(())
+}
+
+#[test]
 fn rules_as_wanted_are_left_alone_and_others_mended() -> Result<()> {
     let world = World::new()?;
     assert!(world.ensure(&rules("n1")?)?);

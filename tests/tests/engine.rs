@@ -25,7 +25,7 @@ fn restart(scene: &Scene, signal: Signal) -> Result<()> {
 }
 
 const fn restarted(name: &'static str, inject: fn(&Scene) -> Result<()>) -> Fault {
-    Fault { name, inject, within: BACK, cost: Cost::Interruption }
+    Fault { name, inject, within: BACK, cost: Cost::Interruption, visitor: None }
 }
 
 const SIGTERM: Fault =
@@ -52,7 +52,7 @@ fn after_an_upgrade(scene: &mut Scene, name: &'static str, cost: Cost) -> Result
     newer_dockerd()?;
     let version = |scene: &Scene| scene.node.docker(&["version", "--format", "{{.Server.Version}}"]);
     let (before, identities) = (version(scene)?, replicas(&scene.node)?);
-    all(scene, &[Fault { name, inject: upgrade, within: BACK, cost }])?;
+    all(scene, &[Fault { name, inject: upgrade, within: BACK, cost, visitor: None }])?;
     let after = version(scene)?;
     ensure!(before != after, "the engine is {after}, as before");
     let now = replicas(&scene.node)?;

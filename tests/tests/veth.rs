@@ -33,7 +33,7 @@ fn replicas_of_one_network_talk() -> Result<()> {
         Ok(())
     })?;
     let drops = bpf::drops(&world.maps)?;
-    assert!(drops.iter().all(|line| line.reason() == Some(Reason::NeighborDiscovery)), "{drops:?}");
+    assert!(drops.iter().all(|line| line.reason() == Some(Reason::MulticastReport)), "{drops:?}");
     assert!(world.maps.flows.entries()?.is_empty(), "traffic inside an environment leaves no state");
     Ok(())
 }

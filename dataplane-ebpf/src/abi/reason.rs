@@ -54,7 +54,7 @@ reasons! {
     EtherType = 3, "ether-type", "only IPv4 and IPv6 cross a veth";
     /// ARP is never needed: the gateway is a permanent neighbour.
     Arp = 4, "arp", "nothing to do";
-    /// Neighbour and router discovery and multicast listener reports are never needed: the gateway is a permanent neighbour.
+    /// Neighbour and router discovery is never needed: the gateway is a permanent neighbour.
     NeighborDiscovery = 5, "neighbor-discovery", "nothing to do";
     /// A header is cut short or its lengths contradict each other.
     BadLength = 6, "bad-length", "the sender builds broken packets";
@@ -120,6 +120,16 @@ reasons! {
     UnknownSender = 36, "unknown-sender", "if it lasts: nodes differ about who has an address, see skepd's log on both";
     /// A packet from another node to a replica that is not on this one.
     NotHere = 37, "not-here", "if it lasts: nodes differ about where a replica is, see skepd's log on both";
+    /// A kernel says which multicast groups it listens to (IGMP, MLD), as it does for each new device; no group crosses a veth.
+    MulticastReport = 38, "multicast-report", "nothing to do";
+}
+
+impl Reason {
+    /// Whether drops for the reason of this number tell nobody anything, since every healthy replica has them: they are
+    /// counted, and told only to who asks. By number, as a program has it in memory.
+    pub const fn is_routine(number: u32) -> bool {
+        number == Self::MulticastReport as u32
+    }
 }
 
 impl core::fmt::Display for Reason {

@@ -30,6 +30,7 @@ pub mod protocol {
     #![expect(missing_docs, reason = "the names are IANA's")]
     pub const HOP_BY_HOP: u8 = 0;
     pub const ICMP: u8 = 1;
+    pub const IGMP: u8 = 2;
     pub const TCP: u8 = 6;
     pub const UDP: u8 = 17;
     pub const ROUTING: u8 = 43;

@@ -32,8 +32,10 @@ mod icmp {
     pub(super) const V6_ERRORS: core::ops::RangeInclusive<u8> = 1..=4;
     pub(super) const V6_ECHO_REQUEST: u8 = 128;
     pub(super) const V6_ECHO_REPLY: u8 = 129;
-    /// Multicast listeners (130 to 132), router and neighbour discovery and redirects (133 to 137).
-    pub(super) const V6_LINK: core::ops::RangeInclusive<u8> = 130..=137;
+    /// Multicast listeners.
+    pub(super) const V6_LISTENERS: core::ops::RangeInclusive<u8> = 130..=132;
+    /// Router and neighbour discovery and redirects.
+    pub(super) const V6_LINK: core::ops::RangeInclusive<u8> = 133..=137;
     /// Version 2 multicast listener report (RFC 3810).
     pub(super) const V6_LISTENER_REPORT: u8 = 143;
 }
@@ -44,7 +46,8 @@ const TCP_LEN: u32 = 20;
 /// Reads the transport header of a packet that is no later fragment.
 ///
 /// # Errors
-/// [`Reason::BadLength`] when the packet ends before its header does, [`Reason::NeighborDiscovery`].
+/// [`Reason::BadLength`] when the packet ends before its header does, [`Reason::NeighborDiscovery`],
+/// [`Reason::MulticastReport`].
 #[inline(always)]
 pub fn transport(bytes: &impl Bytes, packet: &Packet) -> Result<Transport, Reason> {
     let len = match packet.protocol {
@@ -62,7 +65,7 @@ pub fn transport(bytes: &impl Bytes, packet: &Packet) -> Result<Transport, Reaso
 /// none.
 ///
 /// # Errors
-/// [`Reason::NeighborDiscovery`], and those of [`transport`].
+/// Those of [`transport`].
 #[inline(always)]
 pub fn refuse_link_messages(bytes: &impl Bytes, packet: &Packet) -> Result<(), Reason> {
     if !matches!(packet.fragment, Fragment::Later) {
@@ -88,8 +91,9 @@ fn ports(bytes: &impl Bytes, packet: &Packet) -> Result<Transport, Reason> {
             icmp::V6_ECHO_REQUEST => Transport::EchoRequest(header.third),
             icmp::V6_ECHO_REPLY => Transport::EchoReply(header.third),
             kind if icmp::V6_ERRORS.contains(&kind) => Transport::IcmpError,
-            kind if icmp::V6_LINK.contains(&kind) || kind == icmp::V6_LISTENER_REPORT => {
-                return Err(Reason::NeighborDiscovery);
+            kind if icmp::V6_LINK.contains(&kind) => return Err(Reason::NeighborDiscovery),
+            kind if icmp::V6_LISTENERS.contains(&kind) || kind == icmp::V6_LISTENER_REPORT => {
+                return Err(Reason::MulticastReport);
             }
             _ => Transport::IcmpOther,
         },

@@ -12,6 +12,13 @@ pub struct ReasonText {
     pub remedy: String,
 }
 
+impl ReasonText {
+    /// [`Reason::is_routine`], by name.
+    pub fn is_routine(&self) -> bool {
+        Reason::ALL.iter().any(|reason| Reason::is_routine(*reason as u32) && reason.name() == self.reason)
+    }
+}
+
 impl From<Reason> for ReasonText {
     fn from(reason: Reason) -> Self {
         Self {

@@ -49,5 +49,9 @@ async fn feed(program: &str, arguments: &[&str], input: &str) -> io::Result<Outp
 }
 
 fn package(program: &str) -> &'static str {
-    if program == "nft" { "nftables" } else { "iptables" }
+    match program {
+        "nft" => "nftables",
+        "busctl" => "systemd",
+        _ => "iptables",
+    }
 }

@@ -4,6 +4,8 @@ use std::net::Ipv4Addr;
 
 use serde::Deserialize;
 
+use dataplane_ebpf::abi::Reason;
+
 use super::EgressError;
 use super::command::output;
 use super::nft::TABLE_PREFIX;
@@ -56,7 +58,15 @@ pub(super) const HOST: Rule = Rule {
     remedy: "ask from within a container of the environment",
 };
 
-const RULES: [&Rule; 6] = [&UNMARKED, &DNS, &UNASKED, &INVALID, &UPLINK, &HOST];
+/// The kernel's own, before [`HOST`] counts them as somebody's.
+pub(super) const REPORT: Rule = Rule {
+    comment: "a report of multicast groups",
+    reason: Reason::MulticastReport.name(),
+    explanation: Reason::MulticastReport.explanation(),
+    remedy: Reason::MulticastReport.remedy(),
+};
+
+const RULES: [&Rule; 7] = [&UNMARKED, &DNS, &UNASKED, &INVALID, &UPLINK, &REPORT, &HOST];
 
 impl Rule {
     /// As nftables writes it.

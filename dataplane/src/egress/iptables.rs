@@ -1,4 +1,5 @@
-//! Two rules where another program's chains would drop what the programs let through.
+//! A few rules where another program's chains would drop what the programs let through: what leaves and what comes
+//! back to it, and questions to the DNS address.
 
 use super::command::{ask, run};
 use super::{EgressError, EgressRules, legacy};
@@ -7,8 +8,11 @@ use crate::netlink::VETH_PREFIX;
 /// Where Docker asks others to put their rules: it is run through first, and Docker never empties it.
 const DOCKER_CHAIN: &str = "DOCKER-USER";
 
-/// Where the rules may be.
+/// Where the rules for what is forwarded may be.
 const CHAINS: [&str; 2] = [DOCKER_CHAIN, "FORWARD"];
+
+/// Where that for what this machine itself is asked may be.
+const INPUT: &str = "INPUT";
 
 /// Seconds to wait for the lock that the legacy programs share.
 const LOCK: [&str; 2] = ["-w", "5"];
@@ -29,8 +33,13 @@ const BACKENDS: [[&str; 3]; 2] =
 pub(super) async fn ensure(rules: &EgressRules) -> Result<bool, EgressError> {
     let mut changed = false;
     for program in programs().await {
+        if !program.ipv6 {
+            let question = [question(rules)];
+            let wanted: &[Vec<String>] = if program.refuses_questions(&rules.node).await { &question } else { &[] };
+            changed |= program.put(INPUT, wanted, &rules.node).await?;
+        }
         let Some(chain) = program.anchor().await else { continue };
-        changed |= program.put(chain, rules).await?;
+        changed |= program.put(chain, &forwarded(rules, program.ipv6), &rules.node).await?;
         // A newer engine has Docker's chain for IPv6 as well: what was elsewhere before is not left there.
         for other in CHAINS.into_iter().filter(|other| *other != chain) {
             changed |= program.clear(other, &rules.node).await?;
@@ -42,7 +51,7 @@ pub(super) async fn ensure(rules: &EgressRules) -> Result<bool, EgressError> {
 /// Takes the rules away, wherever they are.
 pub(super) async fn remove(node: &str) -> Result<(), EgressError> {
     for program in programs().await {
-        for chain in CHAINS {
+        for chain in CHAINS.into_iter().chain([INPUT]) {
             program.clear(chain, node).await?;
         }
     }
@@ -88,17 +97,22 @@ impl Program {
         forward.lines().any(|line| line == "-P FORWARD DROP").then_some("FORWARD")
     }
 
+    /// Whether others have anything in the chain for what this machine itself is asked, ufw's policy for one.
+    async fn refuses_questions(self, node: &str) -> bool {
+        let input = self.ask(&["-S", INPUT]).await.unwrap_or_default();
+        input.lines().any(|line| line != "-P INPUT ACCEPT" && !is_own(&words(line), node))
+    }
+
     /// Has the rules, and no others of this node, in a chain; whether anything was amiss.
-    async fn put(self, chain: &str, rules: &EgressRules) -> Result<bool, EgressError> {
-        let wanted = wanted(rules, self.ipv6);
-        let present = self.own_rules(chain, &rules.node).await;
-        if present.len() == wanted.len() && self.has_all(chain, &wanted).await {
+    async fn put(self, chain: &str, wanted: &[Vec<String>], node: &str) -> Result<bool, EgressError> {
+        let present = self.own_rules(chain, node).await;
+        if present.len() == wanted.len() && self.has_all(chain, wanted).await {
             return Ok(false);
         }
         for rule in &present {
             self.change("-D", chain, rule).await?;
         }
-        for rule in &wanted {
+        for rule in wanted {
             self.change("-I", chain, rule).await?;
         }
         Ok(true)
@@ -140,15 +154,28 @@ fn is_own(words: &[String], node: &str) -> bool {
 }
 
 /// What the programs let out, and what comes back to it.
-fn wanted(rules: &EgressRules, ipv6: bool) -> [Vec<String>; 2] {
+fn forwarded(rules: &EgressRules, ipv6: bool) -> [Vec<String>; 2] {
     let pool = if ipv6 { rules.container_pool6.to_string() } else { rules.container_pool4.to_string() };
-    let mark = format!("0x{:x}/0x{:x}", rules.pass_mark, rules.mark_mask);
-    let veths = format!("{VETH_PREFIX}+");
-    let comment = comment(&rules.node);
-    let named = ["-m", "comment", "--comment", &comment, "-j", "ACCEPT"];
+    let (mark, veths) = (pass_mark(rules), format!("{VETH_PREFIX}+"));
     let out = ["-s", &pool, "-i", &veths, "-m", "mark", "--mark", &mark];
     let back = ["-d", &pool, "-o", &veths, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED"];
-    [out, back].map(|rule| rule.iter().chain(&named).map(|word| (*word).to_owned()).collect())
+    [accepted(&out, rules), accepted(&back, rules)]
+}
+
+/// What replicas ask the DNS address and the programs do not answer.
+fn question(rules: &EgressRules) -> Vec<String> {
+    let (dns, mark, veths) = (format!("{}/32", rules.dns), pass_mark(rules), format!("{VETH_PREFIX}+"));
+    accepted(&["-d", &dns, "-i", &veths, "-m", "mark", "--mark", &mark], rules)
+}
+
+fn pass_mark(rules: &EgressRules) -> String {
+    format!("0x{:x}/0x{:x}", rules.pass_mark, rules.mark_mask)
+}
+
+fn accepted(rule: &[&str], rules: &EgressRules) -> Vec<String> {
+    let comment = comment(&rules.node);
+    let named = ["-m", "comment", "--comment", &comment, "-j", "ACCEPT"];
+    rule.iter().chain(&named).map(|word| (*word).to_owned()).collect()
 }
 
 /// Splits a line of `iptables -S`, which quotes what is not a plain word.

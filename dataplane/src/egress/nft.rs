@@ -121,6 +121,8 @@ impl Table<'_> {
             format!("{veths} {} accept", self.mark("==", self.0.host_mark)),
             format!("{veths} {errors4} accept"),
             format!("{veths} {errors6} accept"),
+            dropping(&format!("{veths} icmpv6 type mld2-listener-report "), &dropped::REPORT),
+            dropping(&format!("{veths} ip protocol igmp "), &dropped::REPORT),
             dropping(&format!("{veths} "), &dropped::HOST),
         ]
     }

@@ -10,6 +10,7 @@ use nix::sys::socket::SockProtocol;
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 
 use super::EgressRules;
+use super::firewalld;
 use super::legacy;
 use super::nft::table_name;
 use crate::nlmsg;
@@ -45,9 +46,9 @@ const INET: u8 = 1;
 const IPV4: u8 = 2;
 const IPV6: u8 = 10;
 
-/// The chains that may hold the two rules of [`super::iptables`].
+/// The chains that may hold the rules of [`super::iptables`].
 const SHARED_TABLE: &str = "filter";
-const SHARED_CHAINS: [&str; 2] = ["DOCKER-USER", "FORWARD"];
+const SHARED_CHAINS: [&str; 3] = ["DOCKER-USER", "FORWARD", "INPUT"];
 
 /// Remembers the firewall as it was found to be right.
 #[derive(Debug)]
@@ -170,6 +171,8 @@ fn digest(socket: &OwnedFd, rules: &EgressRules) -> io::Result<u64> {
     let own = table_name(&rules.node);
     for (family, table, chains) in [
         (INET, own.as_str(), None),
+        // It forgets devices when it loads its own rules anew.
+        (INET, firewalld::TABLE, None),
         (IPV4, SHARED_TABLE, Some(&SHARED_CHAINS)),
         (IPV6, SHARED_TABLE, Some(&SHARED_CHAINS)),
     ] {

@@ -29,7 +29,7 @@ const UNPACK: &str = "cd \"$1\"
 
 /// Where packages are from.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Source {
+pub(crate) enum Source {
     /// This computer's own distribution.
     Host,
     /// This release of Debian.
@@ -37,12 +37,12 @@ pub(super) enum Source {
 }
 
 /// Everything that unpacking does.
-pub(super) fn recipe() -> String {
+pub(crate) fn recipe() -> String {
     [UNPACK, NOT_WANTED].join("\n")
 }
 
 /// Downloads the packages and all they depend on, and unpacks them into `root`.
-pub(super) fn unpack(root: &Path, names: &[&str], source: Source) -> Result<()> {
+pub(crate) fn unpack(root: &Path, names: &[&str], source: Source) -> Result<()> {
     let downloads = tempfile::tempdir_in(root)?;
     match source {
         Source::Host => download(downloads.path(), names)?,

@@ -5,6 +5,8 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use tests::faults::{Cost, Fault, Scene};
 
+use crate::drift::on_host;
+
 /// Until what is off is on again.
 const REPAIR: Duration = Duration::from_secs(5);
 
@@ -15,31 +17,33 @@ pub(crate) const FAULTS: &[Fault] = &[
         inject: |scene| detach(scene, "to_container-*"),
         within: REPAIR,
         cost: Cost::Nothing,
+        visitor: None,
     },
     Fault {
         name: "program: from_container detached from every veth",
         inject: |scene| detach(scene, "from_container-*"),
         within: REPAIR,
         cost: Cost::Interruption,
+        visitor: None,
     },
     Fault {
         name: "program: every socket program detached",
         inject: |scene| detach(scene, "[cgrs]*[46]"),
         within: REPAIR,
         cost: Cost::Interruption,
+        visitor: None,
     },
     Fault {
         name: "resources: a change that is larger than the maps",
         inject: too_large,
         within: REPAIR,
         cost: Cost::Nothing,
+        visitor: None,
     },
 ];
 
 fn detach(scene: &Scene, pins: &str) -> Result<()> {
-    let each = "[ -e $pin ] && bpftool link detach pinned $pin";
-    scene.node.machine().shell(&format!("for pin in /sys/fs/bpf/skep/v*/links/{pins}; do {each}; done"))?;
-    Ok(())
+    on_host(scene, &format!("detach PINS/links/{pins}"))
 }
 
 fn too_large(scene: &Scene) -> Result<()> {

@@ -6,8 +6,20 @@ use anyhow::{Result, ensure};
 use tests::faults::{Cost, Fault, Scene};
 
 pub(crate) const FAULTS: &[Fault] = &[
-    Fault { name: "skepd: SIGKILL, then a start", inject: kill, within: Duration::from_secs(5), cost: Cost::Nothing },
-    Fault { name: "skepd: SIGTERM, then a start", inject: stop, within: Duration::from_secs(5), cost: Cost::Nothing },
+    Fault {
+        name: "skepd: SIGKILL, then a start",
+        inject: kill,
+        within: Duration::from_secs(5),
+        cost: Cost::Nothing,
+        visitor: None,
+    },
+    Fault {
+        name: "skepd: SIGTERM, then a start",
+        inject: stop,
+        within: Duration::from_secs(5),
+        cost: Cost::Nothing,
+        visitor: None,
+    },
 ];
 
 fn kill(scene: &Scene) -> Result<()> {

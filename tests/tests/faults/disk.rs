@@ -8,13 +8,20 @@ use tests::faults::{Cost, Fault, Scene};
 use tests::{Node, wait_for};
 
 pub(crate) const FAULTS: &[Fault] = &[
-    Fault { name: "disk: full", inject: full, within: Duration::from_secs(10), cost: Cost::Nothing },
-    Fault { name: "disk: no inode left", inject: no_inode, within: Duration::from_secs(10), cost: Cost::Nothing },
+    Fault { name: "disk: full", inject: full, within: Duration::from_secs(10), cost: Cost::Nothing, visitor: None },
+    Fault {
+        name: "disk: no inode left",
+        inject: no_inode,
+        within: Duration::from_secs(10),
+        cost: Cost::Nothing,
+        visitor: None,
+    },
     Fault {
         name: "disk: read-only after an error",
         inject: read_only,
         within: Duration::from_secs(10),
         cost: Cost::Nothing,
+        visitor: None,
     },
 ];
 

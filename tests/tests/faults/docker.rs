@@ -47,7 +47,7 @@ const MORE: &[Fault] = &[
 ];
 
 const fn fault(name: &'static str, inject: fn(&Scene) -> Result<()>, within: Duration, cost: Cost) -> Fault {
-    Fault { name, inject, within, cost }
+    Fault { name, inject, within, cost, visitor: None }
 }
 
 fn restart_docker(scene: &Scene) -> Result<()> {

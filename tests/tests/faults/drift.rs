@@ -16,8 +16,36 @@ use Cost::{Interruption, Nothing};
 /// From the deed to the last trace of it.
 const WITHIN: Duration = Duration::from_secs(5);
 
+/// Writes down what others have in the firewall.
+pub(crate) const KEEP_OTHERS: &str = "
+chains() { nft list chains | awk '/^table/ { t = $2 \" \" $3 } $1 == \"chain\" { print t, $2 }' | sort; }
+chains > DIRECTORY/chains
+for ip in ip ip6; do ${ip}tables-save | grep -v skep: > DIRECTORY/$ip.rules; done";
+/// Takes everything out of the firewall, and puts what was written down back.
+pub(crate) const PUT_OTHERS_BACK: &str = "
+chains() { nft list chains | awk '/^table/ { t = $2 \" \" $3 } $1 == \"chain\" { print t, $2 }' | sort; }
+nft flush ruleset
+for ip in ip ip6; do ${ip}tables-restore < DIRECTORY/$ip.rules; rm DIRECTORY/$ip.rules; done
+# It makes all chains of a table, with and without rules.
+chains | comm -13 DIRECTORY/chains - | while read -r chain; do nft delete chain $chain; done
+rm DIRECTORY/chains";
+
+/// Takes programs off whatever they are attached to: a link, or, where there are none to devices, a device's filter.
+const DETACH: &str = "
+detach() {
+    for pin; do
+        if bpftool link show pinned $pin >/dev/null 2>&1; then
+            bpftool link detach pinned $pin
+            continue
+        fi
+        case $pin in */from_container-*) way=ingress ;; *) way=egress ;; esac
+        tc filter del dev $(ip -o link | sed -n \"s/^${pin##*-}: \\([^@:]*\\).*/\\1/p\") $way pref 1
+    done
+}
+";
+
 const fn fault(name: &'static str, cost: Cost, inject: fn(&Scene) -> Result<()>) -> Fault {
-    Fault { name, inject, within: WITHIN, cost }
+    Fault { name, inject, within: WITHIN, cost, visitor: None }
 }
 
 /// The faults of this part: many deeds at once, or, with `SKEP_LONG`, each by itself.
@@ -51,11 +79,7 @@ const FAULTS: &[Fault] = &[
     }),
     fault("every pin removed, and the directories", Nothing, |scene| on_host(scene, "rm -r PINS")),
     fault("a packet and a socket program detached", Interruption, |scene| {
-        on_host(
-            scene,
-            "bpftool link detach pinned PINS/links/from_container-INDEX
-             bpftool link detach pinned PINS/links/connect4",
-        )
+        on_host(scene, "detach PINS/links/from_container-INDEX PINS/links/connect4")
     }),
     fault("firewall: table deleted, DOCKER-USER emptied", Nothing, |scene| {
         on_host(
@@ -66,17 +90,8 @@ const FAULTS: &[Fault] = &[
         )
     }),
     fault("firewall: nft flush ruleset, and others' restored", Nothing, |scene| {
-        on_host(
-            scene,
-            "chains() { nft list chains | awk '/^table/ { t = $2 \" \" $3 } $1 == \"chain\" { print t, $2 }' | sort; }
-             chains > DIRECTORY/chains
-             for ip in ip ip6; do ${ip}tables-save | grep -v skep: > DIRECTORY/$ip.rules; done
-             nft flush ruleset
-             for ip in ip ip6; do ${ip}tables-restore < DIRECTORY/$ip.rules; rm DIRECTORY/$ip.rules; done
-             # It makes all chains of a table, with and without rules.
-             chains | comm -13 DIRECTORY/chains - | while read -r chain; do nft delete chain $chain; done
-             rm DIRECTORY/chains",
-        )
+        on_host(scene, KEEP_OTHERS)?;
+        on_host(scene, PUT_OTHERS_BACK)
     }),
     fault("host: unreachable routes, DNS address", Nothing, |scene| {
         on_host(
@@ -133,15 +148,11 @@ const EACH: &[Fault] = &[
     fault("pins of all maps removed", Nothing, |scene| on_host(scene, "rm PINS/[A-Z]*")),
     fault("pins of all programs removed", Nothing, |scene| on_host(scene, "rm PINS/programs/*/*")),
     fault("pins of all links removed", Nothing, |scene| on_host(scene, "rm PINS/links/*")),
-    fault("a packet program detached", Interruption, |scene| {
-        on_host(scene, "bpftool link detach pinned PINS/links/from_container-INDEX")
-    }),
+    fault("a packet program detached", Interruption, |scene| on_host(scene, "detach PINS/links/from_container-INDEX")),
     fault("a packet program of the way back detached", Nothing, |scene| {
-        on_host(scene, "bpftool link detach pinned PINS/links/to_container-INDEX")
+        on_host(scene, "detach PINS/links/to_container-INDEX")
     }),
-    fault("a socket program detached", Interruption, |scene| {
-        on_host(scene, "bpftool link detach pinned PINS/links/connect4")
-    }),
+    fault("a socket program detached", Interruption, |scene| on_host(scene, "detach PINS/links/connect4")),
     fault("firewall: table deleted", Nothing, |scene| on_host(scene, "nft delete table inet TABLE")),
     fault("firewall: a rule added in front", Nothing, |scene| {
         on_host(scene, "nft insert rule inet TABLE forward accept")
@@ -150,56 +161,11 @@ const EACH: &[Fault] = &[
     fault("firewall: DOCKER-USER emptied", Nothing, |scene| {
         on_host(scene, "iptables -F DOCKER-USER; iptables -A DOCKER-USER -j RETURN")
     }),
-    // What `ufw reload` runs: chains of its own emptied and filled by iptables-restore, policies set.
-    fault("firewall: ufw's chains loaded and taken away", Nothing, |scene| {
-        on_host(
-            scene,
-            "for ip in ip ip6; do
-                 ${ip}tables-restore -n <<'END'
-*filter
-:ufw-before-forward - [0:0]
-:ufw-user-forward - [0:0]
--F ufw-before-forward
--A ufw-before-forward -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
--A ufw-before-forward -j ufw-user-forward
--A FORWARD -j ufw-before-forward
-COMMIT
-END
-                 policy=$(${ip}tables -S FORWARD | sed -n 's/^-P FORWARD //p')
-                 ${ip}tables -P FORWARD DROP
-                 ${ip}tables -P FORWARD $policy
-                 ${ip}tables -D FORWARD -j ufw-before-forward
-                 ${ip}tables -F ufw-before-forward
-                 ${ip}tables -X ufw-before-forward
-                 ${ip}tables -X ufw-user-forward
-             done",
-        )
-    }),
-    // What `firewalld --reload` does with its nftables backend: its own table, deleted and made in one transaction.
-    fault("firewall: firewalld's table loaded and taken away", Nothing, |scene| {
-        on_host(
-            scene,
-            "for round in 1 2; do
-                 nft -f - <<'END'
-table inet firewalld
-delete table inet firewalld
-table inet firewalld {
-    chain filter_FORWARD {
-        type filter hook forward priority filter + 10; policy accept;
-        ct state established,related accept
-        ct status dnat accept
-    }
-}
-END
-             done
-             nft delete table inet firewalld",
-        )
-    }),
     fault("host: DNS address removed from lo", Nothing, |scene| on_host(scene, "ip addr del 10.224.0.53/32 dev lo")),
 ];
 
 /// The replica that things are done to: one of two that serve.
-fn web(scene: &Scene) -> Result<Container<'_>> {
+pub(crate) fn web(scene: &Scene) -> Result<Container<'_>> {
     scene.replica("shop", "production", "web", 1)
 }
 
@@ -211,8 +177,8 @@ fn inside(scene: &Scene, script: &str) -> Result<()> {
 }
 
 /// Runs a script on the node. `VETH`, `INDEX`, `ADDRESS4` and `ADDRESS6` are those of [`web`], `PINS` the directory of
-/// the pins, `TABLE` the daemon's own, `DIRECTORY` a place for files.
-fn on_host(scene: &Scene, script: &str) -> Result<()> {
+/// the pins, `TABLE` the daemon's own, `DIRECTORY` a place for files; [`DETACH`] is there.
+pub(crate) fn on_host(scene: &Scene, script: &str) -> Result<()> {
     let web = web(scene)?;
     let veth = veth_name(web.address()?.parse()?);
     let machine = scene.node.machine();
@@ -226,5 +192,5 @@ fn on_host(scene: &Scene, script: &str) -> Result<()> {
         .replace("PINS", pins.trim())
         .replace("TABLE", &format!("skep_{}", machine.name().replace('-', "_")))
         .replace("DIRECTORY", &machine.directory().display().to_string());
-    machine.shell(&script).map(drop)
+    machine.shell(&format!("{DETACH}{script}")).map(drop)
 }

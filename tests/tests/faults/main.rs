@@ -6,15 +6,34 @@ mod daemon;
 mod disk;
 mod docker;
 mod drift;
+mod firewalls;
 
 use anyhow::Result;
 use tests::Node;
 use tests::faults::{Fault, Scene, Soak, all, soak};
 
+/// What tells faults of programs and devices.
+const WITHOUT_TCX: [&str; 3] = ["program:", "veth:", "pin"];
+
 #[test]
 fn every_fault_is_mended_in_time_and_leaves_nothing() -> Result<()> {
     let mut scene = Scene::start(Node::builder().small_state())?;
     all(&mut scene, &faults())?;
+    scene.end()
+}
+
+/// In the long form all of them; otherwise those that it makes a difference for.
+#[test]
+fn without_tcx_every_fault_is_mended_as_well() -> Result<()> {
+    let mut scene = Scene::start(Node::builder().small_state().skepd_arguments(&["--without-tcx"]))?;
+    let mut faults = faults();
+    if std::env::var_os("SKEP_LONG").is_none() {
+        faults.retain(|fault| WITHOUT_TCX.iter().any(|part| fault.name.contains(part)));
+    }
+    for fault in &mut faults {
+        fault.name = Box::leak(format!("without tcx: {}", fault.name).into_boxed_str());
+    }
+    all(&mut scene, &faults)?;
     scene.end()
 }
 
@@ -27,7 +46,8 @@ fn random_faults_leave_nothing_behind() -> Result<()> {
 
 /// All of them, or some by parts of their names: `SKEP_FAULTS=firewall,veth`.
 fn faults() -> Vec<Fault> {
-    let mut faults = [daemon::FAULTS, closed::FAULTS, disk::FAULTS, &docker::faults(), &drift::faults()].concat();
+    let mut faults =
+        [daemon::FAULTS, closed::FAULTS, disk::FAULTS, firewalls::FAULTS, &docker::faults(), &drift::faults()].concat();
     if let Ok(wanted) = std::env::var("SKEP_FAULTS") {
         faults.retain(|fault| wanted.split(',').any(|part| fault.name.contains(part)));
     }

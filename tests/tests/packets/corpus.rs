@@ -294,7 +294,7 @@ fn outside(cases: &mut Cases) {
         protocol::HOP_BY_HOP,
         report,
     );
-    cases.came("the groups that the host listens to", &A, 0, 0, groups, drop(Reason::NeighborDiscovery));
+    cases.came("the groups that the host listens to", &A, 0, 0, groups, drop(Reason::MulticastReport));
     let a = A.v4().into();
     cases.came(
         "another's address",

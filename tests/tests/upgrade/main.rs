@@ -33,12 +33,14 @@ const THERE_AND_BACK: Fault = Fault {
     inject: there_and_back,
     within: Duration::from_secs(30),
     cost: Cost::Nothing,
+    visitor: None,
 };
 const BROKEN_OFF: Fault = Fault {
     name: "upgrade and way back killed at each stage",
     inject: broken_off,
     within: Duration::from_secs(30),
     cost: Cost::Nothing,
+    visitor: None,
 };
 
 #[test]

@@ -111,6 +111,8 @@ fn odd_frames_are_dropped_each_for_its_reason() {
     assert_eq!(sends(&fake, &A, &A.frame(packet.bytes())[..36]), dropped(Reason::BadLength));
     let options = raw::Ipv4 { options: vec![1; 4], ..packet };
     assert_eq!(sends(&fake, &A, &A.frame(options.bytes())), dropped(Reason::Ipv4Options));
+    let report = raw::Ipv4 { options: vec![148, 4, 0, 0], protocol: protocol::IGMP, ..options };
+    assert_eq!(sends(&fake, &A, &A.frame(report.bytes())), dropped(Reason::MulticastReport));
     let tagged = super::super::Frame { ifindex: A.ifindex(), vlan: true, ..Default::default() };
     let frame = A.frame(udp(A.v4().into(), B.v4().into(), (1, 2)));
     let decision = super::super::from_container(&fake, &fake, &tagged, &frame.as_slice(), &mut Default::default());
@@ -167,10 +169,11 @@ fn six_extension_headers_pass_and_a_routing_header_never() {
 fn the_link_has_no_neighbours_to_discover() {
     let fake = node();
     for kind in [130_u8, 131, 132, 133, 134, 135, 136, 137, 143] {
+        let reason = if (133..=137).contains(&kind) { Reason::NeighborDiscovery } else { Reason::MulticastReport };
         for source in [A.v6(), "fe80::2".parse().unwrap()] {
             let payload = [&[kind, 0, 0, 0], [0; 20].as_slice()].concat();
             let packet = ip(source.into(), B.v6().into(), protocol::ICMPV6, payload);
-            assert_eq!(sends(&fake, &A, &A.frame(packet)), dropped(Reason::NeighborDiscovery), "type {kind}");
+            assert_eq!(sends(&fake, &A, &A.frame(packet)), dropped(reason), "type {kind}");
         }
     }
 }

@@ -118,10 +118,13 @@ fn the_host_s_own_word_about_the_link_is_no_stray_packet() {
     let alert = raw::extension(protocol::ICMPV6, &[5, 2, 0, 0, 1, 0]);
     let groups = ip(nobody.into(), everybody.into(), protocol::HOP_BY_HOP, [alert, report].concat());
     let advertisement = ip("fe80::1".parse().unwrap(), "ff02::1".parse().unwrap(), protocol::ICMPV6, vec![134; 16]);
-    for (what, packet) in [("a listener report", groups), ("a router advertisement", advertisement)] {
+    for (what, packet, reason) in [
+        ("a listener report", groups, Reason::MulticastReport),
+        ("a router advertisement", advertisement, Reason::NeighborDiscovery),
+    ] {
         for (ingress_ifindex, mark) in [(0, 0), (0, 0x0600_0000), (UPLINK, 0)] {
             let verdict = receives(&fake, &A, &A.incoming(packet.clone()), ingress_ifindex, mark);
-            assert_eq!(verdict, Verdict::Drop(Reason::NeighborDiscovery), "{what}");
+            assert_eq!(verdict, Verdict::Drop(reason), "{what}");
         }
     }
 }

@@ -14,6 +14,8 @@ const SCRIPT: &str = r#"
 cd /sys/fs/bpf
 for pin in $(find . -mindepth 2 -type f | sort); do
     case $pin in */links/*) kind=link ;; */programs/*) kind=prog ;; *) kind=map ;; esac
+    # Where there is no link to a device, the pin is of the program that its filter runs.
+    bpftool $kind show pinned "$pin" >/dev/null 2>&1 || kind=prog
     printf '%s\t%s\t' "$kind" "${pin#./}"
     bpftool -j $kind show pinned "$pin"
     echo
@@ -159,6 +161,14 @@ pub(super) fn read(node: &Node, picture: &mut Picture, names: &Names) -> Result<
     Ok(())
 }
 
+/// The path of a pin, with the name of the device whose index it ends in.
+fn name(path: &str, names: &Names) -> String {
+    match path.rsplit_once('-').and_then(|(rest, index)| Some((rest, index.parse().ok()?))) {
+        Some((rest, index)) => format!("{rest}-{}", names.device(index)),
+        None => path.to_owned(),
+    }
+}
+
 /// Programs by name and tag, maps by shape, links by what they join.
 fn pins(shown: &[(&str, &str, Value)], picture: &mut Picture, names: &Names) -> Result<()> {
     let mut programs = BTreeMap::new();
@@ -168,7 +178,7 @@ fn pins(shown: &[(&str, &str, Value)], picture: &mut Picture, names: &Names) -> 
             "prog" => {
                 let line = only(value, &["type", "name", "tag"]);
                 programs.insert(value["id"].as_u64(), line.clone());
-                picture.add(format!("program {path}: {line}"));
+                picture.add(format!("program {}: {line}", name(path, names)));
             }
             "map" => picture.add(format!(
                 "map {path}: {}",
@@ -177,17 +187,15 @@ fn pins(shown: &[(&str, &str, Value)], picture: &mut Picture, names: &Names) -> 
             _ => {}
         }
     }
-    let program =
-        |value: &Value| programs.get(&value["prog_id"].as_u64()).cloned().unwrap_or("no pinned program".into());
+    // A filter has the id of its program under another name.
+    let program = |value: &Value| {
+        let id = value["prog_id"].as_u64().or(value["id"].as_u64());
+        programs.get(&id).cloned().unwrap_or("no pinned program".into())
+    };
     for (kind, path, value) in shown.iter().filter(|(kind, ..)| *kind == "link") {
         ensure!(value.is_object(), "{kind} {path}: {value}");
-        let (mut path, index) = ((*path).to_owned(), value["ifindex"].as_u64());
-        let pinned =
-            path.rsplit_once('-').and_then(|(rest, index)| Some((rest.to_owned(), index.parse::<u64>().ok()?)));
-        if let Some((rest, index)) = pinned {
-            path = format!("{rest}-{}", names.device(index));
-        }
-        let at = index.map_or(String::new(), |index| format!(" at {}", names.device(index)));
+        let path = name(path, names);
+        let at = value["ifindex"].as_u64().map_or(String::new(), |index| format!(" at {}", names.device(index)));
         picture.add(format!("link {path}: {}{at}, {}", only(value, &["type", "attach_type"]), program(value)));
     }
     for net in shown.iter().filter(|(kind, ..)| *kind == "net").flat_map(|(.., value)| array(value)) {

@@ -62,6 +62,9 @@ impl Facts {
         for boot in BOOTS {
             ensure!(number(&[boot, "outside"], 5) == Some(0), "after the {boot}, containers answered the outside");
         }
+        for change in ["upgrade", "return", "newer"] {
+            ensure!(number(&[change, "production"], 0).is_some_and(|count| count > 0), "no requests during: {change}");
+        }
         for end in ["a purge", "skepd uninstall"] {
             let end: Vec<&str> = std::iter::once("nothing-left").chain(end.split(' ')).collect();
             ensure!(self.last(&end).is_some(), "not shown: {}", end.join(" "));
@@ -90,11 +93,13 @@ const ROWS: [(&str, &[&str], usize); 12] = [
     ("  answered", &["outside"], 5),
 ];
 /// What is printed once.
-const ONCE: [(&str, &[&str], usize); 8] = [
+const ONCE: [(&str, &[&str], usize); 10] = [
     ("requests during an upgrade", &["upgrade", "production"], 0),
     ("  lost", &["upgrade", "production"], 2),
     ("without the package and back", &["return", "production"], 0),
     ("  lost", &["return", "production"], 2),
+    ("requests during `skepd upgrade`", &["newer", "production"], 0),
+    ("  lost", &["newer", "production"], 2),
     ("capabilities of skepd", &["capabilities", "skepd"], 0),
     ("  of skepd-dns", &["capabilities", "skepd-dns"], 0),
     ("exposure of skepd (0 to 10)", &["exposure", "skepd"], 0),

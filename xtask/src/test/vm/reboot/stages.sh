@@ -212,7 +212,14 @@ by_hand() {
     expect "skepd install" /run/by-hand/usr/bin/skepd install
     expect "skepd runs" systemctl is-active --quiet skepd
     installed_twice
-    expect "production is up" up production ""
+    for environment in $environments; do expect "$environment is up" up "$environment" ""; done
+    await "everything serves" 120 serving
+    answers
+    # What a newer version is to the machine: another program.
+    { cat /usr/bin/skepd && echo; } >/run/by-hand/skepd
+    chmod +x /run/by-hand/skepd
+    while_serving newer /run/by-hand/skepd upgrade
+    expect "the newer program is what runs" cmp /run/by-hand/skepd "/proc/$(systemctl show --property=MainPID --value skepd)/exe"
     expect "skepd uninstall" skepd uninstall --yes --purge
     nothing_is_left "skepd uninstall"
 }

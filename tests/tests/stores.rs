@@ -103,7 +103,7 @@ fn a_watch_survives_its_member_and_ends_where_history_does() -> Result<()> {
         ensure!(keys(&mut watch).await? == ["/w/b"], "the same stream goes on");
         member::compact(last)?;
         let mut late = store.watch("/w/", seen).await?;
-        let ended = next(&mut late).await;
+        let ended = next(&mut late).await?;
         ensure!(matches!(ended, Err(StoreError::Compacted { after, .. }) if after == seen), "{ended:?}");
         Ok(())
     })
@@ -150,11 +150,11 @@ async fn until_written(store: &Etcd, key: &str) -> Result<u64> {
     }
 }
 
-async fn next(watch: &mut WatchStream) -> Result<Vec<Event>, StoreError> {
+async fn next(watch: &mut WatchStream) -> Result<Result<Vec<Event>, StoreError>> {
     let next = tokio::time::timeout(Duration::from_secs(20), watch.next()).await;
-    next.expect("an event").expect("it goes on")
+    next.context("an event")?.context("the watch ended")
 }
 
 async fn keys(watch: &mut WatchStream) -> Result<Vec<String>> {
-    Ok(next(watch).await.context("the watch")?.iter().map(|event| event.key().to_owned()).collect())
+    Ok(next(watch).await??.iter().map(|event| event.key().to_owned()).collect())
 }

@@ -41,7 +41,7 @@ pub(super) fn wanted(desired: &Desired, uplink: u32) -> Option<Wanted> {
     if config.tunnel == TunnelKind::Off {
         return None;
     }
-    let peers: BTreeMap<PublicKey, _> = desired.peers.values().filter_map(|peer| peer_of(peer)).collect();
+    let peers: BTreeMap<PublicKey, _> = desired.peers.values().filter_map(peer_of).collect();
     let device = config.tunnel_device.clone();
     (!peers.is_empty()).then(|| Wanted { device, port: config.tunnel_port, mtu: inside(uplink), peers })
 }

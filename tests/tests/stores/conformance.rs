@@ -1,5 +1,7 @@
 //! What every store must do. Each implementation runs [`all`] on an empty store of its own.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "what fails here is what the test is about")]
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 

@@ -63,6 +63,12 @@ pub struct Workspace {
 }
 
 impl Workspace {
+    /// The tuple of a packet that does not fit through a tunnel.
+    #[inline(always)]
+    pub fn too_big(&self) -> &FlowKey {
+        &self.key
+    }
+
     /// Who receives a packet that [`from_wireguard`] delivers, and the Ethernet addresses with which: the receiver's,
     /// the sender's.
     #[inline(always)]
@@ -95,7 +101,7 @@ pub enum Verdict {
         /// The tunnel device.
         ifindex: u32,
     },
-    /// It ends here, and its sender is told how much fits through the tunnel.
+    /// It ends here, and its sender is told how much fits through the tunnel. [`Workspace::too_big`] has its tuple.
     TooBig(TooBig),
     /// Marked as let through, and to the host's stack.
     Stack,

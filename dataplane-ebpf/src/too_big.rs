@@ -1,5 +1,6 @@
 //! The answer to a packet that does not fit through a tunnel, made of the packet itself.
 
+use aya_ebpf::bindings::TC_ACT_SHOT;
 use dataplane_ebpf::{
     abi::{Identity, Reason},
     checksum::Sum,
@@ -15,18 +16,17 @@ use crate::{
     skb::{Refused, Skb},
 };
 
-/// Drops the packet and counts it, and sends what there is to say about it back. Its own stack is small, which the longest
-/// of its calls, the one that counts, leaves no room for more.
+/// Drops the packet and counts it, and sends what there is to say about it back.
 #[inline(never)]
 pub(crate) fn tell(skb: Skb, who: Identity, &TooBig { family, mtu }: &TooBig) -> i32 {
-    let dropped = record::packet_dropped(skb, who, Reason::TooBig);
-    turn(skb, family, mtu).unwrap_or(dropped)
+    let Some(scratch) = maps::scratch() else { return TC_ACT_SHOT };
+    record::dropped(who, Reason::TooBig, scratch.work.too_big());
+    turn(skb, &mut scratch.quote, family, mtu).unwrap_or(TC_ACT_SHOT)
 }
 
 /// Makes the packet what there is to say about it, and gives the action that sends it back; `None`: the kernel refuses.
-#[inline(never)]
-fn turn(skb: Skb, family: Family, mtu: u32) -> Option<i32> {
-    let quote = &mut maps::scratch()?.quote;
+#[inline(always)]
+fn turn(skb: Skb, quote: &mut Quote, family: Family, mtu: u32) -> Option<i32> {
     match family {
         Family::V4 => {
             let ip: Ipv4 = skb.load(ETHERNET_LEN)?;

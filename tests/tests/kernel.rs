@@ -8,7 +8,7 @@ use dataplane::{
     object::OBJECT,
 };
 use serde::Deserialize;
-use tests::{bpffs::Bpffs, cgroup::Cgroup, command, netns::Namespace};
+use tests::{bpffs::Bpffs, cgroup::Cgroup, command, netns::Namespace, tun::Tun};
 
 /// A type in the object's BTF, as far as functions need it.
 #[derive(Debug, Deserialize)]
@@ -33,10 +33,14 @@ fn this_kernel_loads_and_attaches_every_program() -> Result<()> {
     let namespace = Namespace::new()?;
     namespace.run("ip link add skep0 type veth peer name eth0")?;
     let link = namespace.run("ip -o link show skep0")?;
-    let ifindex = link.split(':').next().context("an ifindex")?.trim().parse()?;
+    let ifindex: u32 = link.split(':').next().context("an ifindex")?.trim().parse()?;
     namespace.enter(|| Ok(programs.attach(ifindex, "skep0")?))?;
     let attached = namespace.enter(|| Ok(programs.attached()?))?;
     assert_eq!(attached.get(&ifindex), Some(&Attached::Current));
+    let tunnel = namespace.enter(|| Tun::new("tun0", ifindex + 10, 1_420))?;
+    namespace.enter(|| Ok(programs.attach_tunnel(tunnel.ifindex())?))?;
+    let tunnels = namespace.enter(|| Ok(programs.tunnels()?))?;
+    assert_eq!(tunnels.get(&tunnel.ifindex()), Some(&Attached::Current));
     for (program, instructions) in programs.verified_instructions()? {
         println!("program {program} {instructions}");
     }

@@ -23,7 +23,7 @@ const TCP_WORDS: u32 = 12;
 #[cfg_attr(target_arch = "bpf", inline(never))]
 pub(super) fn enter(
     sender: &Sender<'_, impl Tables, impl Host, impl Bytes>,
-    Workspace { endpoint, packet, way, .. }: &mut Workspace,
+    Workspace { endpoint, packet, way, key, .. }: &mut Workspace,
 ) -> Result<Step, Reason> {
     if !sender.tables.way(endpoint.node, way)? || way.ifindex == 0 {
         return Err(Reason::NoTunnel);
@@ -33,13 +33,15 @@ pub(super) fn enter(
     }
     // RFC 1122 section 3.2.2 and RFC 4443 section 2.4: nothing is said about a later fragment, nor about an error.
     let whole = packet.end - ETHERNET_LEN >= too_big::quoted(packet.family);
-    match packet.fragment {
-        Fragment::Whole | Fragment::First if whole => match packet::transport(sender.bytes, packet)? {
-            Transport::IcmpError | Transport::IcmpOther => Err(Reason::TooBig),
-            _ => Ok(Step::TooBig),
-        },
-        _ => Err(Reason::TooBig),
+    if matches!(packet.fragment, Fragment::Later) || !whole {
+        return Err(Reason::TooBig);
     }
+    *key = match packet::transport(sender.bytes, packet)? {
+        Transport::Ports { source, destination } => packet.tuple(source, destination),
+        Transport::EchoRequest(id) | Transport::EchoReply(id) => packet.tuple(id, id),
+        Transport::IcmpError | Transport::IcmpOther => return Err(Reason::TooBig),
+    };
+    Ok(Step::TooBig)
 }
 
 /// Octets of the largest IP packet that a frame stands for.

@@ -5,3 +5,4 @@ mod isolation;
 mod placement;
 mod scene;
 mod survival;
+mod underlay;

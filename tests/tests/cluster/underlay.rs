@@ -1,0 +1,147 @@
+//! What the network between the nodes gets to see, and what it may bring in.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use tests::images::Image;
+use tests::load::{Place, Server, Service};
+use tests::{Container, Node, wait_for};
+
+use super::scene;
+
+const PORT: u16 = 7003;
+/// In every payload; nothing else on the wire has these octets.
+const MARK: &[u8] = b"skep-plaintext-must-not-be-seen";
+const PAYLOADS: u32 = 1_000;
+
+#[test]
+fn nothing_that_replicas_say_is_seen_between_the_nodes_whatever_dies() -> Result<()> {
+    let cluster = scene::cluster(2, &[Image::Busybox])?;
+    let (client, server) = scene::apart(&cluster)?;
+    let _server = Server::start(Place::inside(server.netns()?), PORT, Service::Datagrams)?;
+    let wire = cluster.lan().machine();
+    let file = wire.directory().join("wire.pcap");
+    let mut capture = wire.spawn("tcpdump", &["tcpdump", "-i", "any", "-U", "-w", &file.display().to_string()])?;
+    wait_for("the capture to begin", Duration::from_secs(10), || {
+        capture.must_be_running()?;
+        Ok(std::fs::metadata(&file).is_ok_and(|file| file.len() > 0).then_some(()))
+    })?;
+
+    let to: [SocketAddr; 2] =
+        [(server.address()?.parse::<IpAddr>()?, PORT).into(), (server.vip6()?.parse::<IpAddr>()?, PORT).into()];
+    let talking = AtomicBool::new(true);
+    let heard = thread::scope(|scope| {
+        let talk = scope.spawn(|| talk(&client, &to, &talking));
+        let dying = scope.spawn(|| -> Result<()> {
+            for node in cluster.nodes() {
+                node.kill_skepd()?;
+                end_tunnel(node)?;
+                node.start_skepd()?;
+                wait_for("the tunnel to be back", Duration::from_secs(30), || {
+                    Ok(node.output(&["pgrep", "-f", "skepd tunnel"])?.status.success().then_some(()))
+                })?;
+            }
+            Ok(())
+        });
+        let died = dying.join().map_err(|_| anyhow::anyhow!("the killing panicked"));
+        talking.store(false, Ordering::Relaxed);
+        let heard = talk.join().map_err(|_| anyhow::anyhow!("the talking panicked"))??;
+        died??;
+        anyhow::Ok(heard)
+    })?;
+    println!("{} payloads sent, {} came back", heard.0, heard.1);
+    ensure!(heard.0 >= PAYLOADS && heard.1 > 0, "{heard:?}");
+    // And they talk again.
+    wait_for("an answer through the new tunnels", Duration::from_secs(30), || {
+        Ok((talk_once(&client, to[0])? > 0).then_some(()))
+    })?;
+    capture.kill()?;
+
+    let seen = std::fs::read(&file)?;
+    ensure!(!contains(&seen, MARK), "a payload went between the nodes as it is");
+    let tunnelled = wire.run(&["tcpdump", "-r", &file.display().to_string(), "-nn", "udp port 51820"])?.lines().count();
+    ensure!(tunnelled > 1_000, "only {tunnelled} packets of the tunnels were captured: it proves nothing");
+    Ok(())
+}
+
+/// A root of a node may send what it likes into its own tunnel: what has another node's address ends at the other end.
+#[test]
+fn a_node_that_uses_another_ones_addresses_gets_nowhere_and_is_told_of() -> Result<()> {
+    let cluster = scene::cluster(3, &[Image::Busybox])?;
+    let (client, server) = scene::apart(&cluster)?;
+    let [first, second, third] = cluster.nodes() else { unreachable!("three nodes") };
+    let forged = |of: &Node| -> Result<u64> {
+        let nodes = second.skepctl_json(&["nodes"])?;
+        let row = nodes.as_array().and_then(|all| all.iter().find(|row| row["node"] == of.machine().name()));
+        row.and_then(|row| row["forged"].as_u64()).with_context(|| format!("no count of forged packets in {nodes}"))
+    };
+    // The control: the third node's tunnel to the second works, for addresses of its own.
+    scene::only(&cluster, third)?;
+    first.up(
+        "shop",
+        "production",
+        "
+services:
+  client: {image: 'busybox:latest', command: [sleep, inf]}
+  server: {image: 'busybox:latest', command: [sleep, inf]}
+  third: {image: 'busybox:latest', command: [sleep, inf]}
+",
+    )?;
+    let own = third.replica("shop", "production", "third", 1)?;
+    wait_for("the third node's replica to reach the second's", Duration::from_secs(20), || {
+        Ok(own.net_output(&["ping", "-c1", "-W1", server.address()?])?.status.success().then_some(()))
+    })?;
+    ensure!(forged(third)? == 0, "nothing is forged so far");
+
+    // As the third node's root: an address of the first node's replica, to the second's replica, by the third's tunnel.
+    let source = client.address()?;
+    third.machine().shell(&format!(
+        "ip addr add {source}/32 dev skep0; ip route add {to}/32 dev skep0 src {source}; \
+         ping -c3 -i0.2 -W1 -I {source} {to} >/dev/null 2>&1 || true; \
+         ip route del {to}/32 dev skep0; ip addr del {source}/32 dev skep0",
+        to = server.address()?
+    ))?;
+    wait_for("the second node to count what is forged", Duration::from_secs(10), || {
+        Ok((forged(third)? >= 3).then_some(()))
+    })?;
+    ensure!(forged(first)? == 0, "the first node has not forged anything");
+    Ok(())
+}
+
+fn talk(client: &Container<'_>, to: &[SocketAddr], go_on: &AtomicBool) -> Result<(u32, u32)> {
+    let (mut sent, mut heard) = (0, 0);
+    while sent < PAYLOADS || go_on.load(Ordering::Relaxed) {
+        for to in to {
+            heard += talk_once(client, *to)?;
+            sent += 1;
+        }
+    }
+    Ok((sent, heard))
+}
+
+/// Sends one payload; how many came back.
+fn talk_once(client: &Container<'_>, to: SocketAddr) -> Result<u32> {
+    client.netns()?.enter(|| {
+        let any: SocketAddr = if to.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() };
+        let socket = UdpSocket::bind(any)?;
+        socket.set_read_timeout(Some(Duration::from_millis(20)))?;
+        // With no tunnel there is nobody; that is what this is about.
+        if socket.send_to(MARK, to).is_err() {
+            return Ok(0);
+        }
+        let mut buffer = [0; 64];
+        Ok(u32::from(socket.recv(&mut buffer).is_ok_and(|length| buffer[..length] == *MARK)))
+    })
+}
+
+fn end_tunnel(node: &Node) -> Result<()> {
+    node.run(&["pkill", "-KILL", "-f", "skepd tunnel"])?;
+    Ok(())
+}
+
+fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    haystack.windows(needle.len()).any(|window| window == needle)
+}

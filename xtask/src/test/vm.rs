@@ -23,7 +23,7 @@ use super::targets;
 use crate::setup;
 
 /// The test programs (files in `tests/tests`) that need no Docker.
-const TESTS: [&str; 5] = ["kernel", "decision", "tunnel_path", "sockets", "isolation"];
+const TESTS: [&str; 4] = ["kernel", "decision", "sockets", "isolation"];
 /// Guests at a time: each has as many processors as this computer usually has.
 const GUESTS: usize = 2;
 

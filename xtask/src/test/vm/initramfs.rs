@@ -21,7 +21,7 @@ const INIT: &str = include_str!("init.sh");
 const MODULES: [&str; 9] =
     ["veth", "bridge", "tun", "dummy", "sch_ingress", "cls_bpf", "nf_tables", "nft_chain_nat", "nft_masq"];
 /// Programs that tests call, beside busybox's.
-const TOOLS: [&str; 5] = ["ip", "ethtool", "nft", "nsenter", "bpftool"];
+const TOOLS: [&str; 4] = ["ip", "nft", "nsenter", "bpftool"];
 /// Where programs are; not all of it is on everybody's path.
 const PROGRAMS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 

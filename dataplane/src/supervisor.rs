@@ -243,6 +243,13 @@ impl Supervisor {
         running.zip(inode(&self.program)).is_some_and(|(running, own)| running != own)
     }
 
+    /// Waits until a process has ended, but no longer than it may take to; at once when there is none.
+    pub async fn ended(&self, pid: u32) {
+        if let Ok(process) = Process::open(pid, PathBuf::new()) {
+            let _still_there = tokio::time::timeout(STOP_TIMEOUT, process.ended()).await;
+        }
+    }
+
     /// Keeps one running: [`Self::ensure`], and again whenever it ends. Returns never; drop it to leave
     /// the process alone.
     pub async fn keep(&self) -> std::convert::Infallible {

@@ -112,7 +112,15 @@ impl Tunnel {
                 if there == Some(LinkKind::Wireguard) {
                     self.netlink.delete_link(&self.device).await?;
                 }
-                match self.supervisor.ensure().await? {
+                let mut ensured = self.supervisor.ensure().await?;
+                if let Ensured::Adopted { pid } = ensured
+                    && self.link().await?.is_none()
+                {
+                    // It is ending: a process lets go of its device before its lock.
+                    self.supervisor.ended(pid).await;
+                    ensured = self.supervisor.ensure().await?;
+                }
+                match ensured {
                     Ensured::Adopted { pid } => {
                         if self.supervisor.is_of_another_build(pid) && !self.told.swap(true, Ordering::Relaxed) {
                             info!(

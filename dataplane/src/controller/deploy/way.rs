@@ -98,11 +98,13 @@ impl Decision {
             Fares::Ill(reason) => Some(reason.clone()),
             _ => None,
         });
-        let unwell = lot.iter().find_map(|fares| match fares {
+        let unwell = lot.iter().filter_map(|fares| match fares {
             Fares::Starting(what) => Some(what.clone()),
             Fares::Preparing | Fares::Ended => Some(None),
             _ => None,
         });
+        // Of several that are unwell, one says why.
+        let unwell = unwell.reduce(Option::or);
         let unclear = lot.iter().any(|fares| matches!(fares, Fares::Ended));
         let prepared = !lot.iter().any(|fares| matches!(fares, Fares::Preparing));
         let timeout = deployment.spec.start_timeout;

@@ -1,7 +1,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use dataplane::api::types::{NodeRow, NodeState};
+use dataplane::api::types::{Invite, Invited, NodeRow, NodeState};
 
 use crate::cell::{Cell, Tone};
 use crate::cli::{Global, NodesArgs, NodesCommand};
@@ -27,14 +27,28 @@ const HEADER: [&str; 11] = [
 /// `nodes`.
 pub(crate) async fn run(global: &Global, args: &NodesArgs, output: &mut Output) -> Result<ExitCode, CtlError> {
     let client = Client::new(global);
+    if let Some(NodesCommand::Invite { within }) = &args.command {
+        return invite(&client, *within, output).await;
+    }
     let rows: Vec<NodeRow> = match &args.command {
-        None | Some(NodesCommand::List) => client.get("/v1/nodes").await?,
+        None | Some(NodesCommand::List | NodesCommand::Invite { .. }) => client.get("/v1/nodes").await?,
         Some(NodesCommand::Cordon { node }) => vec![client.post(&path(node, "/cordon"), &()).await?],
         Some(NodesCommand::Uncordon { node }) => vec![client.post(&path(node, "/uncordon"), &()).await?],
         Some(NodesCommand::Drain { node }) => vec![client.post(&path(node, "/drain"), &()).await?],
         Some(NodesCommand::Remove { node }) => vec![client.delete(&path(node, "")).await?],
     };
     output.list(&HEADER, &rows, row)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn invite(client: &Client, within: Duration, output: &mut Output) -> Result<ExitCode, CtlError> {
+    let invited: Invited = client.post("/v1/invitations", &Invite { within: within.as_secs() }).await?;
+    if output.is_json() {
+        output.json(&invited)?;
+    } else {
+        output.note(&format!("On the new machine, as root, within {} (it asks {}):", age(within), invited.address));
+        output.line(&format!("skepd join {}", invited.token))?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -15,6 +15,7 @@ use tracing::info;
 mod error;
 mod events;
 mod intent;
+mod invitations;
 mod leave;
 mod monitor;
 mod nodes;
@@ -32,6 +33,7 @@ mod validate;
 pub use openapi::document;
 
 use crate::agent::Observer;
+use crate::cluster::Door;
 use crate::config::Config;
 use crate::install::GROUP;
 use crate::model::NodeRecord;
@@ -50,6 +52,8 @@ pub struct Api {
     pub observer: Arc<Observer>,
     /// For followers: what the programs tell.
     pub monitor: Arc<Monitor>,
+    /// Where machines become nodes, if they do here.
+    pub door: Option<Arc<Door>>,
     /// This node.
     pub node: NodeRecord,
     /// How this daemon runs.

@@ -10,10 +10,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::{self, ClusterError};
 use crate::config::Config;
 use crate::daemon::{DaemonError, make_directories};
 use crate::durable;
-use crate::store::{ClusterKey, ClusterKeyError, Embedded, SealedError, Snapshot, SnapshotError, StoreError};
+use crate::store::{
+    ClusterKey, ClusterKeyError, Embedded, SealedError, Snapshot, SnapshotError, Store as _, StoreError,
+};
 
 mod ask;
 mod passphrase;
@@ -118,6 +121,9 @@ pub enum BackupError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The cluster's etcd.
+    #[error(transparent)]
+    Cluster(#[from] Box<ClusterError>),
     /// The directories.
     #[error(transparent)]
     Directories(#[from] Box<DaemonError>),
@@ -158,10 +164,10 @@ pub struct Summary {
 /// # Errors
 /// [`BackupError`].
 pub async fn backup(config: &Config, file: &Path, passphrase: &Passphrase) -> Result<Summary, BackupError> {
-    let snapshot = if is_served(&config.socket()).await {
-        ask::snapshot(&config.socket()).await?
-    } else {
-        Embedded::read(&config.store_file())?
+    let snapshot = match &config.etcd {
+        _ if is_served(&config.socket()).await => ask::snapshot(&config.socket()).await?,
+        Some(etcd) => Snapshot::from(cluster::store(etcd).await.map_err(Box::new)?.range("").await?),
+        None => Embedded::read(&config.store_file())?,
     };
     let cluster_key = secrets::key_of(&snapshot, &config.state_dir)
         .map_err(|source| BackupError::OtherKey { state_dir: config.state_dir.clone(), source: Box::new(source) })?;
@@ -181,7 +187,7 @@ pub async fn backup(config: &Config, file: &Path, passphrase: &Passphrase) -> Re
     Ok(summary(description, &snapshot, None))
 }
 
-/// Makes what is in `file` the store of this node, whole or not at all.
+/// Makes what is in `file` the store of this node, whole or not at all; of a cluster, whose etcd holds nothing yet.
 ///
 /// # Errors
 /// [`BackupError`]; then nothing was changed.
@@ -199,6 +205,13 @@ pub async fn restore(
     let bytes = std::fs::read(file).map_err(failed)?;
     let sealed = |source| BackupError::Sealed { path: file.to_owned(), source };
     let (description, taken) = parse(file, &seal::open(&bytes, passphrase).map_err(sealed)?)?;
+    if let Some(etcd) = &config.etcd {
+        let pools = config.pools();
+        let mut snapshot = revive::restored(taken, &description.node, &config.node_name, None, &pools)?;
+        reseal(config, file, &description, &mut snapshot)?;
+        cluster::fill(&cluster::store(etcd).await.map_err(Box::new)?, &snapshot).await?;
+        return Ok(summary(description, &snapshot, None));
+    }
     let store = config.store_file();
     let before = revive::before(&store);
     let environments = before.as_ref().map_or(0, revive::environments);
@@ -207,13 +220,17 @@ pub async fn restore(
         return Err(BackupError::NotEmpty { path: config.state_dir.clone(), environments });
     }
     let mut snapshot = revive::restored(taken, &description.node, &config.node_name, before.as_ref(), &config.pools())?;
-    let open = secrets::open(&snapshot, description.cluster_key.as_ref())
-        .map_err(|source| BackupError::Secrets { path: file.to_owned(), source })?;
-    make_directories(config).map_err(Box::new)?;
-    secrets::seal(&mut snapshot, open, &config.state_dir)
-        .map_err(|source| BackupError::ClusterKey(Box::new(source)))?;
+    reseal(config, file, &description, &mut snapshot)?;
     let kept = Embedded::replace(&store, &snapshot)?;
     Ok(summary(description, &snapshot, kept))
+}
+
+/// Seals the secrets of a snapshot, which are sealed with the key in the backup, with this machine's own.
+fn reseal(config: &Config, file: &Path, description: &Description, snapshot: &mut Snapshot) -> Result<(), BackupError> {
+    let open = secrets::open(snapshot, description.cluster_key.as_ref())
+        .map_err(|source| BackupError::Secrets { path: file.to_owned(), source })?;
+    make_directories(config).map_err(Box::new)?;
+    secrets::seal(snapshot, open, &config.state_dir).map_err(|source| BackupError::ClusterKey(Box::new(source)))
 }
 
 fn summary(description: Description, snapshot: &Snapshot, kept: Option<PathBuf>) -> Summary {

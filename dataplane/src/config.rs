@@ -8,11 +8,13 @@ use ipnet::{Ipv4Net, Ipv6Net};
 
 mod abort;
 mod command;
+mod error;
 mod etcd;
 mod tunnel;
 
 pub use abort::AbortAt;
-pub use command::{Command, Secret};
+pub use command::{ClusterCommand, Command, Secret};
+pub use error::ConfigError;
 pub use etcd::{EtcdConfig, EtcdOptions};
 pub use tunnel::TunnelKind;
 
@@ -118,6 +120,10 @@ pub struct Options {
     #[arg(long, global = true, env = "SKEP_TUNNEL_PORT", value_name = "PORT", default_value_t = 51820,
         value_parser = clap::value_parser!(u16).range(1..))]
     pub tunnel_port: u16,
+    /// TCP port on which a node that lets others in is asked, while it has invited somebody.
+    #[arg(long, global = true, env = "SKEP_JOIN_PORT", value_name = "PORT", default_value_t = 51820,
+        value_parser = clap::value_parser!(u16).range(1..))]
+    pub join_port: u16,
     /// What to log: a level, or directives such as `info,dataplane::agent=debug`.
     #[arg(long, global = true, env = "SKEP_LOG", value_name = "FILTER", default_value = "info")]
     pub log: String,
@@ -200,6 +206,8 @@ pub struct Config {
     pub tunnel_device: String,
     /// UDP port on which the other nodes reach this one.
     pub tunnel_port: u16,
+    /// TCP port on which nodes that join ask.
+    pub join_port: u16,
     /// Directives of the log filter.
     pub log: String,
     /// Whether to log JSON.
@@ -210,66 +218,6 @@ pub struct Config {
     pub abort_at_txn: Option<AbortAt>,
     /// Packet programs are attached by clsact filters, whichever the kernel.
     pub without_tcx: bool,
-}
-
-/// An option that cannot be.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The node's name is no DNS label.
-    #[error("--node-name: {source}")]
-    NodeName {
-        /// Why.
-        #[source]
-        source: name::NameError,
-    },
-    /// The machine does not tell its name.
-    #[error("cannot read this machine's host name: give one with --node-name")]
-    HostName {
-        /// What the kernel says.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A relative path without a current directory.
-    #[error("{flag} {}: cannot be made absolute: give an absolute path", path.display())]
-    Path {
-        /// Which option.
-        flag: &'static str,
-        /// As given.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// What is said of etcd does not go together.
-    #[error("{what}: {remedy}")]
-    Etcd {
-        /// What.
-        what: String,
-        /// The way out.
-        remedy: &'static str,
-    },
-    /// A pool too small for what is taken from it.
-    #[error("{flag} {pool}: a /{longest} at least is needed: give a shorter prefix")]
-    PoolSize {
-        /// Which option.
-        flag: &'static str,
-        /// As given.
-        pool: String,
-        /// Longest prefix that is enough.
-        longest: u8,
-    },
-    /// Two pools share addresses.
-    #[error("{first} {first_pool} and {second} {second_pool} overlap: give two that do not")]
-    PoolOverlap {
-        /// Which option.
-        first: &'static str,
-        /// As given.
-        first_pool: String,
-        /// Which other option.
-        second: &'static str,
-        /// As given.
-        second_pool: String,
-    },
 }
 
 impl Options {
@@ -283,14 +231,16 @@ impl Options {
             None => host_name()?,
         };
         let node_name = name::normalise(&node_name).map_err(|source| ConfigError::NodeName { source })?;
+        let state_dir = absolute("--state-dir", self.state_dir)?;
+        let etcd = self.etcd.resolve(&state_dir)?;
         let config = Config {
-            state_dir: absolute("--state-dir", self.state_dir)?,
+            state_dir,
             run_dir: absolute("--run-dir", self.run_dir)?,
             bpffs: absolute("--bpffs", self.bpffs)?,
             docker: self.docker,
             node_name,
             node_address: self.node_address,
-            etcd: self.etcd.resolve()?,
+            etcd,
             container_pool4: self.container_pool4.trunc(),
             container_pool6: self.container_pool6.trunc(),
             vip_pool4: self.vip_pool4.trunc(),
@@ -305,6 +255,7 @@ impl Options {
             tunnel: self.tunnel,
             tunnel_device: self.tunnel_device,
             tunnel_port: self.tunnel_port,
+            join_port: self.join_port,
             log: self.log,
             log_json: match self.log_format {
                 LogFormat::Auto => !std::io::IsTerminal::is_terminal(&std::io::stderr()),
@@ -339,6 +290,11 @@ impl Config {
     /// The file of this node's copy of what is in etcd.
     pub fn mirror_file(&self) -> PathBuf {
         self.state_dir.join("etcd.redb")
+    }
+
+    /// Whether it is of the daemon that the units run; others, with directories of their own, share nothing with it.
+    pub fn is_the_machines(&self) -> bool {
+        self.run_dir == Path::new(RUN_DIR)
     }
 
     /// The cluster's address pools.

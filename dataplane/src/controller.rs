@@ -221,6 +221,8 @@ impl Controller<'_> {
                     | Subject::Pulled(_)
                     | Subject::NodeIntent(_)
                     | Subject::Tunnel(_)
+                    | Subject::Admission(_)
+                    | Subject::Invitation(_)
                     | Subject::Volume(_),
                 )
                 | None => {}

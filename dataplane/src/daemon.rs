@@ -13,6 +13,7 @@ use crate::agent::{Agent, AgentError, Ground, Observer, in_one_line};
 use crate::api::{self, Api, ApiError};
 use crate::bpf::{BpfError, Events, Pins, Programs, find_cgroup2_root};
 use crate::capacity;
+use crate::cluster::{ClusterError, Door};
 use crate::config::Config;
 use crate::controller::{self, ControllerError};
 use crate::descriptors::{self, TooFew};
@@ -56,15 +57,6 @@ pub enum DaemonError {
         /// Why.
         #[source]
         source: io::Error,
-    },
-    /// A key that others may read.
-    #[error("the key {} may be read by others (its mode is {mode:04o}): chmod 600 {}, and have another one made if they \
-        have read it", path.display(), path.display())]
-    KeyMode {
-        /// Which.
-        path: PathBuf,
-        /// Its permissions.
-        mode: u32,
     },
     /// The state directory is another node's.
     #[error(
@@ -116,6 +108,9 @@ pub enum DaemonError {
     /// The cluster's key.
     #[error(transparent)]
     Key(#[from] ClusterKeyError),
+    /// The cluster's etcd, or who may join.
+    #[error(transparent)]
+    Cluster(#[from] Box<ClusterError>),
     /// This node's place among the nodes.
     #[error(transparent)]
     Membership(#[from] MembershipError),
@@ -211,6 +206,16 @@ async fn run_until_failure(config: Arc<Config>) -> Result<(), DaemonError> {
         controller::run(store.as_ref(), &secrets, &pools, &node.name, abort_at).await
     };
     let keeping = forwarder.keep();
+    let door = Door::of(&config, Arc::clone(&store)).map_err(Box::new)?.map(Arc::new);
+    let letting_in = {
+        let door = door.clone();
+        async move {
+            match door {
+                Some(door) => door.keep().await,
+                None => std::future::pending().await,
+            }
+        }
+    };
     let staying = member.stay(store.as_ref());
     // A task of its own: it should not have the others wait when much happens.
     let monitor = Arc::new(Monitor::default());
@@ -218,12 +223,13 @@ async fn run_until_failure(config: Arc<Config>) -> Result<(), DaemonError> {
         let (monitor, events, store) = (Arc::clone(&monitor), Events::open(&pins)?, Arc::clone(&store));
         async move { monitor.run(events, store).await }
     });
-    let api =
-        Api { store: Arc::clone(&store), secrets: Arc::clone(&secrets), observer, monitor, node: node.clone(), config };
+    let (node, secrets) = (node.clone(), Arc::clone(&secrets));
+    let api = Api { store: Arc::clone(&store), secrets, observer, monitor, door, node, config };
     tokio::select! {
         never = controlling => match never {},
         never = keeping => match never {},
         never = staying => match never {},
+        never = letting_in => match never {},
         ended = consuming => match ended {
             Ok(Err(error)) => Err(error.into()),
             Ok(Ok(never)) => match never {},

@@ -18,14 +18,14 @@ use std::path::Path;
 pub use error::InstallError;
 pub use facts::{Facts, Manager, Unit};
 pub use files::File;
-pub use remove::{is_running, remove, stop};
+pub use remove::{has_unit, is_running, remove, stop};
 pub use step::{Step, plan};
 pub use upgrade::Upgrade;
 
 /// The daemon, then the forwarder for outside names, which outlives its restarts.
 pub const UNITS: [&str; 2] = ["skepd.service", "skepd-dns.service"];
-/// Started by the daemon when it needs them, and neither with the machine nor anew by an installation or an upgrade.
-pub const UNITS_ON_DEMAND: [&str; 1] = ["skepd-tunnel.service"];
+/// Started by the daemon or by `skepd cluster init` when they need them, and neither with the machine nor anew by an installation or an upgrade.
+pub const UNITS_ON_DEMAND: [&str; 2] = ["skepd-tunnel.service", "skepd-etcd.service"];
 /// Whose members may use the API.
 pub const GROUP: &str = "skep";
 

@@ -7,7 +7,8 @@ use anyhow::{Context as _, Result, bail};
 use clap::{CommandFactory as _, Parser as _};
 use dataplane::agent::in_one_line;
 use dataplane::backup::{self, Passphrase, Summary};
-use dataplane::config::{Args, Command, Config, Options};
+use dataplane::cluster::{self, Token};
+use dataplane::config::{Args, ClusterCommand, Command, Config, Options};
 use dataplane::host::Level;
 use dataplane::install::{self, InstallError, Step, Upgrade, Wanted};
 use dataplane::{daemon, forwarder, logging, memory, repair, supervisor, uninstall, wireguard};
@@ -64,6 +65,10 @@ fn start() -> Result<ExitCode> {
                 let passphrase = Passphrase::find(secret.passphrase_file.as_deref(), false)?;
                 tell(&backup::restore(&config, &file, &passphrase, replace).await?);
             }
+            Command::Cluster { command: ClusterCommand::Init { etcd_program } } => {
+                cluster::init(&config, &etcd_program).await?;
+            }
+            Command::Join { token } => cluster::join(&config, &read_token(token)?).await?,
             Command::Repair { forget, dry_run } => {
                 let report = repair::repair(&config, forget, dry_run).await?;
                 report.iter().for_each(|line| println!("{line}"));
@@ -77,6 +82,16 @@ fn start() -> Result<ExitCode> {
         }
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// A token as it was given, or from standard input.
+fn read_token(given: String) -> Result<Token> {
+    let mut text = given;
+    if text == "-" {
+        text.clear();
+        std::io::stdin().lock().read_line(&mut text).context("cannot read the token")?;
+    }
+    Ok(text.parse()?)
 }
 
 /// What a backup holds, in a line.

@@ -14,14 +14,14 @@ use crate::durable;
 use crate::model::{NodeRecord, Presence};
 use crate::random::{self, RandomError};
 use crate::store::schema::{self, Versioned};
-use crate::store::{Compare, LeaseId, Outcome, Store, StoreError, Txn, Write};
+use crate::store::{LeaseId, Outcome, Store, StoreError, Txn, Write};
 
 /// Nothing heard of a node for so long, and the others send nobody to it any more.
 const LEASE: Duration = Duration::from_secs(10);
 /// Between signs of life.
 const HEARTBEAT: Duration = Duration::from_secs(3);
 /// Name of the file that tells state directories apart.
-const INSTANCE_FILE: &str = "instance";
+pub(crate) const INSTANCE_FILE: &str = "instance";
 
 /// Why this node cannot be one of them.
 #[derive(Debug, thiserror::Error)]
@@ -112,18 +112,14 @@ impl Member {
     }
 
     async fn tell(&self, store: &dyn Store, lease: &mut Option<LeaseId>) -> Result<(), StoreError> {
-        let kept = match *lease {
-            Some(lease) => store.keep_alive(lease).await,
-            None => Err(StoreError::LeaseEnded { lease: LeaseId(0) }),
-        };
-        match kept {
-            Err(StoreError::LeaseEnded { .. }) => {
-                *lease = None;
-                *lease = self.appear(store).await?;
-                Ok(())
+        if let Some(held) = *lease {
+            match store.keep_alive(held).await {
+                Err(StoreError::LeaseEnded { .. }) => *lease = None,
+                kept => return kept,
             }
-            kept => kept,
         }
+        *lease = self.appear(store).await?;
+        Ok(())
     }
 
     /// Appears under a lease; the one that it is under then. [`None`]: another machine is there by its name.
@@ -136,12 +132,9 @@ impl Member {
             return Ok(None);
         }
         let lease = store.grant(LEASE).await?;
-        let compare = match before {
-            Some(before) => Compare::Revision(key.as_str().to_owned(), before.revision),
-            None => Compare::Absent(key.as_str().to_owned()),
-        };
-        let put = Write::json(&key, &self.presence, Some(lease))?;
-        match store.txn(Txn { compare: vec![compare], then: vec![put] }).await? {
+        let mut txn = Txn::default().when(&key, before.map(|before| before.revision));
+        txn.then.push(Write::json(&key, &self.presence, Some(lease))?);
+        match store.txn(txn).await? {
             Outcome::Committed(_) => Ok(Some(lease)),
             Outcome::Conflict => {
                 store.revoke(lease).await?;

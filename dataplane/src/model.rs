@@ -26,7 +26,7 @@ pub use deployment::{Deployment, DeploymentState, Phase};
 pub use kind::Kind;
 pub use limits::Limits;
 pub use name::{DeploymentKey, EnvironmentKey, ReplicaKey, ServiceKey};
-pub use node::{NodeIntent, NodeRecord, Presence, TunnelRecord, VolumeAssignment, VolumeKey};
+pub use node::{Admission, Invitation, NodeIntent, NodeRecord, Presence, TunnelRecord, VolumeAssignment, VolumeKey};
 pub use registry::RegistryLogin;
 pub use run::{Due, Run, RunState, Runs};
 pub use secret::{Credentials, KeptCredentials, Secret};

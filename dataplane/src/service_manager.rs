@@ -58,7 +58,27 @@ pub unsafe fn kept() -> Vec<OwnedFd> {
 /// # Errors
 /// What systemctl says.
 pub async fn start(unit: &str) -> io::Result<()> {
-    let output = tokio::process::Command::new("systemctl").args(["start", unit]).output().await?;
+    systemctl(&["start", unit]).await
+}
+
+/// Has systemd stop a unit, and waits until it has.
+///
+/// # Errors
+/// What systemctl says.
+pub async fn stop(unit: &str) -> io::Result<()> {
+    systemctl(&["stop", unit]).await
+}
+
+/// Has systemd start a unit, now and with the machine.
+///
+/// # Errors
+/// What systemctl says.
+pub async fn enable(unit: &str) -> io::Result<()> {
+    systemctl(&["enable", "--quiet", "--now", unit]).await
+}
+
+async fn systemctl(arguments: &[&str]) -> io::Result<()> {
+    let output = tokio::process::Command::new("systemctl").args(arguments).output().await?;
     if output.status.success() {
         return Ok(());
     }

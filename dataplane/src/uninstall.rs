@@ -9,11 +9,13 @@ use tokio::net::UnixStream;
 
 use crate::agent::{AgentError, Ground};
 use crate::bpf::{BpfError, Pins, Programs};
-use crate::config::{BPFFS_FILE_NAME, Config, RUN_DIR, SOCKET_NAME};
+use crate::cluster::Files;
+use crate::config::{BPFFS_FILE_NAME, Config, SOCKET_NAME};
 use crate::daemon::bpffs_mark;
 use crate::docker::{Docker, DockerError, Role};
 use crate::forwarder;
 use crate::install::{self, InstallError};
+use crate::membership::INSTANCE_FILE;
 use crate::netlink::{Netlink, NetlinkError};
 use crate::store::CLUSTER_KEY_FILE;
 use crate::supervisor::SupervisorError;
@@ -66,7 +68,7 @@ pub enum UninstallError {
 /// [`UninstallError::Running`] while a daemon runs that is no unit, [`UninstallError::Docker`] when Docker does not
 /// answer.
 pub async fn containers(config: &Config) -> Result<Vec<String>, UninstallError> {
-    if !(is_the_machines(config) && install::is_running()) {
+    if !(config.is_the_machines() && install::is_running()) {
         must_not_run(config).await?;
     }
     let docker = Docker::connect(&config.docker).await?;
@@ -80,7 +82,7 @@ pub async fn containers(config: &Config) -> Result<Vec<String>, UninstallError> 
 /// Every [`UninstallError`]; what could be removed is removed.
 pub async fn run(config: Config, purge: bool) -> Result<(), Vec<UninstallError>> {
     let config = Arc::new(config);
-    if is_the_machines(&config) {
+    if config.is_the_machines() {
         install::stop().map_err(|error| vec![error.into()])?;
     }
     must_not_run(&config).await.map_err(|error| vec![error])?;
@@ -100,15 +102,10 @@ pub async fn run(config: Config, purge: bool) -> Result<(), Vec<UninstallError>>
     errors.extend(unpinned.err().into_iter().flatten().map(UninstallError::from));
     errors.extend(unmount(&config));
     errors.extend(remove_files(&config, purge));
-    if is_the_machines(&config) {
+    if config.is_the_machines() {
         errors.extend(install::remove().err().into_iter().flatten().map(UninstallError::from));
     }
     if errors.is_empty() { Ok(()) } else { Err(errors) }
-}
-
-/// Whether it is the daemon that the units run; others, with directories of their own, share nothing with it.
-fn is_the_machines(config: &Config) -> bool {
-    config.run_dir == Path::new(RUN_DIR)
 }
 
 async fn must_not_run(config: &Config) -> Result<(), UninstallError> {
@@ -165,9 +162,12 @@ fn remove_files(config: &Config, purge: bool) -> Vec<UninstallError> {
     };
     errors.extend(remove_named(&config.run_dir, in_run_dir));
     if purge {
+        let files = Files::of(&config.state_dir);
+        let removed = files.remove();
+        errors.extend(removed.err().map(|source| UninstallError::File { path: files.directory().to_owned(), source }));
         let in_state_dir = |name: &str| {
-            let ours = name.starts_with("store.redb") || name.starts_with(CLUSTER_KEY_FILE);
-            ours || matches!(name, "sysctls.json" | "machine-id" | PRIVATE_KEY_FILE)
+            let ours = ["store.redb", "etcd.redb", CLUSTER_KEY_FILE].iter().any(|start| name.starts_with(start));
+            ours || matches!(name, "sysctls.json" | "machine-id" | INSTANCE_FILE | PRIVATE_KEY_FILE)
         };
         errors.extend(remove_named(&config.state_dir, in_state_dir));
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Output;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use tests::images::Image;
 use tests::load::{KeepAlive, Place, Server, Service, run};
-use tests::{Node, wait_for};
+use tests::{Etcd, Lan, Node, wait_for};
 
 const COMPOSE: &str = "
 services:
@@ -28,15 +29,6 @@ networks:
 ";
 const IDLE: &str = "services: {idle: {image: 'tools:latest', command: [sleep, inf], deploy: {replicas: 0}}}";
 const PASSPHRASE: &str = "correct horse battery staple";
-
-/// `skepd <command> …` on a node.
-fn skepd(node: &Node, command: &[&str]) -> Result<Output> {
-    let line = node.skepd_command_line()?;
-    let (program, options) = line.split_first().context("a command line")?;
-    let options = options.iter().map(String::as_str);
-    let words: Vec<&str> = [program.as_str()].into_iter().chain(command.iter().copied()).chain(options).collect();
-    node.output(&words)
-}
 
 fn succeeded(what: &str, output: &Output) -> Result<String> {
     let error = String::from_utf8_lossy(&output.stderr);
@@ -116,7 +108,7 @@ fn a_backup_taken_under_load_comes_up_the_same_on_another_machine() -> Result<()
             Ok(rounds)
         });
         let backups = (0..5).try_for_each(|_| {
-            succeeded("backup", &skepd(&node, &["backup", &file, "--passphrase-file", &secret])?).map(drop)
+            succeeded("backup", &node.skepd(&["backup", &file, "--passphrase-file", &secret])?).map(drop)
         });
         over.store(true, Ordering::Relaxed);
         let rounds = writer.join().map_err(|_| anyhow::anyhow!("the writer panicked"))??;
@@ -131,7 +123,7 @@ fn a_backup_taken_under_load_comes_up_the_same_on_another_machine() -> Result<()
     let other = Node::builder().docker_only()?;
     other.load(&[Image::Tools])?;
     let restore = |file: &str, secret: &str, more: &[&str]| {
-        skepd(&other, &[&["restore", file, "--passphrase-file", secret], more].concat())
+        other.skepd(&[&["restore", file, "--passphrase-file", secret], more].concat())
     };
     let part = |name: &str, bytes: &[u8]| -> Result<String> {
         let path = other.machine().directory().join(name);
@@ -174,7 +166,7 @@ fn a_backup_taken_under_load_comes_up_the_same_on_another_machine() -> Result<()
     )?;
     // A backup with skepd dead holds the same.
     let later = other.machine().directory().join("later").display().to_string();
-    succeeded("backup", &skepd(&other, &["backup", &later, "--passphrase-file", &secret])?)?;
+    succeeded("backup", &other.skepd(&["backup", &later, "--passphrase-file", &secret])?)?;
     succeeded("restore", &restore(&later, &secret, &["--replace"])?)?;
     other.start_skepd()?;
     wait_for("both projects", Duration::from_secs(30), || {
@@ -213,7 +205,7 @@ fn comes_back(node: &Node, what: &str, before: &str, wanted: &BTreeMap<String, V
     ensure!(containers(node)? == before, "{what}: the start touched containers: {log}");
     if refuses {
         ensure!(log.contains("skepd repair"), "{what}: no remedy: {log}");
-        println!("{what}:\n{}", succeeded("repair", &skepd(node, &["repair"])?)?);
+        println!("{what}:\n{}", succeeded("repair", &node.skepd(&["repair"])?)?);
         node.start_skepd()?;
         wait_for(what, Duration::from_secs(30), as_before)?;
         ensure!(containers(node)? == before, "{what}: the repaired store changed containers");
@@ -302,5 +294,34 @@ fn a_store_damaged_under_a_running_skepd_is_written_anew() -> Result<()> {
     }
     node.kill_skepd()?;
     comes_back(&node, "damaged while it ran", &running, &wanted)?;
+    Ok(())
+}
+
+/// One node's state moves into an etcd of several: the node itself goes on there, with what runs.
+#[test]
+fn a_backup_is_what_a_cluster_begins_with() -> Result<()> {
+    let lan = Arc::new(Lan::new()?);
+    let etcd = Etcd::on(&lan)?;
+    let node = Node::builder().lan(&lan).start()?;
+    node.load(&[Image::Tools])?;
+    node.up("shop", "production", COMPOSE)?;
+    let (before, running) = (identity(&node)?, containers(&node)?);
+    let file = node.machine().directory().join("backup").display().to_string();
+    let secret = passphrase(&node, PASSPHRASE)?;
+    succeeded("backup", &node.skepd(&["backup", &file, "--passphrase-file", &secret])?)?;
+    node.stop_skepd()?;
+
+    let url = etcd.url();
+    let restore = ["restore", &file, "--passphrase-file", &secret, "--etcd", &url];
+    succeeded("restore", &node.skepd(&restore)?)?;
+    refused("where there is a state", &node.skepd(&restore)?, &["etcd holds", "--etcd-prefix"])?;
+    node.spawn_skepd(&["--etcd", &url])?;
+    wait_for("the same environment", Duration::from_secs(60), || {
+        Ok(identity(&node).ok().filter(|now| *now == before).map(drop))
+    })?;
+    ensure!(containers(&node)? == running, "nothing was made anew");
+    let again = node.machine().directory().join("again").display().to_string();
+    node.stop_skepd()?;
+    succeeded("backup", &node.skepd(&["backup", &again, "--passphrase-file", &secret, "--etcd", &url])?)?;
     Ok(())
 }

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 
 #[derive(Debug, Args)]
@@ -10,6 +12,12 @@ pub(crate) struct NodesArgs {
 pub(crate) enum NodesCommand {
     /// Which there are, how they stand, and what went through the tunnels (the default).
     List,
+    /// Let another machine become a node: prints what to call there. The first node of a cluster does; as root.
+    Invite {
+        /// How long the token is good, once: `90s`, `15m`, `1h`.
+        #[arg(long, value_name = "TIME", default_value = "1h", value_parser = super::duration)]
+        within: Duration,
+    },
     /// Place no new replica on a node.
     Cordon {
         /// The node.

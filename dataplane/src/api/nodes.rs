@@ -83,6 +83,8 @@ pub(super) async fn remove(State(api): State<Api>, Path(node): Path<String>) -> 
     }
     let mut txn = Txn::default().when(&schema::node(&node), Some(record.revision)).delete(&schema::node(&node));
     txn = txn.when(&schema::presence(&node), None);
+    // What it comes to etcd with is worth nothing from then on.
+    txn = txn.delete(&schema::admission(&node));
     txn = txn.delete(&schema::tunnel(&node)).delete(&schema::node_intent(&node)).delete(&schema::ack(&node));
     txn = txn.delete(&schema::pulled(&node)).delete(&schema::addresses(&node));
     if api.store.txn(txn).await? == Outcome::Conflict {

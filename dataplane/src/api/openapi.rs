@@ -2,7 +2,7 @@
 
 use utoipa::OpenApi;
 
-use super::{events, intent, leave, monitor, nodes, prune, registries, routes, runs, secrets, stream};
+use super::{events, intent, invitations, leave, monitor, nodes, prune, registries, routes, runs, secrets, stream};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -21,6 +21,7 @@ use super::{events, intent, leave, monitor, nodes, prune, registries, routes, ru
         routes::deployments,
         runs::list,
         prune::prune,
+        invitations::post,
         nodes::list,
         nodes::cordon,
         nodes::uncordon,

@@ -10,7 +10,7 @@ use dataplane_ebpf::abi::ABI_VERSION;
 use super::error::Refusal;
 use super::rows::{self, Filter, View};
 use super::types::{CheckRow, DeploymentRow, EndpointRow, ErrorBody, Level, NameRow, ReplicaRow, ServiceRow, Version};
-use super::{Api, Peer, intent, leave, nodes, prune, registries, runs, secrets};
+use super::{Api, Peer, intent, invitations, leave, nodes, prune, registries, runs, secrets};
 use crate::agent::in_one_line;
 use crate::host::{self, HostFacts};
 use crate::store::Snapshot;
@@ -29,6 +29,7 @@ pub(super) fn router(api: Api) -> Router {
         .route("/v1/replicas", get(replicas))
         .route("/v1/environments/{project}/{environment}/services/{service}/rotate", post(secrets::rotate))
         .route("/v1/services", get(services))
+        .route("/v1/invitations", post(invitations::post))
         .route("/v1/nodes", get(nodes::list))
         .route("/v1/nodes/{node}", delete(nodes::remove))
         .route("/v1/nodes/{node}/cordon", post(nodes::cordon))

@@ -57,8 +57,12 @@ pub(super) fn restored(
     Ok(after)
 }
 
-/// What was seen of replicas is of another day, and whoever held a lease holds it no more.
-fn moved(snapshot: Snapshot, from: &str, to: &str) -> Result<Snapshot, StoreError> {
+/// A snapshot of node `from` as one of node `to`, later: what was seen of replicas is of another day, and whoever held a
+/// lease holds it no more.
+///
+/// # Errors
+/// [`StoreError::Value`] when a value is not what its key promises.
+pub(crate) fn moved(snapshot: Snapshot, from: &str, to: &str) -> Result<Snapshot, StoreError> {
     let mut after = Snapshot { revision: snapshot.revision, ..Snapshot::default() };
     for (key, record) in snapshot.entries {
         if record.lease.is_some() {
@@ -66,6 +70,8 @@ fn moved(snapshot: Snapshot, from: &str, to: &str) -> Result<Snapshot, StoreErro
         }
         let (key, value) = match Subject::of(&key) {
             Some(Subject::Status(..) | Subject::Ack(..) | Subject::Pulled(_)) => continue,
+            // Who may come to another cluster's etcd.
+            Some(Subject::Admission(_) | Subject::Invitation(_)) => continue,
             Some(Subject::Tunnel(name)) if name == from => continue,
             Some(Subject::Node(name)) if name == from => {
                 let mut node: NodeRecord = decode(&key, &record)?;

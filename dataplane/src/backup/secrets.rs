@@ -51,7 +51,7 @@ pub(super) fn seal(snapshot: &mut Snapshot, open: Open, state_dir: &Path) -> Res
         Err(ClusterKeyError::Length { path, .. }) => {
             let kept = path.with_file_name(format!("{CLUSTER_KEY_FILE}.kept"));
             let moved = std::fs::rename(&path, kept);
-            moved.map_err(|source| ClusterKeyError::File { operation: "put aside", path, source })?;
+            moved.map_err(|source| ClusterKeyError::Write { path, source })?;
             ClusterKey::open_or_make(state_dir)?
         }
         other => other?,

@@ -30,6 +30,20 @@ pub enum Command {
         #[arg(long)]
         replace: bool,
     },
+    /// Several machines as one: see `skepd join`.
+    Cluster {
+        /// What to do.
+        #[command(subcommand)]
+        command: ClusterCommand,
+    },
+    /// Make this node one of a cluster: `skepctl nodes invite` on its first node prints the token.
+    ///
+    /// What runs in the cluster may run here from then on, and every service has the same name and address. The node must
+    /// have no environments of its own.
+    Join {
+        /// The token, or `-` to read it from standard input.
+        token: String,
+    },
     /// Put a sound store in the place of a damaged one, out of its last good copy and of what runs.
     Repair {
         /// Have replicas removed that can't be taken back.
@@ -81,6 +95,18 @@ pub enum Command {
         /// Take the state directory away as well: ids, addresses and what was wanted are forgotten.
         #[arg(long)]
         purge: bool,
+    },
+}
+
+/// What is done with a cluster as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum ClusterCommand {
+    /// Make this node the first of a cluster: its state moves into an etcd of its own (Debian's etcd-server), which lets in
+    /// nobody but nodes.
+    Init {
+        /// The program to run as etcd.
+        #[arg(long, env = "SKEP_ETCD_PROGRAM", value_name = "PATH", default_value = "etcd")]
+        etcd_program: PathBuf,
     },
 }
 

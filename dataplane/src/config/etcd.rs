@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{ConfigError, absolute};
+use crate::cluster::Files;
 
 /// Where etcd is, and as whom to come to it.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
@@ -40,16 +41,23 @@ pub struct EtcdConfig {
 }
 
 impl EtcdOptions {
-    /// [`None`] when no member is named.
+    /// The etcd of the cluster that the node was made one of (`skepd cluster init`, `skepd join`), or the one that is named
+    /// here; [`None`] when there is neither.
     ///
     /// # Errors
     /// [`ConfigError`].
-    pub(super) fn resolve(self) -> Result<Option<EtcdConfig>, ConfigError> {
+    pub(super) fn resolve(self, state_dir: &Path) -> Result<Option<EtcdConfig>, ConfigError> {
+        let files = Files::of(state_dir);
+        let joined = files.cluster().map_err(Box::new)?.map(|cluster| files.etcd(&cluster));
         let Self { members, prefix, ca, cert, key } = self;
         if members.is_empty() {
-            return Ok(None);
+            return Ok(joined);
         }
         let refuse = |what: String, remedy: &'static str| Err(ConfigError::Etcd { what, remedy });
+        if joined.is_some() {
+            let what = format!("this node is of a cluster ({}), and --etcd is given", files.record().display());
+            return refuse(what, "take --etcd (SKEP_ETCD) away, or have the node leave with `skepd uninstall --purge`");
+        }
         for member in &members {
             if !["http://", "https://"]
                 .into_iter()

@@ -116,7 +116,11 @@ impl State {
             Subject::Vips => self.vips = Some(decode(entry)?),
             Subject::Runs(key) => drop(self.runs.insert(key, decode(entry)?)),
             Subject::Discard(key) => drop(self.discards.insert(key, decode(entry)?)),
-            Subject::Secret(_) | Subject::Login(_) | Subject::Pulled(_) => {}
+            Subject::Secret(_)
+            | Subject::Login(_)
+            | Subject::Pulled(_)
+            | Subject::Admission(_)
+            | Subject::Invitation(_) => {}
         }
         Ok(())
     }
@@ -148,7 +152,11 @@ impl State {
             Subject::Vips => self.vips = None,
             Subject::Runs(key) => drop(self.runs.remove(&key)),
             Subject::Discard(key) => drop(self.discards.remove(&key)),
-            Subject::Secret(_) | Subject::Login(_) | Subject::Pulled(_) => {}
+            Subject::Secret(_)
+            | Subject::Login(_)
+            | Subject::Pulled(_)
+            | Subject::Admission(_)
+            | Subject::Invitation(_) => {}
         }
     }
 

@@ -15,10 +15,11 @@ const UNITS: &str = "/usr/lib/systemd/system";
 const SHARE: &str = "/usr/share";
 
 /// See the files themselves.
-const UNIT_FILES: [(&str, &str); 4] = [
+const UNIT_FILES: [(&str, &str); 5] = [
     ("skepd.service", include_str!("../../units/skepd.service")),
     ("skepd-dns.service", include_str!("../../units/skepd-dns.service")),
     ("skepd-tunnel.service", include_str!("../../units/skepd-tunnel.service")),
+    ("skepd-etcd.service", include_str!("../../units/skepd-etcd.service")),
     ("skepd-bpffs.service", include_str!("../../units/skepd-bpffs.service")),
 ];
 

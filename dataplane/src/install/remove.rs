@@ -17,6 +17,11 @@ pub fn is_running() -> bool {
     Facts::gather(&[]).is_ok_and(|facts| facts.units.values().any(|unit| unit.active))
 }
 
+/// Whether the daemon is a unit of this machine, which runs or would with the next start.
+pub fn has_unit() -> bool {
+    Facts::gather(&[]).is_ok_and(|facts| facts.units.get(UNITS[0]).is_some_and(|unit| unit.active || unit.enabled))
+}
+
 /// Stops the units, if this machine has them.
 ///
 /// # Errors

@@ -16,7 +16,7 @@ pub const REST_SECONDS: u64 = 600;
 pub const DNS_OFFSET: u32 = 53;
 
 /// The cluster's address pools.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pools {
     /// IPv4 addresses of replicas; a node takes a /24 at a time.
     pub container4: Ipv4Net,

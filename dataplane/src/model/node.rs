@@ -73,3 +73,30 @@ pub struct VolumeAssignment {
     /// Node name.
     pub node: String,
 }
+
+/// That a node may come to the cluster's etcd; it may as long as this is there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Admission {
+    /// Its user there: the common name of its certificate.
+    pub user: String,
+    /// It has the authority's key, and lets others in.
+    pub admits: bool,
+}
+
+/// That somebody may become a node, once.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invitation {
+    /// Who invited, and is to be asked.
+    pub node: String,
+    /// What whoever asks proves to know, base64.
+    pub secret: String,
+    /// Until when: milliseconds since the epoch, by the clock of who invited.
+    pub until: u64,
+}
+
+/// Its secret is shown nowhere.
+impl std::fmt::Debug for Invitation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Invitation").field("node", &self.node).field("until", &self.until).finish_non_exhaustive()
+    }
+}

@@ -28,6 +28,24 @@ pub enum StoreError {
         /// What was found.
         detail: String,
     },
+    /// etcd knows this node no more.
+    #[error(
+        "etcd does not let this node in ({source}): if it was removed from the cluster, `skepd uninstall --purge` it, and \
+        have it join again with a token of `skepctl nodes invite`; what runs goes on"
+    )]
+    NotAdmitted {
+        /// What etcd said.
+        #[source]
+        source: Box<etcd_client::Error>,
+    },
+    /// Something is where nothing should be.
+    #[error(
+        "etcd holds {keys} key(s) under this prefix: give another --etcd-prefix, or remove them (`etcdctl del --prefix`)"
+    )]
+    Occupied {
+        /// How many.
+        keys: usize,
+    },
     /// There is none.
     #[error("there is no store at {}: give the --state-dir of a skepd that has run", path.display())]
     Missing {

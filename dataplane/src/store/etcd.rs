@@ -326,10 +326,19 @@ fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
+/// Whether etcd does not know who asks, or lets them do nothing.
+fn is_refusal(error: &etcd_client::Error) -> bool {
+    let etcd_client::Error::GRpcStatus(status) = error else { return false };
+    ["permission denied", "user name not found", "authentication failed"].iter().any(|it| status.message().contains(it))
+}
+
 fn is_lease_gone(error: &etcd_client::Error) -> bool {
     matches!(error, etcd_client::Error::GRpcStatus(status) if status.message().contains("lease not found"))
 }
 
 fn failed(operation: &'static str) -> impl FnOnce(etcd_client::Error) -> StoreError {
-    move |source| StoreError::Etcd { operation, source: Box::new(source) }
+    move |source| match is_refusal(&source) {
+        true => StoreError::NotAdmitted { source: Box::new(source) },
+        false => StoreError::Etcd { operation, source: Box::new(source) },
+    }
 }

@@ -5,6 +5,8 @@
 //! /nodes/<node>                                                      NodeRecord             by the node, prefixes by the controller
 //! /node-intents/<node>                                               NodeIntent             by the API
 //! /tunnels/<node>                                                    TunnelRecord           by the node
+//! /admissions/<node>                                                 Admission              by the node that let it in
+//! /invitations/<id>                                                  Invitation             by the node that invites, sealed
 //! /present/<node>                                                    Presence               by the node, under a lease
 //! /assignments/environments/<project>/<environment>                  EnvironmentAssignment  by the controller
 //! /assignments/services/<project>/<environment>/<service>            ServiceAssignment      by the controller
@@ -35,9 +37,10 @@ use super::seal::Sealed;
 use super::{Compare, Entry, LeaseId, Revision, Store, StoreError, Txn, Write};
 use crate::model::allocation::{AddressPool, Ids, PrefixPool};
 use crate::model::{
-    Ack, Condition, Deployment, DeploymentKey, Discard, EnvironmentAssignment, EnvironmentKey, EnvironmentSpec,
-    KeptCredentials, NodeIntent, NodeRecord, Presence, Pulled, RegistryLogin, ReplicaAssignment, ReplicaKey,
-    ReplicaStatus, Runs, ServiceAssignment, ServiceKey, TunnelRecord, VolumeAssignment, VolumeKey,
+    Ack, Admission, Condition, Deployment, DeploymentKey, Discard, EnvironmentAssignment, EnvironmentKey,
+    EnvironmentSpec, Invitation, KeptCredentials, NodeIntent, NodeRecord, Presence, Pulled, RegistryLogin,
+    ReplicaAssignment, ReplicaKey, ReplicaStatus, Runs, ServiceAssignment, ServiceKey, TunnelRecord, VolumeAssignment,
+    VolumeKey,
 };
 
 mod subject;
@@ -117,6 +120,26 @@ pub fn tunnel(node: &str) -> Key<TunnelRecord> {
 /// How every node is reached.
 pub fn tunnels() -> Prefix<TunnelRecord> {
     Prefix::new("/tunnels/".into())
+}
+
+/// That a node may come.
+pub fn admission(node: &str) -> Key<Admission> {
+    Key::new(format!("/admissions/{node}"))
+}
+
+/// Every node that may come.
+pub fn admissions() -> Prefix<Admission> {
+    Prefix::new("/admissions/".into())
+}
+
+/// That somebody may become a node.
+pub fn invitation(id: &str) -> Key<Sealed<Invitation>> {
+    Key::new(format!("/invitations/{id}"))
+}
+
+/// Whoever may become a node.
+pub fn invitations() -> Prefix<Sealed<Invitation>> {
+    Prefix::new("/invitations/".into())
 }
 
 /// That a node is there.

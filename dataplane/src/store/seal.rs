@@ -5,9 +5,8 @@
 //! A sealed value, as base64 in JSON: one octet of format, 8 that name the cluster's key, 24 of nonce, the value's JSON,
 //! encrypted, with its tag of 16.
 
-use std::io::{self, Read as _};
+use std::io;
 use std::marker::PhantomData;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -21,6 +20,7 @@ use super::schema::{self, Key};
 use super::snapshot::checksum;
 use super::{Entry, Store, StoreError};
 use crate::durable;
+use crate::private::{self, PrivateFileError};
 use crate::random::{self, RandomError};
 
 /// The name of the key's file in the state directory.
@@ -43,38 +43,18 @@ pub struct Sealed<T>(Vec<u8>, PhantomData<fn() -> T>);
 /// Why there is no key.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterKeyError {
-    /// The file.
-    #[error("cannot {operation} the cluster key {}: {source}: run skepd as root, or give another --state-dir", path.display())]
-    File {
-        /// What failed.
-        operation: &'static str,
+    /// Its file cannot be made.
+    #[error("cannot write the cluster key {}, or put it aside: {source}: run skepd as root, or give another --state-dir", path.display())]
+    Write {
         /// Which.
         path: PathBuf,
         /// Why.
         #[source]
         source: io::Error,
     },
-    /// Others may read it.
-    #[error(
-        "the cluster key {} may be read by others (its mode is {mode:04o}): chmod 600 {}, and if they have read it, \
-        change the secrets", path.display(), path.display()
-    )]
-    Mode {
-        /// The file.
-        path: PathBuf,
-        /// Its permissions.
-        mode: u32,
-    },
-    /// It is somebody else's.
-    #[error("the cluster key {} is of user {found}, skepd runs as {own}: chown {own} {}", path.display(), path.display())]
-    Owner {
-        /// The file.
-        path: PathBuf,
-        /// Whose it is.
-        found: u32,
-        /// Whose it should be.
-        own: u32,
-    },
+    /// Its file cannot be read, or others may read it.
+    #[error("the cluster key: {0}")]
+    Private(#[from] PrivateFileError),
     /// It is no key.
     #[error(
         "the cluster key {} has {found} octets, not {LENGTH}: put a copy of it there, or restore a backup with \
@@ -83,8 +63,8 @@ pub enum ClusterKeyError {
     Length {
         /// The file.
         path: PathBuf,
-        /// Its length.
-        found: u64,
+        /// Its length (octets).
+        found: usize,
     },
     /// The file is gone, its secrets are not.
     #[error(
@@ -155,26 +135,9 @@ impl ClusterKey {
     /// [`ClusterKeyError`] when the file is not as skepd makes it.
     pub fn open(state_dir: &Path) -> Result<Option<Self>, ClusterKeyError> {
         let path = state_dir.join(CLUSTER_KEY_FILE);
-        let failed = |source| ClusterKeyError::File { operation: "read", path: path.clone(), source };
-        let opened =
-            std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&path);
-        let mut file = match opened {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => other.map_err(failed)?,
-        };
-        let found = file.metadata().map_err(failed)?;
-        let (mode, own) = (found.mode() & 0o7777, nix::unistd::geteuid().as_raw());
-        if found.uid() != own {
-            return Err(ClusterKeyError::Owner { path, found: found.uid(), own });
-        }
-        if mode & 0o077 != 0 {
-            return Err(ClusterKeyError::Mode { path, mode });
-        }
-        if !found.is_file() || found.len() != LENGTH as u64 {
-            return Err(ClusterKeyError::Length { path, found: found.len() });
-        }
-        let mut key = [0; LENGTH];
-        file.read_exact(&mut key).map_err(failed)?;
+        let Some(content) = private::read(&path, "change the secrets")? else { return Ok(None) };
+        let found = content.len();
+        let key = content.as_slice().try_into().map_err(|_| ClusterKeyError::Length { path, found })?;
         Ok(Some(Self(key)))
     }
 
@@ -187,9 +150,17 @@ impl ClusterKey {
             return Ok(key);
         }
         let key = Self(random::octets()?);
-        let path = state_dir.join(CLUSTER_KEY_FILE);
-        durable::put(&path, &key.0).map_err(|source| ClusterKeyError::File { operation: "write", path, source })?;
+        key.keep(state_dir)?;
         Ok(key)
+    }
+
+    /// Makes it the key of a state directory.
+    ///
+    /// # Errors
+    /// [`ClusterKeyError::Write`].
+    pub(crate) fn keep(&self, state_dir: &Path) -> Result<(), ClusterKeyError> {
+        let path = state_dir.join(CLUSTER_KEY_FILE);
+        durable::put(&path, &self.0).map_err(|source| ClusterKeyError::Write { path, source })
     }
 
     /// The key of a state directory and of the store in it: made only if there is nothing yet that another one sealed.

@@ -88,6 +88,17 @@ impl Node {
         Ok(line)
     }
 
+    /// `skepd <arguments>` with the options of this node's daemon, whatever its exit status.
+    ///
+    /// # Errors
+    /// skepd is not built.
+    pub fn skepd(&self, arguments: &[&str]) -> Result<Output> {
+        let line = self.skepd_command_line()?;
+        let (program, options) = line.split_first().context("no program")?;
+        let options = options.iter().map(String::as_str);
+        self.output(&[program.as_str()].into_iter().chain(arguments.iter().copied()).chain(options).collect::<Vec<_>>())
+    }
+
     /// Starts skepd and waits until its API accepts connections.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 mod away;
 mod isolation;
+mod joining;
 mod placement;
 mod scene;
 mod survival;

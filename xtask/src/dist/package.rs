@@ -62,6 +62,7 @@ fn control(architecture: Architecture, version: &str, kibibytes: u64) -> String 
          Maintainer: The Skep developers <skep@localhost>\n\
          Installed-Size: {kibibytes}\n\
          Depends: docker.io (>= 20.10) | docker-ce (>= 5:20.10) | moby-engine, nftables, iptables, passwd, systemd\n\
+         Suggests: etcd-server (>= 3.4)\n\
          Section: net\n\
          Priority: optional\n\
          Description: private networks for the containers of a Docker host\n \

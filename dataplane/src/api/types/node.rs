@@ -22,6 +22,26 @@ impl std::fmt::Display for NodeState {
     }
 }
 
+/// That a machine is to become a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Invite {
+    /// In so many seconds.
+    pub within: u64,
+}
+
+/// What it is given.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Invited {
+    /// For `skepd join`; good once.
+    pub token: String,
+    /// Where it will ask.
+    #[schema(value_type = String)]
+    pub address: std::net::SocketAddr,
+    /// Until when: seconds since the epoch.
+    pub until: u64,
+}
+
 /// A machine that runs skepd, as the node that is asked sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct NodeRow {

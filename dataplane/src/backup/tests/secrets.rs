@@ -10,7 +10,7 @@ use crate::config::Args;
 use crate::model::secret::example;
 use crate::model::{EnvironmentKey, KeptCredentials, ServiceKey};
 use crate::store::schema::{self, Key};
-use crate::store::{CLUSTER_KEY_FILE, Sealed, Store as _, Txn};
+use crate::store::{CLUSTER_KEY_FILE, Sealed, Txn};
 
 /// A machine on which no daemon runs.
 struct Machine {

@@ -13,6 +13,10 @@ pub enum Subject {
     NodeIntent(String),
     /// [`super::tunnel`] of a node.
     Tunnel(String),
+    /// [`super::admission`] of a node.
+    Admission(String),
+    /// [`super::invitation`], by its id.
+    Invitation(String),
     /// [`super::presence`] of a node.
     Presence(String),
     /// [`super::environment`].
@@ -60,6 +64,8 @@ impl Subject {
             ["nodes", node] => Self::Node(node.into()),
             ["node-intents", node] => Self::NodeIntent(node.into()),
             ["tunnels", node] => Self::Tunnel(node.into()),
+            ["admissions", node] => Self::Admission(node.into()),
+            ["invitations", id] => Self::Invitation(id.into()),
             ["present", node] => Self::Presence(node.into()),
             ["assignments", "environments", p, e] => Self::Environment(environment_key(p, e)),
             ["assignments", "services", p, e, s] => Self::Service(service_key(p, e, s)),

@@ -1,7 +1,7 @@
 //! What is sealed opens with its key, in its place, as a whole; and the key's file is what skepd made or nothing.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 use proptest::prelude::*;
 
@@ -88,23 +88,26 @@ fn a_file_that_is_not_as_skepd_makes_it_is_refused_with_a_remedy() {
     for mode in [0o644, 0o640, 0o601] {
         fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
         let error = refused(&format!("chmod 600 {}", path.display()));
-        assert!(matches!(error, ClusterKeyError::Mode { mode: found, .. } if found == mode), "{error}");
+        let ClusterKeyError::Private(PrivateFileError::Mode { mode: found, .. }) = error else { panic!("{error}") };
+        assert_eq!(found, mode);
     }
     fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
     for length in [0, 31, 33] {
         fs::write(&path, vec![7; length]).unwrap();
         let error = refused("skepd restore");
-        assert!(matches!(error, ClusterKeyError::Length { found, .. } if found == length as u64), "{error}");
+        assert!(matches!(error, ClusterKeyError::Length { found, .. } if found == length), "{error}");
     }
     fs::remove_file(&path).unwrap();
     std::os::unix::fs::symlink(dir.path().join("elsewhere"), &path).unwrap();
-    assert!(matches!(refused("cannot read"), ClusterKeyError::File { .. }));
+    assert!(matches!(refused("cannot read"), ClusterKeyError::Private(PrivateFileError::File { .. })));
     // Only root can give a file away.
     if nix::unistd::geteuid().is_root() {
         fs::remove_file(&path).unwrap();
         ClusterKey::open_or_make(dir.path()).unwrap();
         std::os::unix::fs::chown(&path, Some(12345), None).unwrap();
-        assert!(matches!(refused("chown 0"), ClusterKeyError::Owner { found: 12345, own: 0, .. }));
+        let error = refused("chown 0");
+        let ClusterKeyError::Private(PrivateFileError::Owner { found, own, .. }) = error else { panic!("{error}") };
+        assert_eq!((found, own), (12345, 0));
     }
 }
 

@@ -57,6 +57,11 @@ impl Cluster {
         Ok(())
     }
 
+    /// Takes a node away, as if its machine had burnt; the others know of it until somebody has them forget it.
+    pub fn burn(&mut self, node: usize) -> String {
+        self.nodes.remove(node).machine().name().to_owned()
+    }
+
     /// The nodes, in the order in which they came.
     #[must_use]
     pub fn nodes(&self) -> &[Node] {

@@ -46,6 +46,7 @@ pub mod cgroup;
 mod cluster;
 pub mod command;
 mod container;
+pub mod dice;
 pub mod engine;
 mod etcd;
 pub mod faults;

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::unistd::Pid;
 
 use super::{Fault, Heading, Row, Scene, Tally};
+use crate::dice::{self, Dice};
 
 /// What a daemon may grow by over its life, in KiB of memory: the store's history and the caches fill.
 const GROWTH_KIB: u64 = 8 << 10;
@@ -29,16 +30,9 @@ impl Soak {
     /// # Errors
     /// A variable is no number.
     pub fn from_environment() -> Result<Self> {
-        let number = |name: &str| {
-            let text = std::env::var(name).ok();
-            text.map(|text| text.parse::<u64>().with_context(|| format!("{name}={text}"))).transpose()
-        };
         let usual = if std::env::var_os("SKEP_LONG").is_some() { 7200 } else { 180 };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-        Ok(Self {
-            length: Duration::from_secs(number("SKEP_SOAK_SECONDS")?.unwrap_or(usual)),
-            seed: number("SKEP_SEED")?.unwrap_or(now),
-        })
+        let seconds = dice::number("SKEP_SOAK_SECONDS")?.unwrap_or(usual);
+        Ok(Self { length: Duration::from_secs(seconds), seed: dice::seed()? })
     }
 }
 
@@ -67,7 +61,7 @@ pub fn soak(scene: &mut Scene, faults: &[Fault], soak: Soak) -> Result<()> {
     let Soak { length, seed } = soak;
     println!("SKEP_SEED={seed} SKEP_SOAK_SECONDS={}\n{Heading}", length.as_secs());
     let first = scene.settled()?;
-    let (mut dice, begun) = (Dice(seed), Instant::now());
+    let (mut dice, begun) = (Dice::new(seed), Instant::now());
     let mut lives: BTreeMap<Pid, (Held, Held)> = BTreeMap::new();
     let mut happened = 0_u32;
     let mut ending = BTreeSet::new();
@@ -113,23 +107,9 @@ fn is_calm(happened: u32) -> bool {
     (happened / 16 + 1).ilog2() % 2 == 1
 }
 
-/// SplitMix64 (Steele, Lea, Flood 2014): small, and the same everywhere.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, sides: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        // The bias for a few dozen sides is below 2⁻⁵⁸.
-        usize::try_from((z ^ z >> 31) % sides as u64).unwrap_or_default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Dice, is_calm};
+    use super::is_calm;
 
     #[test]
     fn calm_and_other_times_take_turns_and_get_longer() {
@@ -141,16 +121,5 @@ mod tests {
             }
         }
         assert_eq!(turns, [(false, 16), (true, 32), (false, 64), (true, 128), (false, 256)]);
-    }
-
-    #[test]
-    fn the_same_seed_throws_the_same_and_every_side_comes_up() {
-        let throw = |seed| {
-            let mut dice = Dice(seed);
-            (0..200).map(|_| dice.below(6)).collect::<Vec<_>>()
-        };
-        assert_eq!(throw(7), throw(7));
-        assert_ne!(throw(7), throw(8));
-        assert!((0..6).all(|side| throw(7).contains(&side)));
     }
 }

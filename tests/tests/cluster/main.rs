@@ -5,5 +5,7 @@ mod isolation;
 mod joining;
 mod placement;
 mod scene;
+mod steps;
+mod stored;
 mod survival;
 mod underlay;

@@ -38,6 +38,8 @@ pub(super) struct Situation<'a> {
     /// Deployment and number of those that are assigned.
     pub(super) replicas: BTreeSet<(u32, u32)>,
     pub(super) status: &'a dyn Fn(&ReplicaKey) -> Option<&'a ReplicaStatus>,
+    /// The node that a replica is on, if that is lost.
+    pub(super) lost: &'a dyn Fn(&ReplicaKey) -> Option<&'a str>,
     /// Every node's maps say what the assignment says.
     pub(super) acknowledged: bool,
     /// Milliseconds since the epoch.
@@ -259,7 +261,16 @@ impl Decision {
 
 impl Situation<'_> {
     fn fares(&self, deployment: u32, replica: u32) -> Fares {
-        let Some(status) = (self.status)(&self.key.replica(deployment, replica)) else { return Fares::Preparing };
+        let key = self.key.replica(deployment, replica);
+        let status = (self.status)(&key);
+        // Others are placed anew. It runs once, and may have done anything.
+        if replica == RELEASE_TASK
+            && status.is_none_or(|status| status.state != ReplicaState::Exited)
+            && let Some(node) = (self.lost)(&key)
+        {
+            return Fares::Ill(format!("node {node} was lost, and how it ended is not known"));
+        }
+        let Some(status) = status else { return Fares::Preparing };
         let message = status.message.clone();
         let has_port = self.deployments.get(&deployment).is_some_and(|deployment| deployment.spec.port.is_some());
         let is_asked = has_port && replica != RELEASE_TASK;

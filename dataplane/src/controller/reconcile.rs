@@ -2,20 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::allocate::{Allocator, Placed, network_bits};
+use super::allocate::{Allocator, network_bits};
 use super::clock::Clock;
 use super::deploy::{self, Decision, Situation};
+use super::schedule;
 use super::set;
 use super::state::State;
-use crate::model::assignment::RELEASE_TASK;
 use crate::model::rollout::Millis;
 use crate::model::{
-    Condition, Deployment, EnvironmentAssignment, EnvironmentKey, EnvironmentSpec, Pools, ReplicaAssignment,
-    ReplicaKey, ReplicaState, ServiceAssignment, ServiceKey, ServiceSpec,
+    Condition, EnvironmentAssignment, EnvironmentKey, EnvironmentSpec, Pools, ReplicaKey, ServiceAssignment,
+    ServiceKey, ServiceSpec,
 };
-use crate::store::schema::Versioned;
 use crate::store::{StoreError, Txn, schema};
 
+mod replicas;
 mod runs;
 
 /// About as many assignments go into one step. With their nodes' records they stay under the 128 writes that
@@ -146,13 +146,19 @@ impl<'a> Step<'a> {
         let key = ServiceKey { environment: self.key.clone(), service: name.to_owned() };
         let before = state.services.get(&key);
         let status = |key: &ReplicaKey| state.status_of(key);
+        let now = self.clock.now;
+        let lost = |key: &ReplicaKey| state.lost_node_of(key, now);
+        // A run whose node is lost keeps its place, which is in nobody's way but the next run's.
+        let there = state.replicas_of_service(&key).map(|replica| &replica.value);
+        let there = there.filter(|replica| !replica.is_run() || lost(&replica.key).is_none());
         let situation = Situation {
             key: &key,
             intent: spec,
             assigned: before.map(|before| &before.value),
             deployments: state.deployments_of(&key).map(|d| (d.value.key.deployment, d.value.clone())).collect(),
-            replicas: state.replicas_of_service(&key).map(|r| (r.value.key.deployment, r.value.key.replica)).collect(),
+            replicas: there.map(|replica| (replica.key.deployment, replica.key.replica)).collect(),
             status: &status,
+            lost: &lost,
             acknowledged: before.is_some_and(|before| state.is_acknowledged(before, self.clock.now)),
             clock: self.clock,
         };
@@ -169,9 +175,9 @@ impl<'a> Step<'a> {
             }
             placed => placed.map_err(|(_, condition)| condition),
         };
-        let mut wanted = self.runs(environment, &after, &decision)?;
-        wanted.extend(decision.wanted());
-        self.endings(&key, &wanted, &mut decision)?;
+        let runs = self.runs(environment, &after, &decision)?;
+        let wanted = runs.iter().flat_map(schedule::wanted).chain(decision.wanted()).collect();
+        self.endings(&key, &wanted, runs.as_ref(), &mut decision)?;
         set(&mut self.txn, &schema::service(&key), before, Some(&after))?;
         self.deployments(&key, &decision)?;
         self.due = [self.due, decision.due].into_iter().flatten().min();
@@ -207,143 +213,6 @@ impl<'a> Step<'a> {
         let (env, id) = (environment.id, self.allocator.service_id());
         let (key, leaving) = (key.clone(), false);
         Ok(ServiceAssignment { key, env, id, vip4, vip6, networks, aliases, deployment, next, spec, leaving })
-    }
-
-    /// Brings the replicas that are wanted up to date, and places the missing ones. Else the deployment for which there
-    /// is no room, and why.
-    fn replicas(
-        &mut self,
-        environment: &EnvironmentAssignment,
-        service: &ServiceAssignment,
-        decision: &Decision,
-    ) -> Result<Result<(), (u32, Condition)>, StoreError> {
-        let (mut placed, mut refused): (Vec<ReplicaAssignment>, _) = (Vec::new(), Ok(()));
-        for (deployment, replica) in decision.wanted() {
-            let key = service.key.replica(deployment, replica);
-            let Some(deployment) = decision.deployments.get(&deployment) else { continue };
-            let before = self.state.replicas.get(&key);
-            match self.assigned_replica(environment, service, deployment, before, key) {
-                Ok(after) if before.is_none() => placed.push(after),
-                Ok(_) if self.is_full() => {}
-                Ok(after) if before.is_some_and(|before| before.value.node != after.node) => {
-                    self.moves(before, &after)?;
-                }
-                Ok(after) => set(&mut self.txn, &schema::replica(&after.node, &after.key), before, Some(&after))?,
-                Err(condition) => {
-                    refused = Err((deployment.key.deployment, condition));
-                    break;
-                }
-            }
-        }
-        // A new version comes whole or not at all; what is too much for one transaction comes in the next.
-        let failed = refused.as_ref().err().map(|(of, _)| *of).filter(|of| *of != service.deployment);
-        let (mut placed, failed): (Vec<_>, Vec<_>) = placed.into_iter().partition(|r| failed != Some(r.key.deployment));
-        let later = placed.split_off(WRITES_MAX.saturating_sub(self.txn.then.len()).min(placed.len()));
-        later.iter().chain(&failed).rev().for_each(|replica| self.allocator.take_back(replica));
-        for after in placed {
-            set(&mut self.txn, &schema::replica(&after.node, &after.key), None, Some(&after))?;
-        }
-        Ok(refused)
-    }
-
-    fn assigned_replica(
-        &mut self,
-        environment: &EnvironmentAssignment,
-        service: &ServiceAssignment,
-        deployment: &Deployment,
-        before: Option<&Versioned<ReplicaAssignment>>,
-        key: ReplicaKey,
-    ) -> Result<ReplicaAssignment, Condition> {
-        let (spec, ending) = (&deployment.spec, false);
-        let networks = bits(environment, spec.networks.keys())?;
-        let declared = self.intent.map(|intent| &intent.networks);
-        let egress = declared.is_some_and(|declared| spec.has_egress(declared));
-        if let Some(Versioned { value: before, .. }) = before {
-            // What its networks were like is not known any more: they are not in the file.
-            let known = spec.networks.keys().all(|name| declared.is_some_and(|declared| declared.contains_key(name)));
-            let egress = if known { egress } else { before.egress };
-            // Within a deployment the specs differ at most in the number of replicas, which is nothing to one.
-            // Should its container have to be made again, it is of the same bits.
-            let image = before.image.clone().or_else(|| deployment.image.clone());
-            let stays = ReplicaAssignment { networks, egress, ending, image, ..before.clone() };
-            if !self.is_to_move(before) {
-                return Ok(stays);
-            }
-            // With nowhere to go it waits for its node.
-            return Ok(match self.allocator.place(&key, &stays.spec) {
-                Ok(Placed { node, address4, address6 }) => ReplicaAssignment { node, address4, address6, ..stays },
-                Err(_) => stays,
-            });
-        }
-        let placed = self.allocator.place(&key, &deployment.spec)?;
-        let spec = if key.replica == RELEASE_TASK { spec.release_task() } else { spec.clone() };
-        Ok(ReplicaAssignment {
-            key,
-            node: placed.node,
-            env: environment.id,
-            service_id: service.id,
-            address4: placed.address4,
-            address6: placed.address6,
-            vip4: service.vip4,
-            vip6: service.vip6,
-            networks,
-            egress,
-            spec,
-            image: deployment.image.clone(),
-            ending,
-        })
-    }
-
-    /// Takes a replica from the node that it was on, and puts it on another.
-    fn moves(
-        &mut self,
-        before: Option<&Versioned<ReplicaAssignment>>,
-        after: &ReplicaAssignment,
-    ) -> Result<(), StoreError> {
-        if let Some(before) = before {
-            set(&mut self.txn, &schema::replica(&before.value.node, &after.key), Some(before), None)?;
-            self.allocator.leave(&before.value);
-        }
-        set(&mut self.txn, &schema::replica(&after.node, &after.key), None, Some(after))
-    }
-
-    /// Whether its node is lost, and it may be elsewhere: no volume of its own keeps it there.
-    fn is_to_move(&self, replica: &ReplicaAssignment) -> bool {
-        self.state.is_lost(&replica.node, self.clock.now) && replica.spec.volumes.is_empty()
-    }
-
-    /// Has the replicas that are not wanted any more end, and takes away those that have.
-    fn endings(
-        &mut self,
-        key: &ServiceKey,
-        wanted: &BTreeSet<(u32, u32)>,
-        decision: &mut Decision,
-    ) -> Result<(), StoreError> {
-        for before in self.state.replicas_of_service(key) {
-            let replica = &before.value;
-            if wanted.contains(&(replica.key.deployment, replica.key.replica)) || self.is_full() {
-                continue;
-            }
-            let status = self.state.status_of(&replica.key).filter(|status| status.state == ReplicaState::Stopped);
-            let store_key = schema::replica(&replica.node, &replica.key);
-            // Nobody hears when one on a lost node has ended; its address waits for the node.
-            let lost = self.state.is_lost(&replica.node, self.clock.now);
-            let cut = status.filter(|_| replica.ending).map(|status| status.cut).or(lost.then_some(0));
-            match cut {
-                Some(cut) => {
-                    if let Some(deployment) = decision.deployments.get_mut(&replica.key.deployment) {
-                        deployment.cut += cut;
-                    }
-                    set(&mut self.txn, &store_key, Some(before), None)?;
-                    self.allocator.leave(replica);
-                }
-                None => {
-                    let after = ReplicaAssignment { ending: true, ..replica.clone() };
-                    set(&mut self.txn, &store_key, Some(before), Some(&after))?;
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Writes what became of the deployments. Of those that are over the last ones are kept.

@@ -1,7 +1,8 @@
 //! One service's runs: which have ended, whether one is due, and when the next one will be.
 //!
 //! A run is a replica of the deployment that serves at that moment, and stays that one's when another takes its place.
-//! There is never a second one beside it: what comes due meanwhile is skipped, and that is remembered.
+//! There is never a second one beside it: what comes due meanwhile is skipped, and that is remembered. Nor is there one
+//! beside a run whose node is lost: nobody knows whether that goes on, until the node is back or forgotten.
 //!
 //! **When.** A service is due for the first time after its schedule was first seen, or was changed. What came due while
 //! nobody could begin it (skepd was not there, the machine was off) is made up once, however often it did. A clock that is
@@ -31,6 +32,8 @@ pub(super) struct Situation<'a> {
     /// Deployment and number of the replicas that are runs.
     pub(super) replicas: BTreeSet<(u32, u32)>,
     pub(super) status: &'a dyn Fn(&ReplicaKey) -> Option<&'a ReplicaStatus>,
+    /// The node that a replica is on, if that is lost.
+    pub(super) lost: &'a dyn Fn(&ReplicaKey) -> Option<&'a str>,
     /// Milliseconds since the epoch.
     pub(super) now: Millis,
 }
@@ -84,32 +87,45 @@ fn settle(runs: &mut Runs, situation: &Situation<'_>) {
             run.end(RunState::Failed, Some("its deployment is gone".into()), situation.now);
             continue;
         }
-        let Some(status) = (situation.status)(&key.replica(run.deployment, run.number)) else { continue };
-        match (status.state, status.exit) {
-            (ReplicaState::Exited, _) => {
-                run.status = Some(0);
-                run.end(RunState::Succeeded, None, situation.now);
-            }
-            (ReplicaState::Failed, Some(exit)) => {
-                run.status = Some(exit);
-                let reason = status.message.clone().unwrap_or_else(|| format!("ended with status {exit}"));
-                run.end(RunState::Failed, Some(reason), situation.now);
-            }
-            // A container that Docker starts again, or that somebody paused, has not ended.
-            (ReplicaState::Failed, None) if status.attempts >= ATTEMPTS => {
-                run.end(RunState::Failed, status.message.clone(), situation.now);
-            }
-            _ => {}
+        let replica = key.replica(run.deployment, run.number);
+        if let Some(status) = (situation.status)(&replica) {
+            told(run, status, situation.now);
+        }
+        if let Some(node) = (situation.lost)(&replica)
+            && run.ended.is_none()
+        {
+            run.lost = Some(node.to_owned());
+            let reason = format!("node {node} was lost, and how the run ended is not known");
+            run.end(RunState::Failed, Some(reason), situation.now);
         }
     }
 }
 
-/// Begins the one that is due, unless the one before goes on.
+/// Has a run end if its node tells so.
+fn told(run: &mut Run, status: &ReplicaStatus, now: Millis) {
+    match (status.state, status.exit) {
+        (ReplicaState::Exited, _) => {
+            run.status = Some(0);
+            run.end(RunState::Succeeded, None, now);
+        }
+        (ReplicaState::Failed, Some(exit)) => {
+            run.status = Some(exit);
+            let reason = status.message.clone().unwrap_or_else(|| format!("ended with status {exit}"));
+            run.end(RunState::Failed, Some(reason), now);
+        }
+        // A container that Docker starts again, or that somebody paused, has not ended.
+        (ReplicaState::Failed, None) if status.attempts >= ATTEMPTS => {
+            run.end(RunState::Failed, status.message.clone(), now);
+        }
+        _ => {}
+    }
+}
+
+/// Begins the one that is due, unless the one before goes on, or may.
 fn begin(runs: &mut Runs, due: Millis, situation: &Situation<'_>) {
     let now = situation.now;
     let new = running(runs.last + 1, situation.serving, due, now);
-    let Some(open) = runs.open().next() else { return runs.push(new) };
-    let (begun, reason) = (open.started, format!("run {} had not ended", open.number));
+    let Some((begun, reason)) = in_the_way(runs, situation) else { return runs.push(new) };
     // One long run must not fill the whole history.
     match runs.runs.last_mut().filter(|last| last.state == RunState::Skipped && last.ended >= begun) {
         Some(last) => {
@@ -123,6 +139,18 @@ fn begin(runs: &mut Runs, due: Millis, situation: &Situation<'_>) {
     }
 }
 
+/// The run beside which another would be the second: when it was begun, and why it counts.
+fn in_the_way(runs: &Runs, situation: &Situation<'_>) -> Option<(Option<Millis>, String)> {
+    if let Some(open) = runs.open().next() {
+        return Some((open.started, format!("run {} had not ended", open.number)));
+    }
+    // Its node may be cut off from everybody, and go on with it.
+    let there = |run: &&Run| situation.replicas.contains(&(run.deployment, run.number));
+    let (run, node) = runs.runs.iter().filter(there).find_map(|run| Some((run, run.lost.as_ref()?)))?;
+    let way_out = format!("bring it back, or `skepctl nodes remove {node}`");
+    Some((run.started, format!("run {} may still go on on node {node}, which was lost ({way_out})", run.number)))
+}
+
 fn running(number: u32, deployment: u32, due: Millis, now: Millis) -> Run {
     Run {
         number,
@@ -133,6 +161,7 @@ fn running(number: u32, deployment: u32, due: Millis, now: Millis) -> Run {
         state: RunState::Running,
         status: None,
         reason: None,
+        lost: None,
         times: 1,
     }
 }

@@ -228,6 +228,11 @@ impl State {
         !self.nodes.contains_key(node) || self.absent.get(node).is_some_and(|since| since + LOST_AFTER <= now)
     }
 
+    /// The node that a replica is assigned to, if that is lost.
+    pub(super) fn lost_node_of(&self, key: &ReplicaKey, now: Millis) -> Option<&str> {
+        self.replicas.get(key).map(|replica| replica.value.node.as_str()).filter(|node| self.is_lost(node, now))
+    }
+
     /// When the next node will be lost, unless it comes back.
     pub(super) fn next_lost(&self, now: Millis) -> Option<Millis> {
         self.absent.values().map(|since| since + LOST_AFTER).filter(|at| *at > now).min()

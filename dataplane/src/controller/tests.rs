@@ -11,9 +11,10 @@ use crate::model::{
     Ack, Phase, Presence, ReplicaAssignment, ReplicaKey, ReplicaState, ReplicaStatus, ServiceAssignment, ServiceKey,
     ServiceSpec,
 };
-use crate::store::{Embedded, Revision};
+use crate::store::{Compare, Embedded, Revision};
 
 mod deployments;
+mod lost;
 mod property;
 
 /// Few enough addresses that they run out.
@@ -49,24 +50,39 @@ struct World {
     watching: u64,
     /// What each agent has on its machine.
     machines: BTreeMap<(ReplicaKey, String), Ipv4Addr>,
+    /// The last put of each key.
+    revisions: BTreeMap<String, Revision>,
 }
 
 impl World {
     fn new(pools: Pools) -> Self {
-        let mut world = Self { state: State::default(), pools, now: 1_000_000, watching: 0, machines: BTreeMap::new() };
+        let (state, machines, revisions) = Default::default();
+        let mut world = Self { state, pools, now: 1_000_000, watching: 0, machines, revisions };
         world.register("n1");
         world
     }
 
+    /// A node joins.
     fn register(&mut self, name: &str) {
         let mut allocator = allocate::Allocator::new(&self.state, &self.pools, self.now);
         let mut txn = Txn::default();
         set(&mut txn, &schema::node(name), None, Some(&allocator.node(name).unwrap())).unwrap();
         allocator.finish(&mut txn).unwrap();
-        let presence = Presence { instance: name.into(), version: String::new() };
-        let mut txn = txn.put(&schema::presence(name), &presence).unwrap();
-        txn.compare.clear();
         self.commit(txn);
+        self.arrive(name);
+    }
+
+    /// Its daemon is there.
+    fn arrive(&mut self, name: &str) {
+        let presence = Presence { instance: name.into(), version: String::new() };
+        self.commit(Txn::default().put(&schema::presence(name), &presence).unwrap());
+        self.state.note_absences(self.now * 1000);
+    }
+
+    /// Nothing is heard of it any more.
+    fn vanish(&mut self, name: &str) {
+        self.commit(Txn::default().delete(&schema::presence(name)));
+        self.state.note_absences(self.now * 1000);
     }
 
     fn commit(&mut self, txn: Txn) {
@@ -74,7 +90,18 @@ impl World {
         let keys: BTreeSet<&str> = txn.then.iter().map(Write::key).collect();
         assert_eq!(keys.len(), txn.then.len(), "no key twice");
         assert!(txn.then.len() <= 120, "etcd takes 128");
+        for compare in txn.compare {
+            match compare {
+                Compare::Revision(key, revision) => assert_eq!(self.revisions.get(&key), Some(&revision), "{key}"),
+                Compare::Absent(key) => assert_eq!(self.revisions.get(&key), None, "{key}"),
+                Compare::Value(key, _) => panic!("no step compares the value of {key}"),
+            }
+        }
         for write in txn.then {
+            match &write {
+                Write::Put { key, .. } => drop(self.revisions.insert(key.clone(), revision)),
+                Write::Delete(key) => drop(self.revisions.remove(key)),
+            }
             self.state.apply(&imagined(write, revision)).unwrap();
         }
         self.state.revision = revision;
@@ -117,19 +144,24 @@ impl World {
         (!txn.then.is_empty()).then_some(txn)
     }
 
-    /// The agents take away what ends or is no longer assigned, and start what is; all is well but what is `ill`.
+    /// The agents take away what ends or is no longer assigned, and start what is; all is well but what is `ill`. On
+    /// nodes of which nothing is heard all stays as it is.
     fn agents_but(&mut self, ill: impl Fn(&ReplicaKey) -> Option<ReplicaState>) {
-        let replicas = self.state.replicas.values().map(|r| &r.value);
+        let there = &self.state.present;
+        let replicas = self.state.replicas.values().map(|r| &r.value).filter(|r| there.contains_key(&r.node));
         let stay = replicas.clone().filter(|r| !r.ending);
-        self.machines = stay.map(|r| ((r.key.clone(), r.node.clone()), r.address4)).collect();
+        self.machines.retain(|(_, node), _| !there.contains_key(node));
+        self.machines.extend(stay.map(|r| ((r.key.clone(), r.node.clone()), r.address4)));
         let status = |r: &ReplicaAssignment| {
             let state = if r.ending { ReplicaState::Stopped } else { ReplicaState::Running };
             let state = ill(&r.key).filter(|_| !r.ending).unwrap_or(state);
             ((r.key.clone(), r.node.clone()), ReplicaStatus { state, ..ReplicaStatus::new(r.key.clone(), &r.node) })
         };
-        self.state.statuses = replicas.map(status).collect();
+        let told: Vec<_> = replicas.map(status).collect();
+        self.state.statuses.retain(|(_, node), _| !there.contains_key(node));
+        self.state.statuses.extend(told);
         let ack = Ack { services: self.state.revision };
-        self.state.acks = self.state.nodes.keys().map(|node| (node.clone(), ack)).collect();
+        self.state.acks.extend(there.keys().map(|node| (node.clone(), ack)));
         self.state.revision += 1;
     }
 

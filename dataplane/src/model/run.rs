@@ -53,6 +53,9 @@ pub struct Run {
     pub status: Option<i64>,
     /// Why it failed or was skipped, for people.
     pub reason: Option<String>,
+    /// The node that it was on, if that was lost before the run had ended, as far as anybody knows.
+    #[serde(default)]
+    pub lost: Option<String>,
     /// So many in a row were skipped.
     pub times: u32,
 }
@@ -101,6 +104,11 @@ impl Runs {
         self.runs.iter_mut().filter(|run| run.ended.is_none())
     }
 
+    /// Whether a run was on a node that was lost before it had ended.
+    pub fn lost(&self, deployment: u32, number: u32) -> bool {
+        self.runs.iter().any(|run| (run.deployment, run.number) == (deployment, number) && run.lost.is_some())
+    }
+
     /// Adds a run; the oldest that has ended is forgotten for it when there are too many.
     pub fn push(&mut self, run: Run) {
         self.last = run.number;
@@ -133,8 +141,8 @@ mod tests {
             // The third never ends.
             let ended = (number != 3).then_some(u64::from(number));
             let state = if ended.is_some() { RunState::Skipped } else { RunState::Running };
-            let (started, status, reason, times) = (None, None, None, 1);
-            runs.push(Run { number, deployment: 1, due: 0, started, ended, state, status, reason, times });
+            let (started, status, reason, lost, times) = (None, None, None, None, 1);
+            runs.push(Run { number, deployment: 1, due: 0, started, ended, state, status, reason, lost, times });
         }
         assert_eq!((runs.last, runs.runs.len(), runs.runs[0].number, runs.runs[1].number), (50, HISTORY, 3, 32));
         assert_eq!(runs.open().map(|run| run.number).collect::<Vec<_>>(), [3]);

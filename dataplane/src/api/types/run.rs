@@ -44,6 +44,7 @@ impl RunRow {
             state: RunState::Scheduled,
             status: None,
             reason: None,
+            lost: None,
             times: 1,
         });
         let ServiceKey { environment, service } = &runs.key;

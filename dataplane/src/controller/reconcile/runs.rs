@@ -1,25 +1,25 @@
 //! Runs of a service that has a schedule.
 
-use std::collections::BTreeSet;
-
 use super::super::deploy::Decision;
 use super::super::schedule::{self, Situation};
 use super::super::set;
 use super::Step;
-use crate::model::{EnvironmentAssignment, ReplicaKey, RunState, ServiceAssignment};
+use crate::model::{EnvironmentAssignment, ReplicaKey, RunState, Runs, ServiceAssignment};
 use crate::store::{StoreError, schema};
 
 impl Step<'_> {
-    /// Begins what is due and ends what has ended. Gives deployment and number of the replicas that are to be there.
+    /// Begins what is due and ends what has ended. [`None`]: the service never had a schedule.
     pub(super) fn runs(
         &mut self,
         environment: &EnvironmentAssignment,
         service: &ServiceAssignment,
         decision: &Decision,
-    ) -> Result<BTreeSet<(u32, u32)>, StoreError> {
+    ) -> Result<Option<Runs>, StoreError> {
         let (state, key) = (self.state, &service.key);
         let before = state.runs.get(key);
         let status = |key: &ReplicaKey| state.status_of(key);
+        let now = self.clock.now;
+        let lost = |key: &ReplicaKey| state.lost_node_of(key, now);
         let assigned = state.replicas_of_service(key).map(|replica| &replica.value);
         let situation = Situation {
             key,
@@ -31,9 +31,10 @@ impl Step<'_> {
                 .map(|replica| (replica.key.deployment, replica.key.replica))
                 .collect(),
             status: &status,
+            lost: &lost,
             now: self.clock.wall,
         };
-        let Some(mut runs) = schedule::decide(&situation) else { return Ok(BTreeSet::new()) };
+        let Some(mut runs) = schedule::decide(&situation) else { return Ok(None) };
         for run in runs.open_mut() {
             let replica = key.replica(run.deployment, run.number);
             let before = state.replicas.get(&replica);
@@ -41,7 +42,7 @@ impl Step<'_> {
                 continue;
             };
             match self.assigned_replica(environment, service, deployment, before, replica) {
-                Ok(after) => set(&mut self.txn, &schema::replica(&after.node, &after.key), before, Some(&after))?,
+                Ok(after) => self.assign(before, &after)?,
                 // There is no room for it.
                 Err(condition) => run.end(RunState::Failed, Some(condition.to_string()), self.clock.wall),
             }
@@ -49,6 +50,6 @@ impl Step<'_> {
         let next = runs.next.as_ref().map(|next| next.at);
         self.next_run = [self.next_run, next].into_iter().flatten().min();
         set(&mut self.txn, &schema::runs(key), before, Some(&runs))?;
-        Ok(schedule::wanted(&runs))
+        Ok(Some(runs))
     }
 }

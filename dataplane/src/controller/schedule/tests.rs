@@ -15,14 +15,16 @@ struct Story {
     runs: Option<Runs>,
     statuses: BTreeMap<ReplicaKey, ReplicaStatus>,
     replicas: BTreeSet<(u32, u32)>,
+    /// The node that they are on is lost.
+    lost: Option<String>,
 }
 
 impl Story {
     fn new(schedule: &str) -> Self {
         let environment = EnvironmentKey { project: "shop".into(), environment: "production".into() };
         let key = ServiceKey { environment, service: "nightly".into() };
-        let (runs, statuses, replicas) = Default::default();
-        let mut story = Self { key, deployments: BTreeMap::new(), serving: 0, runs, statuses, replicas };
+        let (runs, statuses, replicas, lost) = Default::default();
+        let mut story = Self { key, deployments: BTreeMap::new(), serving: 0, runs, statuses, replicas, lost };
         story.deploy(Some(schedule), "backup:1");
         story
     }
@@ -44,6 +46,7 @@ impl Story {
 
     fn decide(&mut self, now: Millis) -> Option<Runs> {
         let status = |key: &ReplicaKey| self.statuses.get(key);
+        let lost = |_: &ReplicaKey| self.lost.as_deref();
         let situation = Situation {
             key: &self.key,
             deployments: &self.deployments,
@@ -51,6 +54,7 @@ impl Story {
             runs: self.runs.as_ref(),
             replicas: self.replicas.clone(),
             status: &status,
+            lost: &lost,
             now,
         };
         let runs = decide(&situation);
@@ -162,6 +166,43 @@ fn there_are_never_two_at_once_and_what_is_left_out_is_remembered() {
     // The one that goes on has another before it.
     let history = [(3, 1, 5 * HOUR, Running), (4, 1, 6 * HOUR, Skipped)];
     assert_eq!(story.history()[2..], history);
+}
+
+#[test]
+fn a_run_on_a_lost_node_has_failed_and_none_begins_beside_it() {
+    let mut story = Story::new("@hourly");
+    story.at(MIDNIGHT);
+    story.at(MIDNIGHT + HOUR);
+    let there = story.replicas.clone();
+    story.lost = Some("n2".into());
+    let run = story.at(MIDNIGHT + HOUR + MINUTE).runs[0].clone();
+    assert_eq!((run.state, run.lost.as_deref(), run.ended), (Failed, Some("n2"), Some(MIDNIGHT + HOUR + MINUTE)));
+    assert!(run.reason.unwrap().starts_with("node n2 was lost"));
+    for hour in 2..=30 {
+        story.replicas.clone_from(&there);
+        story.at(MIDNIGHT + hour * HOUR);
+    }
+    // Back or not: as long as it has a place there it may go on.
+    story.lost = None;
+    story.replicas.clone_from(&there);
+    story.at(MIDNIGHT + 31 * HOUR);
+    assert_eq!(story.history(), [(1, 1, HOUR, Failed), (2, 1, 31 * HOUR, Skipped)]);
+    let reason = story.runs.as_ref().unwrap().runs[1].reason.clone().unwrap();
+    assert!(reason.starts_with("run 1 may still go on on node n2") && reason.ends_with("30 times"), "{reason}");
+    story.replicas.clear();
+    story.at(MIDNIGHT + 32 * HOUR);
+    assert_eq!(story.history()[2..], [(3, 1, 32 * HOUR, Running)]);
+}
+
+#[test]
+fn a_run_that_had_ended_before_its_node_was_lost_has_ended() {
+    let mut story = Story::new("@hourly");
+    story.at(MIDNIGHT);
+    story.at(MIDNIGHT + HOUR);
+    story.succeed();
+    story.lost = Some("n2".into());
+    let run = story.at(MIDNIGHT + HOUR + MINUTE).runs[0].clone();
+    assert_eq!((run.state, run.lost), (Succeeded, None));
 }
 
 #[test]

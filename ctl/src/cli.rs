@@ -7,7 +7,7 @@ use clap_complete::Shell;
 mod nodes;
 mod secrets;
 
-pub(crate) use nodes::{NodesArgs, NodesCommand};
+pub(crate) use nodes::{LabelChange, NodesArgs, NodesCommand};
 pub(crate) use secrets::{RegistryArgs, RegistryCommand, SecretsArgs, SecretsCommand};
 
 /// Private networks for the containers of this machine: bring environments up, see who reaches whom, and why not.

@@ -1,21 +1,25 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use dataplane::api::types::{Invite, Invited, NodeRow, NodeState};
+use dataplane::api::types::{Invite, Invited, Labels, NodeRow, NodeState, Roles};
+use dataplane::model::placement::{cpus, octets};
 
 use crate::cell::{Cell, Tone};
-use crate::cli::{Global, NodesArgs, NodesCommand};
+use crate::cli::{Global, LabelChange, NodesArgs, NodesCommand};
 use crate::client::{Client, encode};
 use crate::deployment::age;
 use crate::error::CtlError;
 use crate::output::Output;
 
-const HEADER: [&str; 11] = [
+const HEADER: [&str; 14] = [
     "NODE",
     "STATE",
+    "ROLES",
+    "LABELS",
     "ADDRESS",
     "PREFIXES",
     "REPLICAS",
+    "RESERVED",
     "TUNNEL",
     "HANDSHAKE",
     "RECEIVED",
@@ -34,6 +38,13 @@ pub(crate) async fn run(global: &Global, args: &NodesArgs, output: &mut Output) 
         None | Some(NodesCommand::List | NodesCommand::Invite { .. }) => client.get("/v1/nodes").await?,
         Some(NodesCommand::Cordon { node }) => vec![client.post(&path(node, "/cordon"), &()).await?],
         Some(NodesCommand::Uncordon { node }) => vec![client.post(&path(node, "/uncordon"), &()).await?],
+        Some(NodesCommand::Label { node, changes }) => {
+            vec![client.post(&path(node, "/labels"), &labels(changes)).await?]
+        }
+        Some(NodesCommand::Roles { node, roles }) => {
+            let roles = Roles { roles: roles.iter().copied().collect() };
+            vec![client.post(&path(node, "/roles"), &roles).await?]
+        }
         Some(NodesCommand::Drain { node }) => vec![client.post(&path(node, "/drain"), &()).await?],
         Some(NodesCommand::Remove { node }) => vec![client.delete(&path(node, "")).await?],
     };
@@ -56,6 +67,17 @@ fn path(node: &str, action: &str) -> String {
     format!("/v1/nodes/{}{action}", encode(node))
 }
 
+fn labels(changes: &[LabelChange]) -> Labels {
+    let mut labels = Labels::default();
+    for change in changes {
+        match change {
+            LabelChange::Set(name, value) => drop(labels.set.insert(name.clone(), value.clone())),
+            LabelChange::Remove(name) => drop(labels.remove.insert(name.clone())),
+        }
+    }
+    labels
+}
+
 fn row(row: &NodeRow) -> Vec<Cell> {
     let or_none = |text: Option<String>| text.map_or_else(|| Cell::new("-").tone(Tone::Dim), Cell::new);
     let tone = match row.state {
@@ -66,9 +88,12 @@ fn row(row: &NodeRow) -> Vec<Cell> {
     vec![
         Cell::new(if row.this { format!("{} *", row.node) } else { row.node.clone() }),
         Cell::new(row.state).tone(tone),
+        or_none(words(row.roles.iter())),
+        or_none(words(row.labels.iter().map(|(name, value)| format!("{name}={value}")))),
         or_none(row.address.clone()),
         Cell::new(row.prefixes.join(", ")),
         Cell::new(row.replicas),
+        or_none(reserved(row)),
         or_none(row.tunnel.clone()),
         or_none(row.handshake.map(|seconds| age(Duration::from_secs(seconds)))),
         or_none(row.received.map(octets)),
@@ -78,22 +103,15 @@ fn row(row: &NodeRow) -> Vec<Cell> {
     ]
 }
 
-/// `1.4 MiB`.
-fn octets(octets: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let unit = (octets.max(1).ilog2() / 10).min(4);
-    match unit {
-        0 => format!("{octets} B"),
-        _ => format!("{:.1} {}", octets as f64 / f64::from(1_u32 << 10).powi(unit as i32), UNITS[unit as usize]),
-    }
+/// `control, compute`; nothing of none.
+fn words(words: impl Iterator<Item = impl ToString>) -> Option<String> {
+    let words: Vec<String> = words.map(|word| word.to_string()).collect();
+    (!words.is_empty()).then(|| words.join(", "))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::octets;
-
-    #[test]
-    fn octets_have_a_unit_that_fits() {
-        assert_eq!([0, 1023, 1024, 1_500_000, 5 << 40].map(octets), ["0 B", "1023 B", "1.0 KiB", "1.4 MiB", "5.0 TiB"]);
-    }
+/// `1 GiB of 8 GiB, 0.5 of 4 CPUs`; nothing of a node that does not tell what it has.
+fn reserved(row: &NodeRow) -> Option<String> {
+    let (reserved, capacity) = (row.reserved, row.capacity?);
+    let memory = format!("{} of {}", octets(reserved.memory), octets(capacity.memory));
+    Some(format!("{memory}, {} of {} CPUs", cpus(reserved.nano_cpus), cpus(capacity.nano_cpus)))
 }

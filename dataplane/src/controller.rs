@@ -29,6 +29,8 @@ mod allocate;
 mod clock;
 mod deploy;
 mod error;
+mod office;
+mod placement;
 mod reconcile;
 mod schedule;
 mod state;
@@ -71,7 +73,7 @@ pub async fn run(
     }
 }
 
-/// From winning the campaign to the first error or lost office.
+/// From winning the campaign to the first error or lost office. Only a node of the role `control` holds it.
 async fn lead(
     store: &dyn Store,
     secrets: &Secrets,
@@ -79,10 +81,30 @@ async fn lead(
     candidate: &str,
     failpoint: &Failpoint,
 ) -> Result<(), ControllerError> {
+    office::until(store, candidate, true).await?;
     let leadership = store.campaign(ELECTION, candidate).await?;
+    tokio::select! {
+        // Asked first: the role may have gone while it was a candidate.
+        biased;
+        gone = office::until(store, candidate, false) => {
+            gone?;
+            Ok(office::resign(store, &leadership, candidate).await?)
+        }
+        ended = govern(store, secrets, pools, &leadership, failpoint) => ended,
+    }
+}
+
+/// Assigns what is to be, until the office is lost.
+async fn govern(
+    store: &dyn Store,
+    secrets: &Secrets,
+    pools: &Pools,
+    leadership: &Leadership,
+    failpoint: &Failpoint,
+) -> Result<(), ControllerError> {
     let watching = unix();
     let mut absent = BTreeMap::new();
-    while leads(store, &leadership).await? {
+    while leads(store, leadership).await? {
         let mut state = State::load(store).await?;
         let watch = store.watch("/", state.revision).await?;
         // Who was away already is so for as long as this controller has seen it.
@@ -93,7 +115,7 @@ async fn lead(
             store,
             secrets,
             pools,
-            leadership: &leadership,
+            leadership,
             failpoint,
             watching,
             state,
@@ -204,8 +226,8 @@ impl Controller<'_> {
                 Some(Subject::Vips | Subject::Addresses(_)) => {
                     self.dirty.extend(self.state.conditions.keys().cloned());
                 }
-                // What it has waits for it, or is to go elsewhere.
-                Some(Subject::Presence(_) | Subject::Node(_)) => {
+                // What it has waits for it, or is to go elsewhere; or it takes now what nobody took.
+                Some(Subject::Presence(_) | Subject::Node(_) | Subject::NodeIntent(_)) => {
                     self.state.note_absences(unix());
                     self.dirty.extend(self.state.keys());
                 }
@@ -219,7 +241,6 @@ impl Controller<'_> {
                     | Subject::Runs(_)
                     | Subject::Discard(_)
                     | Subject::Pulled(_)
-                    | Subject::NodeIntent(_)
                     | Subject::Tunnel(_)
                     | Subject::Admission(_)
                     | Subject::Invitation(_)

@@ -20,6 +20,7 @@ pub mod forwarder;
 pub mod host;
 pub mod install;
 pub mod logging;
+mod machine;
 pub mod manifest;
 pub mod membership;
 pub mod memory;

@@ -11,6 +11,7 @@ use tracing::{info, warn};
 use crate::config::Config;
 use crate::controller::{self, ControllerError};
 use crate::durable;
+use crate::machine;
 use crate::model::{NodeRecord, Presence};
 use crate::random::{self, RandomError};
 use crate::store::schema::{self, Versioned};
@@ -73,8 +74,11 @@ impl Member {
     /// # Errors
     /// [`MembershipError`]; [`MembershipError::NameInUse`] while another machine is there by its name.
     pub async fn register(store: &dyn Store, config: &Config) -> Result<Self, MembershipError> {
-        let presence =
-            Presence { instance: instance(&config.state_dir)?, version: env!("CARGO_PKG_VERSION").to_owned() };
+        let presence = Presence {
+            instance: instance(&config.state_dir)?,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            capacity: machine::capacity(),
+        };
         let there = schema::get_json(store, &schema::presence(&config.node_name)).await?;
         if there.is_some_and(|there| there.value.instance != presence.instance) {
             return Err(MembershipError::NameInUse { name: config.node_name.clone() });

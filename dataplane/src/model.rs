@@ -10,6 +10,7 @@ pub mod kind;
 pub mod limits;
 pub mod name;
 pub mod node;
+pub mod placement;
 pub mod record;
 pub mod registry;
 pub mod rollout;
@@ -26,7 +27,10 @@ pub use deployment::{Deployment, DeploymentState, Phase};
 pub use kind::Kind;
 pub use limits::Limits;
 pub use name::{DeploymentKey, EnvironmentKey, ReplicaKey, ServiceKey};
-pub use node::{Admission, Invitation, NodeIntent, NodeRecord, Presence, TunnelRecord, VolumeAssignment, VolumeKey};
+pub use node::{
+    Admission, Invitation, NodeIntent, NodeRecord, Presence, Role, TunnelRecord, VolumeAssignment, VolumeKey,
+};
+pub use placement::{Capacity, Constraint, Placement, Reserved};
 pub use registry::RegistryLogin;
 pub use run::{Due, Run, RunState, Runs};
 pub use secret::{Credentials, KeptCredentials, Secret};

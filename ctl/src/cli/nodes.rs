@@ -1,6 +1,8 @@
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use dataplane::model::Role;
 
 #[derive(Debug, Args)]
 pub(crate) struct NodesArgs {
@@ -28,6 +30,23 @@ pub(crate) enum NodesCommand {
         /// The node.
         node: String,
     },
+    /// Give a node labels, which constraints of services may ask for, or take them away. Nothing that runs is moved.
+    Label {
+        /// The node.
+        node: String,
+        /// KEY=VALUE gives it the label, KEY- takes it away.
+        #[arg(required = true, value_name = "KEY=VALUE|KEY-")]
+        changes: Vec<LabelChange>,
+    },
+    /// Say what a node is for. Nothing that runs is moved: `drain` does that.
+    Roles {
+        /// The node.
+        node: String,
+        /// All that it is to have: control (it may decide where everything goes), compute (replicas are placed there),
+        /// build (for constraints).
+        #[arg(required = true, value_delimiter = ',', value_name = "ROLE")]
+        roles: Vec<Role>,
+    },
     /// Cordon a node, and deploy what runs there anew, on the others; no request is lost. What has volumes there stays.
     Drain {
         /// The node.
@@ -38,4 +57,38 @@ pub(crate) enum NodesCommand {
         /// The node.
         node: String,
     },
+}
+
+/// What is to become of a label.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum LabelChange {
+    Set(String, String),
+    Remove(String),
+}
+
+impl FromStr for LabelChange {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match (text.split_once('='), text.strip_suffix('-')) {
+            (Some((name, value)), _) => Ok(Self::Set(name.to_owned(), value.to_owned())),
+            (None, Some(name)) => Ok(Self::Remove(name.to_owned())),
+            (None, None) => Err("write KEY=VALUE to give it, or KEY- to take it away".to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_is_given_or_taken_away() {
+        let set = |name: &str, value: &str| Ok(LabelChange::Set(name.into(), value.into()));
+        assert_eq!("disk=ssd".parse(), set("disk", "ssd"));
+        assert_eq!("zone=a-".parse(), set("zone", "a-"));
+        assert_eq!("a=b=c".parse(), set("a", "b=c"));
+        assert_eq!("disk-".parse(), Ok(LabelChange::Remove("disk".into())));
+        assert!("disk".parse::<LabelChange>().is_err());
+    }
 }

@@ -11,8 +11,8 @@ use crate::config::Config;
 use crate::controller::State;
 use crate::model::rollout::Rollout;
 use crate::model::{
-    EnvironmentAssignment, EnvironmentKey, EnvironmentSpec, NodeRecord, ReplicaAssignment, ReplicaKey, ReplicaState,
-    ServiceAssignment, ServiceKey, ServiceSpec, TunnelRecord,
+    EnvironmentAssignment, EnvironmentKey, EnvironmentSpec, NodeRecord, Placement, ReplicaAssignment, ReplicaKey,
+    ReplicaState, Reserved, ServiceAssignment, ServiceKey, ServiceSpec, TunnelRecord,
 };
 use crate::store::Revision;
 
@@ -163,8 +163,8 @@ pub fn workload_digest(replica: &ReplicaAssignment) -> String {
     digest(&of_container(&replica.spec))
 }
 
-/// What is only about the service as a whole (how many, after whom, in which networks, when and how it changes, what
-/// the node asks it) is left out: it changes no container.
+/// What is only about the service as a whole (how many, where, after whom, in which networks, when and how it changes,
+/// what the node asks it) is left out: it changes no container.
 fn of_container(spec: &ServiceSpec) -> ServiceSpec {
     ServiceSpec {
         replicas: 0,
@@ -175,6 +175,8 @@ fn of_container(spec: &ServiceSpec) -> ServiceSpec {
         update: Rollout::default(),
         rollback: Rollout::back(),
         drain_timeout: 0,
+        reserved: Reserved::default(),
+        placement: Placement::default(),
         release: None,
         schedule: None,
         ..spec.clone()
@@ -209,7 +211,7 @@ mod tests {
             digest(&of_container(&spec))
         };
         let as_it_was = made(|_| ());
-        let of_the_service: [fn(&mut ServiceSpec); 8] = [
+        let of_the_service: [fn(&mut ServiceSpec); 10] = [
             |s| s.replicas = 3,
             |s| s.probe = Some(Probe::default()),
             |s| s.start_timeout = 1,
@@ -218,6 +220,8 @@ mod tests {
             |s| s.drain_timeout = 1,
             |s| s.release = Some(vec!["migrate".to_owned()]),
             |s| s.schedule = Some("@daily".to_owned()),
+            |s| s.reserved.memory = 1,
+            |s| s.placement.max_per_node = Some(1),
         ];
         assert!(of_the_service.into_iter().all(|change| made(change) == as_it_was));
         let of_the_container: [fn(&mut ServiceSpec); 6] = [
@@ -229,5 +233,11 @@ mod tests {
             |s| s.attempt = 1,
         ];
         assert!(of_the_container.into_iter().all(|change| made(change) != as_it_was));
+    }
+
+    #[test]
+    fn a_container_of_an_earlier_version_is_not_made_anew() {
+        // What this one knew before there was any placement.
+        assert_eq!(digest(&of_container(&ServiceSpec::of_image("web:1"))), "59de0621d4caee17");
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use axum::Json;
+use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 
@@ -10,10 +11,11 @@ use super::Api;
 use super::error::Refusal;
 use super::intent::Dry;
 use super::routes::Answer;
-use super::types::{ErrorBody, NodeRow, NodeState};
+use super::types::{ErrorBody, Labels, NodeRow, NodeState, Roles};
 use crate::agent::in_one_line;
 use crate::controller::State as Assignments;
-use crate::model::{NodeIntent, NodeRecord, ServiceKey};
+use crate::model::placement::check_labels;
+use crate::model::{NodeIntent, NodeRecord, Reserved, Role, ServiceKey};
 use crate::store::{Outcome, Txn, schema};
 use crate::wireguard::{Kind, PublicKey, Seen};
 
@@ -33,14 +35,14 @@ pub(super) async fn list(State(api): State<Api>) -> Answer<Vec<NodeRow>> {
 #[utoipa::path(post, path = "/v1/nodes/{node}/cordon",
     responses((status = 200, body = NodeRow), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
 pub(super) async fn cordon(State(api): State<Api>, Path(node): Path<String>) -> Answer<NodeRow> {
-    api.want(&node, NodeIntent { cordoned: true }).await
+    api.want(&node, |intent| intent.cordoned = true).await
 }
 
 /// Has replicas placed on a node again.
 #[utoipa::path(post, path = "/v1/nodes/{node}/uncordon",
     responses((status = 200, body = NodeRow), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
 pub(super) async fn uncordon(State(api): State<Api>, Path(node): Path<String>) -> Answer<NodeRow> {
-    api.want(&node, NodeIntent::default()).await
+    api.want(&node, |intent| intent.cordoned = false).await
 }
 
 /// Cordons a node, and deploys anew, elsewhere, each service that has a replica there and no volume: as any deployment, it
@@ -48,7 +50,7 @@ pub(super) async fn uncordon(State(api): State<Api>, Path(node): Path<String>) -
 #[utoipa::path(post, path = "/v1/nodes/{node}/drain",
     responses((status = 200, body = NodeRow), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
 pub(super) async fn drain(State(api): State<Api>, Path(node): Path<String>) -> Answer<NodeRow> {
-    let row = api.want(&node, NodeIntent { cordoned: true }).await?;
+    let row = api.want(&node, |intent| intent.cordoned = true).await?;
     let state = Assignments::load(api.store.as_ref()).await?;
     let there = state.replicas.values().map(|replica| &replica.value).filter(|replica| replica.node == node);
     let moving = there.filter(|replica| !replica.ending && !replica.is_run() && replica.spec.volumes.is_empty());
@@ -61,6 +63,38 @@ pub(super) async fn drain(State(api): State<Api>, Path(node): Path<String>) -> A
         drop(again.await?);
     }
     Ok(row)
+}
+
+/// Gives a node labels, and takes others away. It moves nothing: labels are asked for when a replica is placed.
+#[utoipa::path(post, path = "/v1/nodes/{node}/labels", request_body = Labels,
+    responses((status = 200, body = NodeRow), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
+pub(super) async fn label(
+    State(api): State<Api>,
+    Path(node): Path<String>,
+    body: Result<Json<Labels>, JsonRejection>,
+) -> Answer<NodeRow> {
+    let Json(Labels { set, remove }) = body?;
+    check_labels(&set).map_err(|error| Refusal::bad(error.what, error.remedy))?;
+    if let Some(both) = remove.iter().find(|name| set.contains_key(*name)) {
+        return Err(Refusal::bad(format!("the label {both} is to be given and taken away"), "say one of them"));
+    }
+    api.want(&node, |intent| {
+        intent.labels.retain(|name, _| !remove.contains(name));
+        intent.labels.extend(set.clone());
+    })
+    .await
+}
+
+/// Says what a node is for. It moves nothing: without `compute`, what runs there goes on until it is drained.
+#[utoipa::path(post, path = "/v1/nodes/{node}/roles", request_body = Roles,
+    responses((status = 200, body = NodeRow), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
+pub(super) async fn roles(
+    State(api): State<Api>,
+    Path(node): Path<String>,
+    body: Result<Json<Roles>, JsonRejection>,
+) -> Answer<NodeRow> {
+    let Json(Roles { roles }) = body?;
+    api.want(&node, |intent| intent.roles.clone_from(&roles)).await
 }
 
 /// Forgets a node that will not come back. Its replicas without volumes are placed elsewhere.
@@ -81,15 +115,16 @@ pub(super) async fn remove(State(api): State<Api>, Path(node): Path<String>) -> 
         let remedy = "bring it back and save them, or take their environments away with `skepctl down --volumes`";
         return Err(Refusal::new(StatusCode::CONFLICT, error, remedy));
     }
-    let mut txn = Txn::default().when(&schema::node(&node), Some(record.revision)).delete(&schema::node(&node));
-    txn = txn.when(&schema::presence(&node), None);
+    let txn = Txn::default().when(&schema::node(&node), Some(record.revision)).delete(&schema::node(&node));
+    let has_control = state.node_intent(&node).roles.contains(&Role::Control);
+    let txn = if has_control { keep_control(&state, &node, txn)? } else { txn };
+    let mut txn = txn.when(&schema::presence(&node), None);
     // What it comes to etcd with is worth nothing from then on.
     txn = txn.delete(&schema::admission(&node));
     txn = txn.delete(&schema::tunnel(&node)).delete(&schema::node_intent(&node)).delete(&schema::ack(&node));
     txn = txn.delete(&schema::pulled(&node)).delete(&schema::addresses(&node));
     if api.store.txn(txn).await? == Outcome::Conflict {
-        let error = format!("node {node} changed at the same moment");
-        return Err(Refusal::new(StatusCode::CONFLICT, error, "try again"));
+        return Err(changed(&node));
     }
     // What it told of its replicas goes a piece at a time: there may be more of it than one transaction takes.
     let told: Vec<String> =
@@ -102,21 +137,47 @@ pub(super) async fn remove(State(api): State<Api>, Path(node): Path<String>) -> 
 }
 
 impl Api {
-    async fn want(&self, node: &str, intent: NodeIntent) -> Answer<NodeRow> {
+    /// Changes what people want of a node, and nothing else of it.
+    async fn want(&self, node: &str, change: impl FnOnce(&mut NodeIntent)) -> Answer<NodeRow> {
         let state = Assignments::load(self.store.as_ref()).await?;
         let record = state.nodes.get(node).ok_or_else(|| unknown(node))?;
-        let txn = Txn::default().when(&schema::node(node), Some(record.revision));
-        match self.store.txn(txn.put(&schema::node_intent(node), &intent)?).await? {
+        let (key, before) = (schema::node_intent(node), state.node_intents.get(node));
+        let mut intent = state.node_intent(node).into_owned();
+        let had_control = intent.roles.contains(&Role::Control);
+        change(&mut intent);
+        let mut txn = Txn::default().when(&schema::node(node), Some(record.revision));
+        txn = txn.when(&key, before.map(|before| before.revision)).put(&key, &intent)?;
+        if had_control && !intent.roles.contains(&Role::Control) {
+            txn = keep_control(&state, node, txn)?;
+        }
+        match self.store.txn(txn).await? {
             Outcome::Committed(_) => {
                 let state = Assignments::load(self.store.as_ref()).await?;
                 Ok(Json(row(self, &state, &record.value, None)))
             }
-            Outcome::Conflict => {
-                let error = format!("node {node} changed at the same moment");
-                Err(Refusal::new(StatusCode::CONFLICT, error, "try again"))
-            }
+            Outcome::Conflict => Err(changed(node)),
         }
     }
+}
+
+/// Adds that another node, which is there, may decide where everything goes: without one, nothing changes any more.
+fn keep_control(state: &Assignments, node: &str, txn: Txn) -> Result<Txn, Refusal> {
+    let others = state.nodes.iter().filter(|(name, _)| *name != node && state.present.contains_key(*name));
+    let has_control = |name: &str| state.node_intent(name).roles.contains(&Role::Control);
+    let mut others = others.filter(|(name, _)| has_control(name));
+    let Some((name, record)) = others.next() else {
+        let error =
+            format!("no other node that is there has the role control, and without {node} nobody would place anything");
+        let remedy = "give it to one with `skepctl nodes roles NODE control,...` first";
+        return Err(Refusal::new(StatusCode::CONFLICT, error, remedy));
+    };
+    let intent = state.node_intents.get(name).map(|intent| intent.revision);
+    Ok(txn.when(&schema::node(name), Some(record.revision)).when(&schema::node_intent(name), intent))
+}
+
+fn changed(node: &str) -> Refusal {
+    let error = format!("node {node} changed at the same moment");
+    Refusal::new(StatusCode::CONFLICT, error, "try again")
 }
 
 fn unknown(node: &str) -> Refusal {
@@ -128,19 +189,24 @@ fn row(api: &Api, state: &Assignments, node: &NodeRecord, seen: Option<&Seen>) -
     let tunnel = state.tunnels.get(&node.name);
     let key = tunnel.and_then(|tunnel| tunnel.key.parse::<PublicKey>().ok());
     let peer = seen.and_then(|seen| Some((seen, seen.peers.get(&key?)?)));
-    let assigned = state.replicas.values().filter(|replica| replica.value.node == node.name).count();
+    let assigned = || state.replicas.values().map(|replica| &replica.value).filter(|replica| replica.node == node.name);
+    let intent = state.node_intent(&node.name);
     NodeRow {
         node: node.name.clone(),
         this: node.name == api.node.name,
         id: node.id,
         state: match presence {
             None => NodeState::Away,
-            Some(_) if state.is_cordoned(&node.name) => NodeState::Cordoned,
+            Some(_) if intent.cordoned => NodeState::Cordoned,
             Some(_) => NodeState::Ready,
         },
         address: tunnel.map(|tunnel| tunnel.endpoint.to_string()),
         prefixes: node.prefixes().map(|prefix| prefix.to_string()).collect(),
-        replicas: u32::try_from(assigned).unwrap_or(u32::MAX),
+        roles: intent.roles.clone(),
+        labels: intent.labels.clone(),
+        replicas: u32::try_from(assigned().count()).unwrap_or(u32::MAX),
+        reserved: assigned().fold(Reserved::default(), |sum, replica| sum.with(replica.spec.reserved)),
+        capacity: presence.and_then(|presence| presence.capacity),
         version: presence.map(|presence| presence.version.clone()),
         tunnel: peer.map(|(seen, _)| match seen.kind {
             Kind::Kernel => "kernel".to_owned(),

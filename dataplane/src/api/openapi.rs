@@ -26,6 +26,8 @@ use super::{events, intent, invitations, leave, monitor, nodes, prune, registrie
         nodes::cordon,
         nodes::uncordon,
         nodes::drain,
+        nodes::label,
+        nodes::roles,
         nodes::remove,
         routes::replicas,
         routes::services,

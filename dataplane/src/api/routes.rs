@@ -35,6 +35,8 @@ pub(super) fn router(api: Api) -> Router {
         .route("/v1/nodes/{node}/cordon", post(nodes::cordon))
         .route("/v1/nodes/{node}/uncordon", post(nodes::uncordon))
         .route("/v1/nodes/{node}/drain", post(nodes::drain))
+        .route("/v1/nodes/{node}/labels", post(nodes::label))
+        .route("/v1/nodes/{node}/roles", post(nodes::roles))
         .route("/v1/secrets", get(secrets::list))
         .route("/v1/registries", get(registries::list))
         .route("/v1/registries/{registry}", put(registries::put).delete(registries::delete))

@@ -16,7 +16,7 @@ mod node;
 mod prune;
 mod run;
 
-pub use node::{Invite, Invited, NodeRow, NodeState};
+pub use node::{Invite, Invited, Labels, NodeRow, NodeState, Roles};
 pub use prune::{Prunable, Prune, PruneRow};
 pub use run::RunRow;
 

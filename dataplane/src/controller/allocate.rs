@@ -9,14 +9,11 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::Serialize;
 
+use super::placement::Placement;
 use super::set;
 use super::state::State;
 use crate::model::allocation::{AddressPool, DNS_OFFSET, Ids, PrefixPool, REST_SECONDS, nth4, nth6};
-use crate::model::spec::VolumeMount;
-use crate::model::{
-    Condition, DeploymentKey, NodeRecord, Pools, ReplicaAssignment, ReplicaKey, ServiceSpec, VolumeAssignment,
-    VolumeKey,
-};
+use crate::model::{Condition, NodeRecord, Pools, ReplicaAssignment, ReplicaKey, ServiceSpec, VolumeAssignment};
 use crate::store::schema::{self, Key, Versioned};
 use crate::store::{StoreError, Txn};
 
@@ -40,10 +37,7 @@ pub(super) struct Allocator<'a> {
     vips_used: Option<BTreeSet<u32>>,
     /// Whether each node's `used` has been counted.
     nodes_counted: bool,
-    /// Where volumes are put that were nowhere before.
-    volumes: BTreeMap<VolumeKey, String>,
-    /// How many replicas of a deployment each node has.
-    siblings: BTreeMap<DeploymentKey, BTreeMap<String, usize>>,
+    placement: Placement<'a>,
 }
 
 /// A node's share.
@@ -76,8 +70,7 @@ impl<'a> Allocator<'a> {
             nodes: state.nodes.iter().map(node).collect(),
             vips_used: None,
             nodes_counted: false,
-            volumes: BTreeMap::new(),
-            siblings: BTreeMap::new(),
+            placement: Placement::new(state),
         }
     }
 
@@ -118,27 +111,22 @@ impl<'a> Allocator<'a> {
 
     /// A node for a replica of this, and an address of each family there.
     pub(super) fn place(&mut self, key: &ReplicaKey, spec: &ServiceSpec) -> Result<Placed, Condition> {
-        let present = &self.state.present;
         // The node still has it: the same replica may go on with its address. Nobody else may have it.
-        if let Some((node, offset)) = self.leaving(key)
-            && present.contains_key(&node.record.name)
+        if let Some((name, offset)) = self.leaving(key)
+            && self.placement.goes_on(&name, key, spec)
+            && let Some(node) = self.nodes.get_mut(&name)
         {
             node.pool.leaving.remove(&offset);
             node.used.insert(offset);
+            self.placement.put(&name, key, spec);
             return node.placed(offset);
         }
         self.count_nodes();
-        let name = match self.home(key, spec)? {
-            Some(name) => name,
-            None => self.choose(key)?,
-        };
-        for volume in spec.volumes.iter().map(|mount| volume_of(key, mount)) {
-            self.volumes.entry(volume).or_insert_with(|| name.clone());
-        }
+        let name = self.placement.choose(key, spec)?;
         loop {
             let Some(node) = self.nodes.get_mut(&name) else { return Err(no_node()) };
             if let Some(offset) = node.take(self.now) {
-                *self.siblings.entry(key.of()).or_default().entry(name).or_default() += 1;
+                self.placement.put(&name, key, spec);
                 return node.placed(offset);
             }
             let (used, resting) = (node.used.len(), node.pool.resting.len());
@@ -157,6 +145,7 @@ impl<'a> Allocator<'a> {
 
     /// Undoes the last [`Allocator::place`] of this transaction that is not undone: nobody has seen the address.
     pub(super) fn take_back(&mut self, replica: &ReplicaAssignment) {
+        self.placement.take_back(replica);
         let before = self.state.addresses.get(&replica.node);
         if let Some(node) = self.nodes.get_mut(&replica.node)
             && let Some(offset) = node.offset(replica.address4)
@@ -213,7 +202,7 @@ impl<'a> Allocator<'a> {
         set_record(txn, &schema::ids(), state.ids.as_ref(), &self.ids)?;
         set_record(txn, &schema::prefixes(), state.prefixes.as_ref(), &self.prefixes)?;
         set_record(txn, &schema::vips(), state.vips.as_ref(), &self.vips)?;
-        for (key, node) in self.volumes {
+        for (key, node) in self.placement.into_volumes() {
             let before = state.volumes.get(&key);
             let after = before.map_or(VolumeAssignment { node }, |before| before.value.clone());
             set(txn, &schema::volume(&key), before, Some(&after))?;
@@ -238,58 +227,11 @@ impl<'a> Allocator<'a> {
         }
     }
 
-    fn leaving(&mut self, key: &ReplicaKey) -> Option<(&mut Node, u32)> {
-        self.nodes.values_mut().find_map(|node| {
-            let offset = node.pool.leaving.iter().find(|(_, leaving)| *leaving == key).map(|(offset, _)| *offset)?;
-            Some((node, offset))
+    fn leaving(&self, key: &ReplicaKey) -> Option<(String, u32)> {
+        self.nodes.iter().find_map(|(name, node)| {
+            let (offset, _) = node.pool.leaving.iter().find(|(_, leaving)| *leaving == key)?;
+            Some((name.clone(), *offset))
         })
-    }
-
-    /// The node that has the volumes of a replica, if they are somewhere already.
-    fn home(&self, key: &ReplicaKey, spec: &ServiceSpec) -> Result<Option<String>, Condition> {
-        let known = spec.volumes.iter().filter_map(|mount| {
-            let volume = volume_of(key, mount);
-            let assigned = self.state.volumes.get(&volume).map(|volume| &volume.value.node);
-            let mounted = || {
-                let mut replicas = self.state.replicas_of(&volume.environment).map(|replica| &replica.value);
-                let mounts = |spec: &ServiceSpec| spec.volumes.iter().any(|mount| mount.volume == volume.volume);
-                replicas.find(|replica| mounts(&replica.spec)).map(|replica| &replica.node)
-            };
-            let node = assigned.or_else(|| self.volumes.get(&volume)).or_else(mounted)?.clone();
-            Some((volume.volume, node))
-        });
-        let known: Vec<(String, String)> = known.collect();
-        let Some((volume, node)) = known.first() else { return Ok(None) };
-        if let Some((other, elsewhere)) = known.iter().find(|(_, other)| other != node) {
-            return Err(Condition {
-                message: format!(
-                    "{key} mounts {volume}, which is on node {node}, and {other}, which is on {elsewhere}"
-                ),
-                remedy: "a replica runs where its volumes are: have each service mount volumes of one node".into(),
-            });
-        }
-        if !self.state.present.contains_key(node) {
-            return Err(Condition {
-                message: format!("{key} mounts {volume}, which is on node {node}, and that is away"),
-                remedy: format!("bring {node} back"),
-            });
-        }
-        Ok(Some(node.clone()))
-    }
-
-    /// The node with the fewest replicas of the deployment, then with the fewest of all.
-    fn choose(&mut self, key: &ReplicaKey) -> Result<String, Condition> {
-        let state = self.state;
-        let siblings = self.siblings.entry(key.of()).or_insert_with(|| {
-            let mut siblings: BTreeMap<String, usize> = BTreeMap::new();
-            let same = state.replicas_of_service(&key.service).filter(|r| r.value.key.deployment == key.deployment);
-            same.for_each(|replica| *siblings.entry(replica.value.node.clone()).or_default() += 1);
-            siblings
-        });
-        let load = |(name, node): &(&String, &Node)| (siblings.get(name.as_str()).copied(), node.used.len());
-        let takes = |name: &str| state.present.contains_key(name) && !state.is_cordoned(name);
-        let there = self.nodes.iter().filter(|(name, _)| takes(name));
-        there.min_by_key(load).map(|(name, _)| name.clone()).ok_or_else(no_node)
     }
 
     fn free_prefix(&mut self) -> Result<Ipv4Net, Condition> {
@@ -420,8 +362,4 @@ fn offset_in(pool: Ipv4Net, address: Ipv4Addr) -> Option<u32> {
 
 fn no_node() -> Condition {
     Condition { message: "no node is there".into(), remedy: "start skepd on one".into() }
-}
-
-fn volume_of(key: &ReplicaKey, mount: &VolumeMount) -> VolumeKey {
-    VolumeKey { environment: key.service.environment.clone(), volume: mount.volume.clone() }
 }

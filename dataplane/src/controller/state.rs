@@ -1,5 +1,6 @@
 //! The store's content as the controller knows it.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::allocation::{AddressPool, Ids, PrefixPool};
@@ -28,7 +29,7 @@ pub struct State {
     /// Those that are there, with what they tell of themselves.
     pub present: BTreeMap<String, Presence>,
     /// What people want of nodes.
-    pub node_intents: BTreeMap<String, NodeIntent>,
+    pub node_intents: BTreeMap<String, Versioned<NodeIntent>>,
     /// How each is reached.
     pub tunnels: BTreeMap<String, TunnelRecord>,
     /// Since when, as far as this controller has seen, the others are not: milliseconds since the epoch.
@@ -100,7 +101,7 @@ impl State {
                 self.absent.remove(&name);
                 self.present.insert(name, decode(entry)?.value);
             }
-            Subject::NodeIntent(name) => drop(self.node_intents.insert(name, decode(entry)?.value)),
+            Subject::NodeIntent(name) => drop(self.node_intents.insert(name, decode(entry)?)),
             Subject::Tunnel(name) => drop(self.tunnels.insert(name, decode(entry)?.value)),
             Subject::Volume(key) => drop(self.volumes.insert(key, decode(entry)?)),
             Subject::Environment(key) => drop(self.environments.insert(key, decode(entry)?)),
@@ -218,9 +219,9 @@ impl State {
         self.absent.retain(|name, _| self.nodes.contains_key(name) && !self.present.contains_key(name));
     }
 
-    /// Whether no new replica is to be placed on a node.
-    pub fn is_cordoned(&self, node: &str) -> bool {
-        self.node_intents.get(node).is_some_and(|intent| intent.cordoned)
+    /// What people want of a node, said or not.
+    pub fn node_intent(&self, node: &str) -> Cow<'_, NodeIntent> {
+        self.node_intents.get(node).map_or_else(Cow::default, |intent| Cow::Borrowed(&intent.value))
     }
 
     /// Whether a node has been removed, or away for so long that what it had is to be elsewhere.

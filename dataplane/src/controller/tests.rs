@@ -15,6 +15,8 @@ use crate::store::{Compare, Embedded, Revision};
 
 mod deployments;
 mod lost;
+mod office;
+mod placement;
 mod property;
 
 /// Few enough addresses that they run out.
@@ -74,7 +76,7 @@ impl World {
 
     /// Its daemon is there.
     fn arrive(&mut self, name: &str) {
-        let presence = Presence { instance: name.into(), version: String::new() };
+        let presence = Presence { instance: name.into(), version: String::new(), capacity: None };
         self.commit(Txn::default().put(&schema::presence(name), &presence).unwrap());
         self.state.note_absences(self.now * 1000);
     }
@@ -351,7 +353,7 @@ async fn the_loop_assigns_previews_and_lets_go_on_a_real_store() {
     let other = register(&store, &pools, "n2").await.unwrap();
     assert!(other.id != record.id && other.prefixes4 != record.prefixes4 && other.prefix6 != record.prefix6);
     for name in ["n1", "n2"] {
-        let presence = Presence { instance: name.into(), version: String::new() };
+        let presence = Presence { instance: name.into(), version: String::new(), capacity: None };
         store.txn(Txn::default().put(&schema::presence(name), &presence).unwrap()).await.unwrap();
     }
 

@@ -1,11 +1,13 @@
 //! The machines: what each got, what it tells of itself.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 use super::name::EnvironmentKey;
+use super::placement::Capacity;
 
 /// A machine that runs skepd.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -30,10 +32,57 @@ impl NodeRecord {
 }
 
 /// What people want of a node.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct NodeIntent {
     /// No new replica is placed there.
+    #[serde(default)]
     pub cordoned: bool,
+    /// What constraints of services may ask for.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// What it is for.
+    #[serde(default = "Role::all")]
+    pub roles: BTreeSet<Role>,
+}
+
+impl Default for NodeIntent {
+    fn default() -> Self {
+        Self { cordoned: false, labels: BTreeMap::new(), roles: Role::all() }
+    }
+}
+
+/// What a node is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// It may be the one that decides where everything goes.
+    Control,
+    /// For constraints: images are to be built there.
+    Build,
+    /// Replicas are placed there.
+    Compute,
+}
+
+impl Role {
+    /// As people write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Control => "control",
+            Self::Build => "build",
+            Self::Compute => "compute",
+        }
+    }
+
+    /// Those of a node of which nothing was said.
+    pub fn all() -> BTreeSet<Self> {
+        [Self::Control, Self::Build, Self::Compute].into()
+    }
+}
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
 }
 
 /// How other nodes reach this one. It stays when the node is away: its tunnels then wait for it.
@@ -55,6 +104,9 @@ pub struct Presence {
     pub instance: String,
     /// Of skepd.
     pub version: String,
+    /// What it has for replicas; [`None`]: it does not tell, and takes whatever comes.
+    #[serde(default)]
+    pub capacity: Option<Capacity>,
 }
 
 /// A named volume of an environment.
@@ -98,5 +150,19 @@ pub struct Invitation {
 impl std::fmt::Debug for Invitation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Invitation").field("node", &self.node).field("until", &self.until).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_of_earlier_versions_say_what_they_said() {
+        let intent: NodeIntent = serde_json::from_str(r#"{"cordoned":true}"#).unwrap();
+        assert_eq!(intent, NodeIntent { cordoned: true, ..NodeIntent::default() });
+        assert_eq!(intent.roles.iter().map(|role| role.name()).collect::<Vec<_>>(), ["control", "build", "compute"]);
+        let presence: Presence = serde_json::from_str(r#"{"instance":"a","version":"1"}"#).unwrap();
+        assert_eq!(presence.capacity, None);
     }
 }

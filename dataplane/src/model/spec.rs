@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::limits::Limits;
 use super::name::EnvironmentKey;
+use super::placement::{Placement, Reserved};
 use super::rollout::{HealthCheck, Millis, Order, Probe, Rollout};
 
 /// Most networks in one environment: a bit each in a u64.
@@ -114,6 +115,13 @@ pub struct ServiceSpec {
     /// What each replica may take.
     #[serde(default)]
     pub limits: Limits,
+    /// What is kept free for each replica. Left out when it is nothing: containers are known by a digest of all this,
+    /// and those of earlier versions must not be made anew.
+    #[serde(default, skip_serializing_if = "Reserved::is_nothing")]
+    pub reserved: Reserved,
+    /// Where its replicas may be. Left out when that is anywhere, for the same reason.
+    #[serde(default, skip_serializing_if = "Placement::is_anywhere")]
+    pub placement: Placement,
     /// Run once with the new image before clients are sent to it.
     #[serde(default)]
     pub release: Option<Vec<String>>,
@@ -212,6 +220,8 @@ impl ServiceSpec {
             stop_signal: None,
             stop_grace_period: stop_grace_period(),
             limits: Limits::default(),
+            reserved: Reserved::default(),
+            placement: Placement::default(),
             release: None,
             schedule: None,
             attempt: 0,

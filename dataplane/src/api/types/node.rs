@@ -1,4 +1,8 @@
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
+
+use crate::model::{Capacity, Reserved, Role};
 
 /// How a node stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -57,8 +61,16 @@ pub struct NodeRow {
     pub address: Option<String>,
     /// Where its replicas' addresses come from.
     pub prefixes: Vec<String>,
+    /// What it is for.
+    pub roles: BTreeSet<Role>,
+    /// What constraints of services may ask for.
+    pub labels: BTreeMap<String, String>,
     /// Replicas that are assigned to it.
     pub replicas: u32,
+    /// What is kept free for them.
+    pub reserved: Reserved,
+    /// What it has, if it tells.
+    pub capacity: Option<Capacity>,
     /// Of its skepd, while that is there.
     pub version: Option<String>,
     /// `kernel` or `userspace`: the tunnel that leads there.
@@ -71,4 +83,22 @@ pub struct NodeRow {
     pub sent: Option<u64>,
     /// Packets from it with an address that is not its own. The kernel's device does not tell whose.
     pub forged: Option<u64>,
+}
+
+/// Body of `POST /v1/nodes/<node>/labels`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Labels {
+    /// Given, or given another value.
+    #[serde(default)]
+    pub set: BTreeMap<String, String>,
+    /// Taken away; one that is not there is no error.
+    #[serde(default)]
+    pub remove: BTreeSet<String>,
+}
+
+/// Body of `POST /v1/nodes/<node>/roles`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Roles {
+    /// All that it is to have.
+    pub roles: BTreeSet<Role>,
 }

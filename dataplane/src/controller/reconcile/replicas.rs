@@ -78,7 +78,11 @@ impl Step<'_> {
             // With nowhere to go it waits for its node.
             return Ok(match self.allocator.place(&key, &stays.spec) {
                 Ok(Placed { node, address4, address6 }) => ReplicaAssignment { node, address4, address6, ..stays },
-                Err(_) => stays,
+                Err(why) => {
+                    let message = format!("{key} was on node {}, which is lost, and {}", stays.node, why.message);
+                    self.condition.get_or_insert(Condition { message, ..why });
+                    stays
+                }
             });
         }
         let placed = self.allocator.place(&key, &deployment.spec)?;

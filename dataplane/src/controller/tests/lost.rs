@@ -26,7 +26,7 @@ fn pass(world: &mut World, seconds: u64) {
 }
 
 fn cordon(world: &mut World, node: &str, cordoned: bool) {
-    let intent = NodeIntent { cordoned };
+    let intent = NodeIntent { cordoned, ..NodeIntent::default() };
     world.commit(Txn::default().put(&schema::node_intent(node), &intent).unwrap());
 }
 
@@ -75,8 +75,14 @@ fn what_has_nowhere_to_go_waits_and_goes_when_it_can() {
     world.vanish("n2");
     pass(&mut world, LOST);
     assert_eq!(nodes(&world, "api"), [("n1".into(), false), ("n2".into(), false)]);
+    assert_eq!(
+        world.state.conditions[&key].value.to_string(),
+        "shop/production/api.1.2 was on node n2, which is lost, and no node takes shop/production/api.1.2 (n1: cordoned; \
+         n2: away): `skepctl nodes uncordon n1`, or bring n2 back"
+    );
     cordon(&mut world, "n1", false);
     world.settle(usize::MAX);
+    assert!(world.state.conditions.is_empty());
     assert_eq!(nodes(&world, "api"), [("n1".into(), false), ("n1".into(), false)]);
 }
 

@@ -23,6 +23,7 @@ mod limits;
 mod links;
 mod mounts;
 mod own;
+mod placement;
 mod reader;
 mod rollout;
 mod service;

@@ -5,7 +5,8 @@ mod rollout;
 mod service;
 
 pub(super) use rollout::{
-    DEPLOY, HEALTHCHECK, RESOURCES, RESOURCES_LIMITS, ROLLBACK_CONFIG, UPDATE_CONFIG, X_SKEP, X_SKEP_HEALTH,
+    DEPLOY, HEALTHCHECK, PLACEMENT, RESOURCES, RESOURCES_LIMITS, RESOURCES_RESERVATIONS, ROLLBACK_CONFIG,
+    UPDATE_CONFIG, X_SKEP, X_SKEP_HEALTH,
 };
 pub(super) use service::{ATTACHMENT, DEPENDENCY, ENV_FILE, MOUNT, MOUNT_VOLUME, SERVICE};
 
@@ -50,13 +51,15 @@ const REMOVE: &str = "remove it";
 const OWN_DNS: &str = "the private network answers all names";
 
 /// All sections.
-pub const SECTIONS: [&Section; 17] = [
+pub const SECTIONS: [&Section; 19] = [
     &TOP,
     &SERVICE,
     &DEPLOY,
     &UPDATE_CONFIG,
+    &PLACEMENT,
     &RESOURCES,
     &RESOURCES_LIMITS,
+    &RESOURCES_RESERVATIONS,
     &ROLLBACK_CONFIG,
     &HEALTHCHECK,
     &ATTACHMENT,

@@ -1,11 +1,12 @@
-//! What a replica may take: `deploy.resources.limits`, and the older keys that say the same.
+//! What a replica may take and what is kept free for it: `deploy.resources`, and the older keys that say the same.
 
 use std::collections::BTreeMap;
 
-use super::keys::{RESOURCES, RESOURCES_LIMITS};
+use super::keys::{RESOURCES, RESOURCES_LIMITS, RESOURCES_RESERVATIONS};
 use super::reader::{Field, Reader, join};
 use super::yaml::Node;
-use crate::model::Limits;
+use crate::model::placement::octets;
+use crate::model::{Limits, Reserved};
 
 /// Compose's units of sizes, which are powers of 1024 however they are written.
 const UNITS: [(&str, u64); 13] = [
@@ -30,10 +31,11 @@ const MEMORY_MIN: u64 = 6 << 20;
 /// Billionths of a processor.
 const CPU: f64 = 1e9;
 
-/// Limits as they are read, each with the key that said it first.
+/// Limits and reservations as they are read, each with the key that said it first.
 #[derive(Default)]
 pub(super) struct Said {
     limits: Limits,
+    reserved: Reserved,
     by: BTreeMap<&'static str, &'static str>,
 }
 
@@ -41,10 +43,11 @@ impl Said {
     /// `deploy.resources`.
     pub(super) fn resources(&mut self, reader: &mut Reader<'_>, node: &Node, path: &str, place: &str) {
         for field in reader.placed(node, path, &join(place, "resources"), &RESOURCES) {
-            if field.key != "limits" {
+            let place = join(&join(place, "resources"), field.key);
+            if field.key == "reservations" {
+                self.reservations(reader, field.node, &field.path, &place);
                 continue;
             }
-            let place = join(&join(place, "resources"), "limits");
             for field in reader.placed(field.node, &field.path, &place, &RESOURCES_LIMITS) {
                 let Field { node, path, .. } = &field;
                 match field.key {
@@ -56,38 +59,37 @@ impl Said {
         }
     }
 
+    fn reservations(&mut self, reader: &mut Reader<'_>, node: &Node, path: &str, place: &str) {
+        for field in reader.placed(node, path, place, &RESOURCES_RESERVATIONS) {
+            let Field { node, path, .. } = &field;
+            match field.key {
+                "memory" => self.reserved_memory(reader, node, path, "deploy.resources.reservations.memory"),
+                _ => self.reserved.nano_cpus = processors(reader, node, path).unwrap_or(0),
+            }
+        }
+    }
+
+    /// Bytes that are kept free.
+    pub(super) fn reserved_memory(&mut self, reader: &mut Reader<'_>, node: &Node, path: &str, key: &'static str) {
+        let Some(memory) = size(reader, node, path) else { return };
+        let before = std::mem::replace(&mut self.reserved.memory, memory);
+        self.agrees(reader, node, path, ("reserved memory", key), before == 0 || before == memory);
+    }
+
     /// Bytes, with or without a unit.
     pub(super) fn memory(&mut self, reader: &mut Reader<'_>, node: &Node, path: &str, key: &'static str) {
-        let Some(text) = reader.optional(node, path) else { return };
-        let memory = match bytes(&text) {
-            // Compose's way to say "no limit".
-            Some(0) => return,
-            Some(bytes) if bytes < MEMORY_MIN => {
-                let remedy = "give it 6M or more, which is the least that Docker takes";
-                return reader.error(node.at, path, format!("{text:?} is too little memory for a container"), remedy);
-            }
-            Some(bytes) => bytes,
-            None => {
-                let remedy = "write a number with a unit (b, k, m, g), as in 512m or 1.5g";
-                return reader.error(node.at, path, format!("{text:?} is no size"), remedy);
-            }
-        };
+        let Some(memory) = size(reader, node, path) else { return };
+        if memory < MEMORY_MIN {
+            let what = format!("{} are too little memory for a container", octets(memory));
+            return reader.error(node.at, path, what, "give it 6M or more, which is the least that Docker takes");
+        }
         let before = self.limits.memory.replace(memory);
         self.agrees(reader, node, path, ("memory", key), before.is_none_or(|before| before == memory));
     }
 
     /// Processors, perhaps a part of one.
     pub(super) fn cpus(&mut self, reader: &mut Reader<'_>, node: &Node, path: &str, key: &'static str) {
-        let Some(text) = reader.optional(node, path) else { return };
-        let nano = match text.parse::<f64>() {
-            Ok(0.0) => return,
-            // What a node may have at most keeps the product far from where a float is not exact any more.
-            Ok(cpus) if cpus * CPU >= 1.0 && cpus <= 65_536.0 => (cpus * CPU).round() as u64,
-            _ => {
-                let remedy = "write a number, as in 2 or 0.5";
-                return reader.error(node.at, path, format!("{text:?} is no number of processors"), remedy);
-            }
-        };
+        let Some(nano) = processors(reader, node, path) else { return };
         let before = self.limits.nano_cpus.replace(nano);
         self.agrees(reader, node, path, ("cpus", key), before.is_none_or(|before| before == nano));
     }
@@ -124,8 +126,34 @@ impl Said {
     }
 
     /// All that was said.
-    pub(super) fn finish(self) -> Limits {
-        self.limits
+    pub(super) fn finish(self) -> (Limits, Reserved) {
+        (self.limits, self.reserved)
+    }
+}
+
+/// Octets, with or without a unit; [`None`] also for 0, Compose's way to say nothing.
+fn size(reader: &mut Reader<'_>, node: &Node, path: &str) -> Option<u64> {
+    let text = reader.optional(node, path)?;
+    let size = bytes(&text);
+    if size.is_none() {
+        let remedy = "write a number with a unit (b, k, m, g), as in 512m or 1.5g";
+        reader.error(node.at, path, format!("{text:?} is no size"), remedy);
+    }
+    size.filter(|size| *size > 0)
+}
+
+/// Billionths of processors; [`None`] also for 0.
+fn processors(reader: &mut Reader<'_>, node: &Node, path: &str) -> Option<u64> {
+    let text = reader.optional(node, path)?;
+    match text.parse::<f64>() {
+        Ok(0.0) => None,
+        // What a node may have at most keeps the product far from where a float is not exact any more.
+        Ok(cpus) if cpus * CPU >= 1.0 && cpus <= 65_536.0 => Some((cpus * CPU).round() as u64),
+        _ => {
+            let remedy = "write a number, as in 2 or 0.5";
+            reader.error(node.at, path, format!("{text:?} is no number of processors"), remedy);
+            None
+        }
     }
 }
 

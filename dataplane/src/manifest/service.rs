@@ -9,7 +9,7 @@ use super::own::{self, Own};
 use super::reader::{Field, Reader, join};
 use super::shell::words;
 use super::yaml::{Node, Value};
-use super::{duration, health, limits, links, mounts, rollout};
+use super::{duration, health, limits, links, mounts, placement, rollout};
 use crate::model::name::normalise;
 use crate::model::spec::{DependsOn, NetworkAttachment, RestartPolicy};
 use crate::model::{Kind, ServiceSpec};
@@ -84,6 +84,7 @@ impl Service {
             "stop_grace_period" => duration::read(reader, node, path, &mut self.spec.stop_grace_period),
             "scale" => self.replicas(reader, node, path, "scale"),
             "mem_limit" => self.limits.memory(reader, node, path, "mem_limit"),
+            "mem_reservation" => self.limits.reserved_memory(reader, node, path, "mem_reservation"),
             "cpus" => self.limits.cpus(reader, node, path, "cpus"),
             "pids_limit" => self.limits.pids(reader, node, path, "pids_limit"),
             "labels" => self.spec.labels = labels(reader, node, path),
@@ -98,7 +99,7 @@ impl Service {
         let mut spec = self.spec;
         spec.kind = Kind::of_image(&spec.image).map(Kind::service_type).unwrap_or_default();
         self.own.settle(&mut spec);
-        spec.limits = self.limits.finish();
+        (spec.limits, spec.reserved) = self.limits.finish();
         spec.restart = self.restart.unwrap_or(match spec.schedule {
             // What Docker starts again by itself never ends.
             Some(_) => RestartPolicy::No,
@@ -118,6 +119,7 @@ impl Service {
             match field.key {
                 "replicas" => self.replicas(reader, node, path, "deploy.replicas"),
                 "update_config" => self.spec.update = rollout::update(reader, node, path, &place),
+                "placement" => self.spec.placement = placement::read(reader, node, path, &place),
                 "resources" => self.limits.resources(reader, node, path, &place),
                 "rollback_config" => self.spec.rollback = rollout::rollback(reader, node, path, &place),
                 _ => {

@@ -8,6 +8,7 @@ use crate::model::spec::{DependsOn, RestartPolicy, ServiceType};
 mod fuzz;
 mod limits;
 mod links;
+mod placement;
 mod rollout;
 
 /// A directory with files of these names.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::name::{LABEL_MAX, ZONE, normalise};
 use super::spec::{EnvironmentSpec, NETWORKS_MAX, ServiceSpec};
 
+mod placement;
 mod relations;
 mod rollout;
 
@@ -124,6 +125,7 @@ impl<'a> Check<'a> {
         }
         self.mounts(&path, service);
         self.rollout(&path, service);
+        self.placement(&path, service);
         self.relations(name, &path, service);
     }
 

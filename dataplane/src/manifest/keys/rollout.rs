@@ -12,7 +12,7 @@ pub(in crate::manifest) static DEPLOY: Section = Section {
         ("endpoint_mode", NoEffect("every service has a VIP")),
         ("labels", NoEffect("put labels into the service's own labels")),
         ("mode", Honoured),
-        ("placement", NoEffect("replicas are spread over the nodes")),
+        ("placement", Honoured),
         ("replicas", Honoured),
         ("resources", Honoured),
         ("restart_policy", NoEffect("restart says it")),
@@ -21,10 +21,35 @@ pub(in crate::manifest) static DEPLOY: Section = Section {
     ],
 };
 
+/// Where replicas may be.
+pub(in crate::manifest) static PLACEMENT: Section = Section {
+    name: "services.*.deploy.placement",
+    keys: &[
+        (
+            "constraints",
+            Explained(
+                "node.hostname, node.role (control, build, compute) and node.labels.NAME with == or !=, as Swarm has them; \
+                asked when a replica is placed",
+            ),
+        ),
+        ("max_replicas_per_node", Explained("so many of one deployment: a new one finds room beside the one before")),
+        ("preferences", NoEffect("replicas are spread over all nodes that take them")),
+    ],
+};
+
 /// What a replica needs and may take.
-pub(in crate::manifest) static RESOURCES: Section = Section {
-    name: "services.*.deploy.resources",
-    keys: &[("limits", Honoured), ("reservations", NoEffect("nothing is kept free for a service"))],
+pub(in crate::manifest) static RESOURCES: Section =
+    Section { name: "services.*.deploy.resources", keys: &[("limits", Honoured), ("reservations", Honoured)] };
+
+/// What it needs.
+pub(in crate::manifest) static RESOURCES_RESERVATIONS: Section = Section {
+    name: "services.*.deploy.resources.reservations",
+    keys: &[
+        ("cpus", Explained("a replica is placed where so much is not reserved yet; it may use more, or less")),
+        ("devices", NoEffect("devices can't be handed to containers yet")),
+        ("generic_resources", NoEffect("nodes have memory and processors")),
+        ("memory", Explained("a replica is placed where so much is not reserved yet; it may use more, or less")),
+    ],
 };
 
 /// What it may take.

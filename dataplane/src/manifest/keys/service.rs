@@ -72,7 +72,7 @@ pub(in crate::manifest) static SERVICE: Section = Section {
         ("logging", NoEffect("Docker's default log driver is used")),
         ("mac_address", NoEffect("MAC addresses are assigned")),
         ("mem_limit", Explained("a replica that needs more is killed: no swap is added to it")),
-        ("mem_reservation", NoEffect(NO_LIMIT)),
+        ("mem_reservation", Explained("as deploy.resources.reservations.memory")),
         ("mem_swappiness", NoEffect(NO_LIMIT)),
         ("memswap_limit", NoEffect(NO_LIMIT)),
         ("models", Refused(LATER, REMOVE)),

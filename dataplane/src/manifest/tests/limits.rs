@@ -29,7 +29,7 @@ fn limits_are_read_from_both_places() {
 fn limits_that_cannot_be_are_refused_with_the_way_out() {
     let cases = [
         ("    mem_limit: much", "\"much\" is no size; write a number with a unit"),
-        ("    mem_limit: 1m", "\"1m\" is too little memory for a container; give it 6M or more"),
+        ("    mem_limit: 1m", "1 MiB are too little memory for a container; give it 6M or more"),
         ("    cpus: -1", "\"-1\" is no number of processors"),
         ("    cpus: nan", "\"nan\" is no number of processors"),
         ("    pids_limit: -2", "\"-2\" is no number of processes"),

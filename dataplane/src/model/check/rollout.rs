@@ -141,14 +141,14 @@ fn is_signal(signal: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::model::EnvironmentKey;
     use crate::model::rollout::Rollout;
     use crate::model::spec::{EnvironmentSpec, NetworkAttachment, NetworkSpec};
 
     /// What is wrong with a service that is otherwise well.
-    fn problems(change: impl FnOnce(&mut ServiceSpec)) -> Vec<String> {
+    pub(in crate::model::check) fn problems(change: impl FnOnce(&mut ServiceSpec)) -> Vec<String> {
         let mut service = ServiceSpec::of_image("i");
         service.networks = [("default".to_owned(), NetworkAttachment::default())].into();
         change(&mut service);

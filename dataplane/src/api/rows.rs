@@ -57,11 +57,39 @@ impl View {
             row.vip = replica.vip4.to_string();
             row.vip6 = replica.vip6.to_string();
             row.image = replica.spec.image.clone();
+            if !self.state.present.contains_key(&replica.node) {
+                row.message = Some(format!("node {} is away: this is what it told last", replica.node));
+            }
         }
         let shown = rows.into_iter().filter(|(key, _)| filter.shows(&key.service.environment));
         let mut rows: Vec<ReplicaRow> = shown.map(|(_, row)| row).collect();
         rows.extend(self.waiting(filter));
+        rows.extend(self.unplaced(filter));
         rows
+    }
+
+    /// Replicas of what serves that should be, and are nowhere because something stands in the way.
+    fn unplaced(&self, filter: &Filter) -> impl Iterator<Item = ReplicaRow> {
+        let shown = self.state.conditions.iter().filter(|(key, _)| filter.shows(key));
+        shown.flat_map(|(key, condition)| {
+            let services = self.state.services_of(key).map(|service| &service.value);
+            let begun = services.filter(|service| {
+                let serving = self.state.deployments.get(&service.key.deployment(service.deployment));
+                serving.is_some_and(|serving| serving.value.released) && service.next.is_none() && !service.leaving
+            });
+            begun.flat_map(|service| {
+                let wanted =
+                    (1..=service.spec.permanent()).map(|number| service.key.replica(service.deployment, number));
+                let missing = wanted.filter(|key| !self.state.replicas.contains_key(key));
+                missing.map(|key| ReplicaRow {
+                    message: Some(condition.value.to_string()),
+                    vip: service.vip4.to_string(),
+                    vip6: service.vip6.to_string(),
+                    image: service.spec.image.clone(),
+                    ..empty(&key)
+                })
+            })
+        })
     }
 
     /// Services with a schedule of which nothing runs now.

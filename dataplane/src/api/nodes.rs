@@ -55,14 +55,18 @@ pub(super) async fn drain(State(api): State<Api>, Path(node): Path<String>) -> A
     let there = state.replicas.values().map(|replica| &replica.value).filter(|replica| replica.node == node);
     let moving = there.filter(|replica| !replica.ending && !replica.is_run() && replica.spec.volumes.is_empty());
     let services: BTreeSet<ServiceKey> = moving.map(|replica| replica.key.service.clone()).collect();
+    let mut refused = None;
     for service in services {
         let again = api.change_service(&service, Dry::default(), |spec, _| {
             spec.attempt += 1;
             Ok(())
         });
-        drop(again.await?);
+        // One that no other node takes keeps nothing else there.
+        if let Err(refusal) = again.await {
+            refused.get_or_insert(refusal);
+        }
     }
-    Ok(row)
+    refused.map_or(Ok(row), Err)
 }
 
 /// Gives a node labels, and takes others away. It moves nothing: labels are asked for when a replica is placed.

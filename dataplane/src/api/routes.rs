@@ -60,7 +60,9 @@ pub(super) fn router(api: Api) -> Router {
 /// Replicas: what is assigned and what its node sees.
 #[utoipa::path(get, path = "/v1/replicas", params(Filter), responses((status = 200, body = Vec<ReplicaRow>)))]
 pub(super) async fn replicas(State(api): State<Api>, filter: Asked<Filter>) -> Answer<Vec<ReplicaRow>> {
-    let mut rows = View::read(api.store.as_ref()).await?.replicas(&filter?.0);
+    let view = View::read(api.store.as_ref()).await?;
+    let mut rows = view.replicas(&filter?.0);
+    view.doubt_absent(&mut rows, &api.node.name);
     if let Some(silent) = api.observer.docker_silence().await {
         rows::doubt(&mut rows, &api.node.name, silent);
     }

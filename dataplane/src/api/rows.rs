@@ -57,15 +57,20 @@ impl View {
             row.vip = replica.vip4.to_string();
             row.vip6 = replica.vip6.to_string();
             row.image = replica.spec.image.clone();
-            if !self.state.present.contains_key(&replica.node) {
-                row.message = Some(format!("node {} is away: this is what it told last", replica.node));
-            }
         }
         let shown = rows.into_iter().filter(|(key, _)| filter.shows(&key.service.environment));
         let mut rows: Vec<ReplicaRow> = shown.map(|(_, row)| row).collect();
         rows.extend(self.waiting(filter));
         rows.extend(self.unplaced(filter));
         rows
+    }
+
+    /// Says of replicas on nodes that are away how old the news are. `own` node tells this itself, so it is there.
+    pub(super) fn doubt_absent(&self, rows: &mut [ReplicaRow], own: &str) {
+        let is_away = |node: &str| node != own && !node.is_empty() && !self.state.present.contains_key(node);
+        for row in rows.iter_mut().filter(|row| is_away(&row.node)) {
+            row.message = Some(format!("node {} is away: this is what it told last", row.node));
+        }
     }
 
     /// Replicas of what serves that should be, and are nowhere because something stands in the way.

@@ -30,12 +30,18 @@ async fn only_a_node_of_the_role_control_leads_and_one_that_loses_it_resigns() {
     let (one, other) = (run(store, &secrets, &pools, "n1", None), run(store, &secrets, &pools, "n11", None));
     let story = async {
         held_by(store, "n11").await;
-        let first = store.get(OFFICE).await.unwrap().unwrap().revision;
+        let first = store.get(OFFICE).await.unwrap().unwrap();
+        // It works undisturbed: nobody else is a candidate.
+        let key = environment("production");
+        let want = spec(&key, &[("api", service("a", 1, &["default"]))]);
+        store.txn(Txn::default().put(&schema::intent(&key), &want).unwrap()).await.unwrap();
+        wait_until(store, |state| !state.environments.is_empty()).await;
+        assert_eq!(store.get(OFFICE).await.unwrap().unwrap(), first);
         give(store, "n1", &[Role::Control, Role::Compute]).await;
         // Whoever leads is replaced here by whoever campaigns: this store is one node's.
         held_by(store, "n1").await;
         give(store, "n1", &[Role::Compute]).await;
-        let mut watch = store.watch(OFFICE, first).await.unwrap();
+        let mut watch = store.watch(OFFICE, first.revision).await.unwrap();
         let mut seen = Vec::new();
         while seen.len() < 2 {
             let events = timeout_at(Instant::now() + Duration::from_secs(10), watch.next()).await;

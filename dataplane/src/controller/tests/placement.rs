@@ -179,6 +179,18 @@ fn a_version_for_which_there_is_no_room_beside_the_one_before_may_come_after_it(
 }
 
 #[test]
+fn what_a_version_that_failed_would_have_reserved_is_free_at_once() {
+    let mut world = world(&[sized(4 * GIB, 2)]);
+    up(&mut world, &[("a", reserving(2, GIB, 0))]);
+    world.come_to_rest();
+    // One of the new two fits, and goes with the other.
+    let key = environment("production");
+    world.want(&key, Some(spec(&key, &[("a", reserving(2, 3 * GIB / 2, 0)), ("b", reserving(1, 2 * GIB, 0))])));
+    world.settle(1);
+    assert_eq!((nodes(&world, "a").len(), nodes(&world, "b").len(), condition(&world)), (2, 1, String::new()));
+}
+
+#[test]
 fn so_many_of_a_deployment_are_on_a_node_and_the_next_version_finds_room() {
     let at_most = |image: &str, replicas| ServiceSpec {
         image: image.into(),

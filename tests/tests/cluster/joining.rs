@@ -53,8 +53,11 @@ fn join_as(node: &Node, name: &str, token: &str, options: &[&str]) -> Result<(bo
     Ok((output.status.success(), said))
 }
 
-/// Each service's replicas by number: container and addresses.
-fn what_runs(node: &Node) -> Result<BTreeMap<(String, u32), [Option<String>; 4]>> {
+/// Container and addresses of a replica.
+type Runs = [Option<String>; 4];
+
+/// Each service's replicas by number.
+fn what_runs(node: &Node) -> Result<BTreeMap<(String, u32), Runs>> {
     let of = |it: tests::Replica| ((it.service, it.replica), [it.container, it.address, it.vip, it.vip6]);
     Ok(node.replicas()?.into_iter().map(of).collect())
 }

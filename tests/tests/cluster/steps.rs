@@ -170,7 +170,7 @@ impl World {
 
     fn up(&mut self, project: usize, replicas: usize, version: usize) -> Result<()> {
         let compose = format!(
-            "services:\n  web: {{image: 'busybox:latest', command: [sleep, inf], environment: {{VERSION: '{version}'}}, \
+            "services:\n  web: {{image: 'busybox:latest', command: [sleep, inf], environment: {{VERSION: '{version}'}}, stop_grace_period: 1s, \
              deploy: {{replicas: {replicas}}}}}\n"
         );
         self.anyone().up(PROJECTS[project], "production", &compose)?;

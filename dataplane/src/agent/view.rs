@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::desired::{Desired, Elsewhere, Node, Peer};
 use super::error::AgentError;
+use crate::controller::State;
 use crate::model::{
     EnvironmentAssignment, EnvironmentKey, NodeRecord, ReplicaAssignment, ReplicaKey, ReplicaState, ReplicaStatus,
     ServiceAssignment, ServiceKey, TunnelRecord,
@@ -56,6 +57,13 @@ struct Assigned {
 #[derive(Deserialize)]
 struct Told {
     state: ReplicaState,
+}
+
+impl From<&ReplicaAssignment> for Assigned {
+    fn from(replica: &ReplicaAssignment) -> Self {
+        let ReplicaAssignment { env, service_id, address4, address6, networks, .. } = *replica;
+        Self { env, service_id, address4, address6, networks }
+    }
 }
 
 impl View {
@@ -113,7 +121,34 @@ impl View {
     }
 }
 
+impl Desired {
+    /// What a state of the store says to a node.
+    pub fn of(state: &State, node: &Node) -> Self {
+        Content::of(state, &node.name).desired(node)
+    }
+}
+
 impl Content {
+    /// What a node would have read of a state.
+    fn of(state: &State, here: &str) -> Self {
+        let replicas = state.replicas.values().map(|replica| &replica.value);
+        let (own, others): (Vec<_>, Vec<_>) = replicas.partition(|replica| replica.node == here);
+        let told = state.statuses.iter().filter(|((_, node), _)| node != here);
+        let services = state.services.iter();
+        Self {
+            environments: state.environments.iter().map(|(key, found)| (key.clone(), found.value.clone())).collect(),
+            services: services.map(|(key, at)| (key.clone(), (at.revision, Arc::new(at.value.clone())))).collect(),
+            replicas: own.into_iter().map(|replica| (replica.key.clone(), Arc::new(replica.clone()))).collect(),
+            elsewhere: others.into_iter().map(|of| ((of.key.clone(), of.node.clone()), Assigned::from(of))).collect(),
+            told: told.map(|(key, status)| (key.clone(), Told { state: status.state })).collect(),
+            own: BTreeMap::new(),
+            nodes: state.nodes.iter().map(|(name, node)| (name.clone(), node.value.clone())).collect(),
+            tunnels: state.tunnels.clone(),
+            present: state.present.keys().cloned().collect(),
+            discards: state.discards.keys().cloned().collect(),
+        }
+    }
+
     /// Whether the event concerns this node.
     fn apply(&mut self, event: &Event, here: &str) -> Result<bool, StoreError> {
         match event {

@@ -1,3 +1,5 @@
+mod rotate;
+
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -46,6 +48,7 @@ pub(crate) async fn run(global: &Global, args: &NodesArgs, output: &mut Output) 
             vec![client.post(&path(node, "/roles"), &roles).await?]
         }
         Some(NodesCommand::Drain { node }) => vec![client.post(&path(node, "/drain"), &()).await?],
+        Some(NodesCommand::RotateKey(args)) => rotate::rotate(&client, args, output).await?,
         Some(NodesCommand::Remove { node }) => vec![client.delete(&path(node, "")).await?],
     };
     output.list(&HEADER, &rows, row)?;

@@ -30,6 +30,7 @@ pub mod op;
 mod plan;
 pub mod predict;
 mod records;
+mod rotation;
 mod status;
 pub mod tables;
 mod task;
@@ -51,7 +52,7 @@ pub(crate) use unknown::unknown;
 use apply::Hands;
 use desired::Node;
 use op::{Step, Subject};
-use records::{Failure, Records};
+use records::{Carried, Failure, Records};
 use status::Progress;
 use wake::Bells;
 
@@ -62,6 +63,7 @@ use crate::model::{NodeRecord, ReplicaKey};
 use crate::netlink::HostSide;
 use crate::secrets::Secrets;
 use crate::store::Store;
+use crate::wireguard::Change;
 
 /// The kernel is looked at again that often, event or not: whatever nobody told of is put right within five seconds.
 const LOOK: Duration = Duration::from_secs(3);
@@ -261,17 +263,26 @@ impl Agent {
         }
         let content = ops.is_empty();
         let mut steps: BTreeMap<ReplicaKey, Vec<Step>> = BTreeMap::new();
-        let mut clean = true;
+        let mut done = Carried { out: true, tunnels: true };
+        let mut keyed = true;
         for op in ops {
             match (op.subject(), op) {
                 (Subject::Replica(_), Op::Replica(key, step)) => steps.entry(key).or_default().push(step),
-                (_, op) if self.waits(&op) => clean = false,
-                (_, op) => clean &= self.apply(&op, &desired, &observed).await,
+                (_, op) if self.waits(&op) => done.out = false,
+                (_, op) => {
+                    let applied = self.apply(&op, &desired, &observed).await;
+                    done.out &= applied;
+                    keyed &= applied || !matches!(op, Op::SwitchKey | Op::ChangeTunnel(Change::SetPrivateKey));
+                    // A new device learns of its peers by the next look.
+                    done.tunnels &= applied && !matches!(op, Op::MakeTunnel(_));
+                }
             }
         }
+        // Nobody is told of a key that the device does not have.
+        let tunnel = if keyed { eyes.reached_by(&desired, &observed) } else { desired.tunnel.clone() };
         // What cannot be written now (the disk is full) must not keep the node from being mended.
         let written = match silent {
-            None => self.records.write(&desired, &observed, &steps, clean, tunnel).await,
+            None => self.records.write(&desired, &observed, &steps, done, tunnel).await,
             Some(_) => Ok(()),
         };
         let observed = Arc::new(observed);

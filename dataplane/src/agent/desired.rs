@@ -11,8 +11,8 @@ use super::health::Well;
 use crate::config::Config;
 use crate::model::rollout::Rollout;
 use crate::model::{
-    EnvironmentAssignment, EnvironmentKey, EnvironmentSpec, NodeRecord, Placement, ReplicaAssignment, ReplicaKey,
-    ReplicaState, Reserved, ServiceAssignment, ServiceKey, ServiceSpec, TunnelRecord,
+    EnvironmentAssignment, EnvironmentKey, EnvironmentSpec, Placement, ReplicaAssignment, ReplicaKey, ReplicaState,
+    Reserved, ServiceAssignment, ServiceKey, ServiceSpec, TunnelRecord,
 };
 use crate::store::Revision;
 
@@ -33,8 +33,12 @@ pub struct Desired {
     pub elsewhere: BTreeMap<ReplicaKey, Elsewhere>,
     /// The other nodes, by id.
     pub peers: BTreeMap<u32, Peer>,
+    /// Revision of the last change of how one of them is reached.
+    pub tunnels: Revision,
     /// How they reach this one, as it has told.
     pub tunnel: Option<TunnelRecord>,
+    /// Which change of this node's WireGuard key people want.
+    pub rotate: u64,
     /// Environments whose volumes and credentials are to go with them.
     pub discards: BTreeSet<EnvironmentKey>,
 }
@@ -85,13 +89,10 @@ pub struct Peer {
     pub tunnel: Option<TunnelRecord>,
     /// Where its replicas' addresses come from.
     pub prefixes: BTreeSet<IpNet>,
-}
-
-impl Peer {
-    /// A node, and how it is reached.
-    pub fn of(record: &NodeRecord, tunnel: Option<&TunnelRecord>) -> Self {
-        Self { name: record.name.clone(), tunnel: tunnel.cloned(), prefixes: record.prefixes().collect() }
-    }
+    /// Its daemon is there.
+    pub present: bool,
+    /// Its tunnel is what this node's record says, as far as it has told: it knows this node's next key.
+    pub knows: bool,
 }
 
 /// What holds for the node as a whole.

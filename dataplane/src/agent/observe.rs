@@ -229,6 +229,7 @@ impl Observer {
                 Attached::Gone => drop(observed.gone.insert(ifindex)),
             }
         }
+        observed.keys = Some(self.tunnel.keys());
         observed.tunnel = self.tunnel(desired, &observed).await?;
         observed.superseded = self.programs.superseded()?;
         observed.sockets_attached = self.programs.missing_sockets()?.is_empty();
@@ -239,26 +240,27 @@ impl Observer {
 
     /// The tunnel device, and how it differs from what it should be.
     async fn tunnel(&self, desired: &Desired, observed: &Observed) -> Result<Option<mesh::Tunnel>, AgentError> {
-        let wanted = mesh::wanted(desired, observed.mtu);
-        if wanted.is_none() && !self.had_tunnel.load(Ordering::Relaxed) {
+        if !mesh::is_wanted(desired) && !self.had_tunnel.load(Ordering::Relaxed) {
             return Ok(None);
         }
         let seen = self.tunnel.see().await?;
         self.had_tunnel.store(seen.is_some(), Ordering::Relaxed);
         let Some(seen) = seen else { return Ok(None) };
         let attached = self.programs.tunnels()?.get(&seen.ifindex) == Some(&Attached::Current);
-        let key = self.tunnel.public_key();
-        let changes = wanted.map(|wanted| wireguard::changes(&wanted, key, &seen)).unwrap_or_default();
-        Ok(Some(mesh::Tunnel { ifindex: seen.ifindex, attached, changes }))
+        Ok(Some(mesh::Tunnel::of(&seen, attached, desired, self.tunnel.keys(), observed.mtu)))
     }
 
-    /// How other nodes reach this one. A node that knows of none, and has told once, does not ask again.
+    /// How other nodes reach this one.
     pub(super) fn reached_by(&self, desired: &Desired, observed: &Observed) -> Option<TunnelRecord> {
-        if desired.peers.is_empty() && desired.tunnel.is_some() || self.config.tunnel == TunnelKind::Off {
+        if self.config.tunnel == TunnelKind::Off {
             return desired.tunnel.clone();
         }
-        let address = own_address(self.config.node_address)?;
-        Some(mesh::record(self.tunnel.public_key(), address, desired, observed))
+        let (endpoint, mtu) = match &desired.tunnel {
+            // A node that knows of none, and has told once, does not ask again.
+            Some(told) if desired.peers.is_empty() => (told.endpoint, told.mtu),
+            _ => ((own_address(self.config.node_address)?, self.config.tunnel_port).into(), observed.mtu),
+        };
+        Some(mesh::record(self.tunnel.keys(), endpoint, mtu, desired))
     }
 
     /// What of the node's programs and maps is as it should be.

@@ -30,6 +30,15 @@ pub(super) struct Failure {
     assignment: Option<Arc<ReplicaAssignment>>,
 }
 
+/// What of a plan has been carried out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Carried {
+    /// All that concerns the node: no entry in the maps and no device is left over from anybody.
+    pub(super) out: bool,
+    /// All that concerns the tunnel.
+    pub(super) tunnels: bool,
+}
+
 /// What was wanted, and what was there, at one look.
 pub(super) type Seen = (Arc<Desired>, Arc<Observed>);
 
@@ -202,14 +211,13 @@ impl Records {
         self.told.send_replace(self.last.clone());
     }
 
-    /// Writes how this node is reached, the status of every replica, and takes away those of which nothing is left. `clean`: no entry in the
-    /// maps and no device is left over from anybody.
+    /// Writes how this node is reached, the status of every replica, and takes away those of which nothing is left.
     pub(super) async fn write(
         &mut self,
         desired: &Desired,
         observed: &Observed,
         steps: &BTreeMap<ReplicaKey, Vec<Step>>,
-        clean: bool,
+        carried: Carried,
         tunnel: Option<TunnelRecord>,
     ) -> Result<(), AgentError> {
         let mut txn = Txn::default();
@@ -222,14 +230,18 @@ impl Records {
             .written
             .keys()
             .filter(leaving)
-            .filter(|key| clean && !steps.contains_key(*key) && !self.is_busy(key))
+            .filter(|key| carried.out && !steps.contains_key(*key) && !self.is_busy(key))
             .cloned()
             .collect();
         statuses.retain(|key, _| !gone.contains(key));
         for key in &gone {
             txn = txn.delete(&schema::status(&self.node.name, key));
         }
-        let ack = Some(Ack { services: desired.revision }).filter(|ack| clean && self.acknowledged != Some(*ack));
+        let before = self.acknowledged.unwrap_or(Ack { services: 0, tunnels: 0 });
+        let services = if carried.out { desired.revision } else { before.services };
+        let tunnels = if carried.tunnels { desired.tunnels } else { before.tunnels };
+        let ack = Ack { services, tunnels };
+        let ack = Some(ack).filter(|_| self.acknowledged.map_or(carried.out, |before| before != ack));
         if let Some(ack) = &ack {
             txn = txn.put(&schema::ack(&self.node.name), ack)?;
         }

@@ -92,6 +92,7 @@ async fn watch_store(store: Arc<dyn Store>, mut after: Revision, here: String, b
 fn concerns(key: &str, here: &str) -> bool {
     match Subject::of(key) {
         Some(Subject::Status(node, _)) => node != here,
+        Some(Subject::NodeIntent(node)) => node == here,
         Some(
             Subject::Environment(_)
             | Subject::Service(_)

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex as StdMutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use defguard_wireguard_rs::host::Host;
@@ -10,10 +11,9 @@ use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 use tracing::info;
 
+use super::keys::Keys;
 use super::process::{CHARGE, socket};
-use super::{
-    Change, Kind, PRIVATE_KEY_FILE, Peer, PeerSeen, PrivateKey, PublicKey, Seen, WireguardError, kernel, userspace,
-};
+use super::{Change, Kind, Peer, PeerSeen, PublicKey, PublicKeys, Seen, WireguardError, kernel, userspace};
 use crate::config::{self, TunnelKind};
 use crate::netlink::{LinkKind, Netlink, TunnelLink};
 use crate::supervisor::{Ensured, Supervisor};
@@ -23,7 +23,7 @@ use crate::supervisor::{Ensured, Supervisor};
 pub struct Tunnel {
     device: String,
     kind: TunnelKind,
-    key: PrivateKey,
+    keys: StdMutex<Keys>,
     netlink: Netlink,
     supervisor: Supervisor,
     socket: PathBuf,
@@ -40,11 +40,10 @@ impl Tunnel {
     /// # Errors
     /// [`WireguardError::Key`], [`WireguardError::Netlink`].
     pub fn new(config: &config::Config) -> Result<Self, WireguardError> {
-        let key = PrivateKey::load_or_make(&config.state_dir.join(PRIVATE_KEY_FILE))?;
         Ok(Self {
             device: config.tunnel_device.clone(),
             kind: config.tunnel,
-            key,
+            keys: StdMutex::new(Keys::load(&config.state_dir)?),
             netlink: Netlink::connect()?,
             supervisor: supervisor(config),
             socket: socket(&config.run_dir),
@@ -59,15 +58,30 @@ impl Tunnel {
         Self { supervisor: self.supervisor.with_program(program), ..self }
     }
 
-    /// The same device with another private key, which [`Change::SetPrivateKey`] then sets.
-    #[must_use]
-    pub fn with_key(self, key: PrivateKey) -> Self {
-        Self { key, ..self }
+    /// Who this node is to its peers, and who it is going to be.
+    pub fn keys(&self) -> PublicKeys {
+        self.lock().public()
     }
 
-    /// Who this node is to its peers.
-    pub fn public_key(&self) -> PublicKey {
-        self.key.public()
+    /// Makes the private key that is to take the present one's place, if there is none yet.
+    ///
+    /// # Errors
+    /// [`WireguardError::Key`].
+    pub fn make_next_key(&self) -> Result<(), WireguardError> {
+        Ok(self.lock().make_next()?)
+    }
+
+    /// The next private key becomes the present one, which is forgotten. [`Change::SetPrivateKey`] then tells the device.
+    ///
+    /// # Errors
+    /// [`WireguardError::Key`].
+    pub fn switch_key(&self) -> Result<(), WireguardError> {
+        Ok(self.lock().switch()?)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Keys> {
+        // A panic while it is held leaves nothing half done.
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Name of the device.
@@ -179,12 +193,13 @@ impl Tunnel {
             Change::SetUp => return Ok(self.netlink.tunnel_up(&self.device).await?),
             _ => {}
         }
+        let key = self.lock().present().clone();
         let done = match link.kind {
             LinkKind::Wireguard => {
-                let (device, change, key) = (self.device.clone(), change.clone(), self.key.clone());
+                let (device, change) = (self.device.clone(), change.clone());
                 blocking(move || kernel::apply(&device, &change, &key)).await
             }
-            LinkKind::Tun => userspace::apply(&self.socket, change, &self.key).await,
+            LinkKind::Tun => userspace::apply(&self.socket, change, &key).await,
             LinkKind::Other => return Err(WireguardError::Occupied { device: self.device.clone() }),
         };
         done.map_err(|source| WireguardError::Change {
@@ -208,8 +223,8 @@ fn supervisor(config: &config::Config) -> Supervisor {
     Supervisor::new(&CHARGE, config, vec![("--tunnel-device", config.tunnel_device.clone().into())])
 }
 
-/// Ends the process of the daemon that runs with `config`, if there is one, and takes the device away. The private key
-/// stays.
+/// Ends the process of the daemon that runs with `config`, if there is one, and takes the device away. The private keys
+/// stay.
 ///
 /// # Errors
 /// [`WireguardError::Supervisor`], [`WireguardError::Netlink`].
@@ -237,6 +252,8 @@ fn seen(at: SystemTime, kind: Kind, link: &TunnelLink, host: &Host) -> Seen {
             endpoint: raw.endpoint,
             allowed: prefixes.collect(),
             keepalive: raw.persistent_keepalive_interval.filter(|seconds| *seconds > 0),
+            // What has happened shows in the prefixes.
+            takes_over: None,
         };
         // The kernel tells of a handshake that never was as one of 1970.
         let last_handshake = raw.last_handshake.filter(|then| *then > SystemTime::UNIX_EPOCH);

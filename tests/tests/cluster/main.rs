@@ -4,6 +4,7 @@ mod away;
 mod isolation;
 mod joining;
 mod placement;
+mod rotation;
 mod scene;
 mod steps;
 mod stored;

@@ -67,6 +67,7 @@ fn a_daemon_that_is_killed() -> Result<()> {
         endpoint: Some(([192, 0, 2, 1], 51820).into()),
         allowed: ["10.1.0.0/24".parse()?, "fd00:1::/64".parse()?].into(),
         keepalive: None,
+        takes_over: None,
     };
     let wanted = Wanted { device: "skep0".to_owned(), port: 51820, mtu: 1420, peers: [(key, peer)].into() };
     let kind = if kind == "kernel" { Kind::Kernel } else { Kind::Userspace };
@@ -203,7 +204,7 @@ fn two_daemons_have_two_devices_side_by_side() -> Result<()> {
                 tunnel.ensure().await?;
                 tunnel.apply(&Change::SetPrivateKey).await?;
                 let seen = tunnel.see().await?.context("no device")?;
-                ensure!(seen.key == Some(tunnel.public_key()), "{seen:?}");
+                ensure!(seen.key == Some(tunnel.keys().present), "{seen:?}");
             }
             // A name that is taken is nobody's to take over.
             wireguard::remove(&configs[1]).await?;
@@ -212,7 +213,7 @@ fn two_daemons_have_two_devices_side_by_side() -> Result<()> {
             ensure!(refused.is_err(), "{refused:?}");
             let first = Tunnel::new(&configs[0])?.with_program(program()?);
             ensure!(
-                first.see().await?.is_some_and(|seen| seen.key == Some(first.public_key())),
+                first.see().await?.is_some_and(|seen| seen.key == Some(first.keys().present)),
                 "the first one's is gone"
             );
             for config in &configs {

@@ -81,6 +81,11 @@ pub struct NodeRow {
     pub received: Option<u64>,
     /// Octets that were sent to it, encrypted.
     pub sent: Option<u64>,
+    /// Its WireGuard public key, base64.
+    pub key: Option<String>,
+    /// While its key is being changed: the nodes that do not know the next one yet. One of them that is away is waited
+    /// for as long as there is a session with it.
+    pub rotating: Option<Vec<String>>,
     /// Packets from it with an address that is not its own. The kernel's device does not tell whose.
     pub forged: Option<u64>,
 }

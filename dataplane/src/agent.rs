@@ -27,6 +27,7 @@ mod node;
 mod observe;
 pub mod observed;
 pub mod op;
+mod paths;
 mod plan;
 pub mod predict;
 mod records;
@@ -46,6 +47,7 @@ pub use node::Ground;
 pub use observe::Observer;
 pub use observed::Observed;
 pub use op::Op;
+pub use paths::Path;
 pub use plan::plan;
 pub(crate) use unknown::unknown;
 

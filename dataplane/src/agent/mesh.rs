@@ -12,6 +12,7 @@ use tracing::warn;
 use super::desired::{Desired, Peer};
 use super::observed::Observed;
 use super::op::Op;
+use super::paths::Target;
 use super::rotation;
 use crate::config::TunnelKind;
 use crate::model::TunnelRecord;
@@ -118,7 +119,12 @@ pub(super) fn nodes(desired: &Desired, observed: &Observed) -> BTreeMap<u32, Nod
     };
     let ready = desired.peers.iter().filter_map(|(id, peer)| {
         let record = peer.tunnel.as_ref().filter(|record| !waits(id, &record.key))?;
-        let mtu = inside(record.mtu.min(observed.mtu));
+        let uplinks = inside(record.mtu.min(observed.mtu));
+        let mtu = match observed.paths.get(&peer.name) {
+            Some(path) => uplinks.min(inside_path(*path)),
+            // What an earlier daemon has found holds until this one has looked.
+            None => observed.tables.nodes.get(id).map_or(uplinks, |node| uplinks.min(node.mtu.max(MTU_MIN))),
+        };
         Some((*id, Node { ifindex: tunnel.ifindex, mtu, ..Node::default() }.sealed(id)))
     });
     ready.collect()
@@ -127,6 +133,22 @@ pub(super) fn nodes(desired: &Desired, observed: &Observed) -> BTreeMap<u32, Nod
 /// Octets that fit into a tunnel over a way of this MTU.
 fn inside(mtu: u32) -> u32 {
     mtu.saturating_sub(OVERHEAD).max(MTU_MIN)
+}
+
+/// The same, of a way that is narrower than the device's own: the kernel's WireGuard fills what it sends up to 16 octets
+/// (its padding), and stops at the device's MTU alone.
+fn inside_path(mtu: u32) -> u32 {
+    (mtu.saturating_sub(OVERHEAD) & !15).max(MTU_MIN)
+}
+
+/// The ways to the other nodes, to be measured. Whether a daemon is there makes no difference to what gets through.
+pub(super) fn paths(desired: &Desired, observed: &Observed) -> impl Iterator<Item = Target> {
+    let of = |peer: &Peer| {
+        let record = peer.tunnel.as_ref()?;
+        Some(Target { node: peer.name.clone(), address: record.endpoint.ip(), mtu: record.mtu.min(observed.mtu) })
+    };
+    let peers = desired.peers.values().filter(|_| desired.node.config.tunnel != TunnelKind::Off);
+    peers.filter_map(of)
 }
 
 /// What is missing until the other nodes are reached.

@@ -17,6 +17,7 @@ use super::insides::{Insides, Place};
 use super::lives::{Incarnation, Lives};
 use super::mesh;
 use super::observed::{Exit, Observed, Sandbox, SandboxState, Workload, WorkloadState};
+use super::paths::{Path, Paths};
 use super::plan::is_as_assigned;
 use crate::bpf::{Attached, Maps, Programs};
 use crate::config::{Config, TunnelKind};
@@ -51,6 +52,7 @@ pub struct Observer {
     pub(super) lives: Lives,
     pub(super) drains: Drains,
     pub(super) probes: Probes,
+    pub(super) paths: Paths,
     namespaces: Mutex<BTreeMap<Incarnation, Namespace>>,
     /// There may be a tunnel: a node without others does not look for one again and again.
     had_tunnel: AtomicBool,
@@ -75,6 +77,7 @@ impl Observer {
         Self {
             drains: Drains::new(config.pools()),
             probes: Probes::default(),
+            paths: Paths::default(),
             config,
             docker,
             netlink,
@@ -261,6 +264,11 @@ impl Observer {
             _ => ((own_address(self.config.node_address)?, self.config.tunnel_port).into(), observed.mtu),
         };
         Some(mesh::record(self.tunnel.keys(), endpoint, mtu, desired))
+    }
+
+    /// What is known of the path to a node.
+    pub fn path(&self, node: &str) -> Option<Path> {
+        self.paths.state(node)
     }
 
     /// What of the node's programs and maps is as it should be.

@@ -50,6 +50,8 @@ pub struct Observed {
     pub mtu: u32,
     /// The WireGuard device, if there is one.
     pub tunnel: Option<Tunnel>,
+    /// Octets of the largest packet that gets to each other node, by its name, of the paths that have been measured.
+    pub paths: BTreeMap<String, u32>,
     /// This node's WireGuard keys; none as long as nobody has looked.
     pub keys: Option<PublicKeys>,
     /// Devices with a default route.

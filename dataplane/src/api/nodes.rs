@@ -224,6 +224,7 @@ fn rotating(state: &Assignments, node: &str) -> Option<Vec<String>> {
 fn row(api: &Api, state: &Assignments, node: &NodeRecord, seen: Option<&Seen>) -> NodeRow {
     let presence = state.present.get(&node.name);
     let tunnel = state.tunnels.get(&node.name).map(|tunnel| &tunnel.value);
+    let path = api.observer.path(&node.name);
     let key = tunnel.and_then(|tunnel| tunnel.key.parse::<PublicKey>().ok());
     let peer = seen.and_then(|seen| Some((seen, seen.peers.get(&key?)?)));
     let assigned = || state.replicas.values().map(|replica| &replica.value).filter(|replica| replica.node == node.name);
@@ -253,6 +254,8 @@ fn row(api: &Api, state: &Assignments, node: &NodeRecord, seen: Option<&Seen>) -
             .and_then(|(seen, peer)| Some(seen.at.duration_since(peer.last_handshake?).unwrap_or_default().as_secs())),
         received: peer.map(|(_, peer)| peer.rx),
         sent: peer.map(|(_, peer)| peer.tx),
+        latency: path.and_then(|path| Some(path.latency?.as_secs_f64() * 1e3)),
+        path_mtu: path.filter(|path| path.mtu < path.uplinks).map(|path| path.mtu),
         key: tunnel.map(|tunnel| tunnel.key.clone()),
         rotating: rotating(state, &node.name),
         forged: peer.and_then(|(_, peer)| peer.foreign),

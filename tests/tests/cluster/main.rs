@@ -3,6 +3,7 @@
 mod away;
 mod isolation;
 mod joining;
+mod paths;
 mod placement;
 mod rotation;
 mod scene;

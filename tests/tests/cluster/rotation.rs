@@ -50,6 +50,7 @@ fn keys_change_under_load_and_no_connection_is_lost() -> Result<()> {
         changed(&cluster, &after)?;
         load.goes_on()
     })?;
+    scene::only(&cluster, first)?;
     isolated(first, &server)?;
     load.ends_well()?;
     capture.shows_no_plaintext()

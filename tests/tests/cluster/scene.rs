@@ -47,9 +47,13 @@ pub(crate) fn only(cluster: &Cluster, chosen: &Node) -> Result<()> {
 
 /// Pulls a node's cable out of the LAN's switch (`down`), or puts it back (`up`).
 pub(crate) fn cable(cluster: &Cluster, node: &Node, how: &str) -> Result<()> {
-    let port = format!("port{}", node.address4().rsplit('.').next().unwrap_or_default());
-    cluster.lan().machine().run(&["ip", "link", "set", &port, how])?;
+    cluster.lan().machine().run(&["ip", "link", "set", &port(node), how])?;
     Ok(())
+}
+
+/// The port of the LAN's switch that a node's cable is in.
+pub(crate) fn port(node: &Node) -> String {
+    format!("port{}", node.address4().rsplit('.').next().unwrap_or_default())
 }
 
 /// `client` of shop/production on the first node, `server` on the second.

@@ -176,3 +176,6 @@ pub(super) fn plan(desired: &Desired, observed: &Observed, ops: &mut Vec<Op>) {
 fn name_of(desired: &Desired, id: u32) -> String {
     desired.peers.get(&id).map(|peer| peer.name.clone()).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

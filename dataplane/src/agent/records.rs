@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use super::carry::Carried;
 use super::desired::{Desired, Node};
 use super::error::{AgentError, in_one_line};
 use super::observed::Observed;
@@ -28,15 +29,6 @@ pub(super) struct Failure {
     retry: Instant,
     /// What was attempted: another assignment is tried at once.
     assignment: Option<Arc<ReplicaAssignment>>,
-}
-
-/// What of a plan has been carried out.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Carried {
-    /// All that concerns the node: no entry in the maps and no device is left over from anybody.
-    pub(super) out: bool,
-    /// All that concerns the tunnel.
-    pub(super) tunnels: bool,
 }
 
 /// What was wanted, and what was there, at one look.

@@ -65,4 +65,4 @@ pub(super) fn has_switched(present: PublicKey, next: PublicKey, seen: &Seen) -> 
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

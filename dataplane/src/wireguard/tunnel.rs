@@ -16,7 +16,7 @@ use super::process::{CHARGE, socket};
 use super::{Change, Kind, Peer, PeerSeen, PublicKey, PublicKeys, Seen, WireguardError, kernel, userspace};
 use crate::config::{self, TunnelKind};
 use crate::netlink::{LinkKind, Netlink, TunnelLink};
-use crate::supervisor::{Ensured, Supervisor};
+use crate::supervisor::{Ensured, Process, Supervisor};
 
 /// The device of this node, whatever it is.
 #[derive(Debug)]
@@ -163,10 +163,7 @@ impl Tunnel {
             LinkKind::Wireguard => {
                 let device = self.device.clone();
                 let host = blocking(move || kernel::see(&device)).await.map_err(failed)?;
-                let key = host.private_key.as_ref().map(|key| PublicKey::new(key.public_key().as_array()));
-                // A device without a key tells one of zeros.
-                let key = key.filter(|_| host.private_key.as_ref().is_some_and(|key| key.as_array() != [0; 32]));
-                Seen { key, foreign: link.rx_frame_errors, ..seen(at, Kind::Kernel, &link, &host) }
+                Seen { key: key_of(&host), foreign: link.rx_frame_errors, ..seen(at, Kind::Kernel, &link, &host) }
             }
             LinkKind::Tun => {
                 let told = userspace::see(&self.socket).await.map_err(failed)?;
@@ -209,6 +206,39 @@ impl Tunnel {
         })
     }
 
+    /// Whether a device is this node's: it has a private key that nobody else has.
+    pub fn is_own(&self, seen: &Seen) -> bool {
+        self.has(seen.key)
+    }
+
+    fn has(&self, key: Option<PublicKey>) -> bool {
+        let keys = self.keys();
+        key.is_some_and(|key| key == keys.present || keys.next == Some(key))
+    }
+
+    /// Takes away what a daemon with another `--tunnel-device` has left: a process of the run directory that serves
+    /// another device, and devices of the kernel's that have this node's private key.
+    ///
+    /// # Errors
+    /// [`WireguardError`].
+    pub async fn remove_others(&self) -> Result<(), WireguardError> {
+        let serves_another = |process: &Process| served_by(process.pid()).is_some_and(|device| device != self.device);
+        if self.supervisor.running()?.iter().any(serves_another) {
+            self.supervisor.stop().await?;
+            info!("Ended the userspace tunnel of another name.");
+        }
+        for device in self.netlink.wireguards().await?.into_iter().filter(|device| *device != self.device) {
+            let (name, failed) = (device.clone(), device.clone());
+            let host = blocking(move || kernel::see(&name)).await;
+            let host = host.map_err(|source| WireguardError::Read { device: failed, source })?;
+            if self.has(key_of(&host)) {
+                self.netlink.delete_link(&device).await?;
+                info!(device, "Removed the tunnel of another name.");
+            }
+        }
+        Ok(())
+    }
+
     async fn link(&self) -> Result<Option<TunnelLink>, WireguardError> {
         Ok(self.netlink.tunnel_link(&self.device).await?)
     }
@@ -235,6 +265,20 @@ pub async fn remove(config: &config::Config) -> Result<(), WireguardError> {
         Some(TunnelLink { kind: LinkKind::Wireguard, .. }) => Ok(netlink.delete_link(&config.tunnel_device).await?),
         _ => Ok(()),
     }
+}
+
+/// Whose a device of the kernel's is.
+fn key_of(host: &Host) -> Option<PublicKey> {
+    // A device without a key tells one of zeros.
+    let key = host.private_key.as_ref().filter(|key| key.as_array() != [0; 32])?;
+    Some(PublicKey::new(key.public_key().as_array()))
+}
+
+/// The device that a process has made, as the kernel tells of its descriptor (`tun_chr_show_fdinfo`).
+fn served_by(pid: u32) -> Option<String> {
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).ok()?;
+    let texts = descriptors.flatten().filter_map(|entry| std::fs::read_to_string(entry.path()).ok());
+    texts.into_iter().find_map(|text| Some(text.lines().find_map(|line| line.strip_prefix("iff:"))?.trim().to_owned()))
 }
 
 /// Away from the runtime's threads. A new thread is in the network namespace of the one that starts it.

@@ -227,3 +227,37 @@ fn two_daemons_have_two_devices_side_by_side() -> Result<()> {
     ensure!(!log.contains("panicked"), "{log}");
     Ok(())
 }
+
+#[test]
+fn a_tunnel_of_another_name_is_taken_away_and_nobody_elses() -> Result<()> {
+    for kind in kinds()? {
+        let (_underlay, nodes) = mesh(2, kind)?;
+        let [a, b] = &nodes[..] else { unreachable!() };
+        a.reaches(2, 1420)?;
+        let there = |device: &str| a.netns.run(&format!("ip link show {device}")).is_ok();
+        if kind == Kind::Kernel {
+            // With a key of its own, and one that was told nothing.
+            let key = a.directory.path().join("foreign.key");
+            fs::write(&key, fs::read(b.directory.path().join("wireguard.key"))?)?;
+            a.netns.run("ip link add foreign0 type wireguard")?;
+            a.netns.run(&format!("wg set foreign0 private-key {}", key.display()))?;
+            a.netns.run("ip link add foreign1 type wireguard")?;
+        }
+        a.with(async |tunnel| Ok(tunnel.remove_others().await?))?;
+        ensure!(there("skep0"), "its own is gone");
+        let config = wireguard_config(a, "skep7")?;
+        a.netns.enter(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async { Ok(Tunnel::new(&config)?.with_program(program()?).remove_others().await?) })
+        })?;
+        wait_for("the former device to be gone", DEADLINE, || Ok((!there("skep0")).then_some(())))?;
+        ensure!(kind == Kind::Userspace || there("foreign0") && there("foreign1"), "another one's is gone");
+        b.see()?;
+    }
+    Ok(())
+}
+
+/// The same node's, with another name of the device.
+fn wireguard_config(node: &Node, device: &str) -> Result<dataplane::config::Config> {
+    Ok(dataplane::config::Config { tunnel_device: device.to_owned(), ..node.config()? })
+}

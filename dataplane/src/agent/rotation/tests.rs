@@ -10,12 +10,12 @@ use super::*;
 use crate::config::Args;
 use crate::wireguard::{self, Kind, PeerSeen, Seen};
 
-const OWN: u8 = 1;
+pub(in crate::agent) const OWN: u8 = 1;
 const OWN_NEXT: u8 = 2;
 const OTHER: u8 = 7;
 const OTHER_NEXT: u8 = 8;
 
-fn key(octet: u8) -> PublicKey {
+pub(in crate::agent) fn key(octet: u8) -> PublicKey {
     PublicKey::new([octet; 32])
 }
 
@@ -25,7 +25,7 @@ fn record(of: u8) -> TunnelRecord {
 }
 
 /// This node and another one, of which this one's record was told.
-fn two() -> Desired {
+pub(in crate::agent) fn two() -> Desired {
     let args = Args::try_parse_from(["skepd", "--node-name", "n"]).unwrap();
     let node = Node { name: "n".into(), id: 1, config: Arc::new(args.options.resolve().unwrap()) };
     let prefixes = BTreeSet::from(["10.208.2.0/24".parse().unwrap()]);
@@ -47,7 +47,7 @@ fn two() -> Desired {
 }
 
 /// A device that is told nothing but who it is.
-fn device(key: PublicKey) -> Seen {
+pub(in crate::agent) fn device(key: PublicKey) -> Seen {
     Seen {
         at: SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000),
         kind: Kind::Kernel,
@@ -61,7 +61,7 @@ fn device(key: PublicKey) -> Seen {
     }
 }
 
-fn observed(desired: &Desired, keys: PublicKeys, seen: &Seen) -> Observed {
+pub(in crate::agent) fn observed(desired: &Desired, keys: PublicKeys, seen: &Seen) -> Observed {
     let tunnel = Tunnel::of(seen, true, desired, keys, 1500);
     Observed { keys: Some(keys), tunnel: Some(tunnel), mtu: 1500, ..Observed::default() }
 }
@@ -255,20 +255,4 @@ fn the_addresses_of_another_node_are_moved_when_it_uses_its_next_key() {
     desired.peers.get_mut(&2).unwrap().tunnel =
         Some(TunnelRecord { key: key(OTHER_NEXT).to_string(), ..record(OTHER) });
     assert_eq!(changes(&desired, &seen), [Change::RemovePeer(key(OTHER))]);
-}
-
-#[test]
-fn a_node_that_was_reached_stays_in_the_maps_while_keys_change() {
-    let mut desired = two();
-    let keys = PublicKeys { present: key(OWN_NEXT), next: None };
-    let mut observed = observed(&desired, keys, &device(key(OWN)));
-    assert!(observed.tunnel.as_ref().unwrap().changes.contains(&Change::SetPrivateKey));
-    assert_eq!(mesh::nodes(&desired, &observed).len(), 0, "the device does not know it");
-    let node = dataplane_ebpf::abi::Node { ifindex: 7, ..Default::default() };
-    observed.tables.nodes.insert(2, node);
-    assert_eq!(mesh::nodes(&desired, &observed).len(), 1, "it was ready before");
-    observed.tables.nodes.insert(2, dataplane_ebpf::abi::Node { ifindex: 6, ..node });
-    assert_eq!(mesh::nodes(&desired, &observed).len(), 0, "another device was");
-    desired.peers.clear();
-    assert_eq!(mesh::nodes(&desired, &observed).len(), 0);
 }

@@ -7,7 +7,7 @@ use clap_complete::Shell;
 mod nodes;
 mod secrets;
 
-pub(crate) use nodes::{LabelChange, NodesArgs, NodesCommand};
+pub(crate) use nodes::{LabelChange, NodesArgs, NodesCommand, RotateKeyArgs};
 pub(crate) use secrets::{RegistryArgs, RegistryCommand, SecretsArgs, SecretsCommand};
 
 /// Private networks for the containers of this machine: bring environments up, see who reaches whom, and why not.
@@ -108,7 +108,7 @@ pub(crate) enum Command {
     Registry(RegistryArgs),
     /// What became of deployments and runs, and with -f every step and every replica as it happens, until Ctrl-C.
     Events(EventsArgs),
-    /// Nodes: how they stand, and the tunnels between them; cordon, drain, remove.
+    /// Nodes: how they stand, and the tunnels between them; cordon, drain, remove, other keys.
     Nodes(NodesArgs),
     /// Replicas: state, node, addresses, containers.
     Ps,

@@ -91,6 +91,12 @@ pub(crate) enum CtlError {
     /// It takes too long.
     #[error("not done within {seconds} s; it goes on: see `skepctl ps`")]
     Timeout { seconds: u64 },
+    /// A node does not get to its next key.
+    #[error(
+        "node {node} does not use its next key after {seconds} s; it waits for the nodes named above: bring their skepd \
+        back, and it goes on by itself"
+    )]
+    KeyTimeout { node: String, seconds: u64 },
     /// Some do not serve.
     #[error("not everything came up as asked: see above, and `skepctl ps`")]
     NotServing,

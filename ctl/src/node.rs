@@ -1,3 +1,5 @@
+mod rotate;
+
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,7 +13,7 @@ use crate::deployment::age;
 use crate::error::CtlError;
 use crate::output::Output;
 
-const HEADER: [&str; 14] = [
+const HEADER: [&str; 16] = [
     "NODE",
     "STATE",
     "ROLES",
@@ -22,6 +24,8 @@ const HEADER: [&str; 14] = [
     "RESERVED",
     "TUNNEL",
     "HANDSHAKE",
+    "LATENCY",
+    "PATH MTU",
     "RECEIVED",
     "SENT",
     "FORGED",
@@ -46,6 +50,7 @@ pub(crate) async fn run(global: &Global, args: &NodesArgs, output: &mut Output) 
             vec![client.post(&path(node, "/roles"), &roles).await?]
         }
         Some(NodesCommand::Drain { node }) => vec![client.post(&path(node, "/drain"), &()).await?],
+        Some(NodesCommand::RotateKey(args)) => rotate::rotate(&client, args, output).await?,
         Some(NodesCommand::Remove { node }) => vec![client.delete(&path(node, "")).await?],
     };
     output.list(&HEADER, &rows, row)?;
@@ -96,6 +101,8 @@ fn row(row: &NodeRow) -> Vec<Cell> {
         or_none(reserved(row)),
         or_none(row.tunnel.clone()),
         or_none(row.handshake.map(|seconds| age(Duration::from_secs(seconds)))),
+        or_none(row.latency.map(milliseconds)),
+        or_none(row.path_mtu.map(|octets| octets.to_string())),
         or_none(row.received.map(octets)),
         or_none(row.sent.map(octets)),
         or_none(row.forged.map(|packets| packets.to_string())),
@@ -114,4 +121,19 @@ fn reserved(row: &NodeRow) -> Option<String> {
     let (reserved, capacity) = (row.reserved, row.capacity?);
     let memory = format!("{} of {}", octets(reserved.memory), octets(capacity.memory));
     Some(format!("{memory}, {} of {} CPUs", cpus(reserved.nano_cpus), cpus(capacity.nano_cpus)))
+}
+
+/// `0.24 ms`, `112 ms`.
+fn milliseconds(time: f64) -> String {
+    if time < 10.0 { format!("{time:.2} ms") } else { format!("{time:.0} ms") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::milliseconds;
+
+    #[test]
+    fn times_are_as_exact_as_they_are_short() {
+        assert_eq!([0.238, 9.994, 111.7].map(milliseconds), ["0.24 ms", "9.99 ms", "112 ms"]);
+    }
 }

@@ -4,7 +4,7 @@
 //! after that each event, and a timer, bring the next look. A replica that is being worked on is left out of the next
 //! plans until its steps are done.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tracing::{debug, info, warn};
 
 mod apply;
+mod carry;
 mod containers;
 pub mod desired;
 pub mod drain;
@@ -27,9 +28,11 @@ mod node;
 mod observe;
 pub mod observed;
 pub mod op;
+mod paths;
 mod plan;
 pub mod predict;
 mod records;
+mod rotation;
 mod status;
 pub mod tables;
 mod task;
@@ -45,12 +48,13 @@ pub use node::Ground;
 pub use observe::Observer;
 pub use observed::Observed;
 pub use op::Op;
+pub use paths::Path;
 pub use plan::plan;
 pub(crate) use unknown::unknown;
 
 use apply::Hands;
 use desired::Node;
-use op::{Step, Subject};
+use op::Step;
 use records::{Failure, Records};
 use status::Progress;
 use wake::Bells;
@@ -151,6 +155,9 @@ impl Agent {
     /// # Errors
     /// [`AgentError::Store`] when the store cannot be read at all at the start.
     pub async fn run(mut self) -> Result<Infallible, AgentError> {
+        if let Err(error) = self.hands.eyes.tunnel.remove_others().await {
+            warn!(error = in_one_line(&error), "Cannot take away tunnels of other names.");
+        }
         let after = self.store.range("/nodes/").await?.revision;
         let mut sources = wake::watch(Arc::clone(&self.store), after, &self.hands.eyes, &self.bells);
         let bells = Arc::clone(&self.bells);
@@ -260,18 +267,12 @@ impl Agent {
             info!(replicas = observed.workloads.len(), changes = ops.len(), "Adopted what was there.");
         }
         let content = ops.is_empty();
-        let mut steps: BTreeMap<ReplicaKey, Vec<Step>> = BTreeMap::new();
-        let mut clean = true;
-        for op in ops {
-            match (op.subject(), op) {
-                (Subject::Replica(_), Op::Replica(key, step)) => steps.entry(key).or_default().push(step),
-                (_, op) if self.waits(&op) => clean = false,
-                (_, op) => clean &= self.apply(&op, &desired, &observed).await,
-            }
-        }
+        let (steps, done) = self.carry_out(ops, &desired, &observed).await;
+        // Nobody is told of a key that the device does not have.
+        let tunnel = if done.keys { eyes.reached_by(&desired, &observed) } else { desired.tunnel.clone() };
         // What cannot be written now (the disk is full) must not keep the node from being mended.
         let written = match silent {
-            None => self.records.write(&desired, &observed, &steps, clean, tunnel).await,
+            None => self.records.write(&desired, &observed, &steps, done, tunnel).await,
             Some(_) => Ok(()),
         };
         let observed = Arc::new(observed);
@@ -290,21 +291,6 @@ impl Agent {
         }
     }
 
-    /// Whether an op would meddle with a replica that is being worked on, whose parts come and go meanwhile.
-    fn waits(&self, op: &Op) -> bool {
-        match op {
-            Op::Register(replica) => self.records.is_busy(&replica.key),
-            Op::Unpin(_)
-            | Op::DropCounters(_)
-            | Op::DropDevice(_)
-            | Op::DropNetns(_)
-            | Op::DropEndpoint(_)
-            | Op::RemoveStray(_)
-            | Op::RemoveStrayVeth(_) => self.records.any_busy(),
-            _ => false,
-        }
-    }
-
     /// Tells of entries in the maps that nobody but skepd should have written, and that skepd did not write.
     fn report(&self, ops: &[Op], observed: &Observed) {
         let Observer { own, .. } = self.hands.eyes.as_ref();
@@ -317,17 +303,6 @@ impl Agent {
         if !self.records.any_busy() {
             own.prune(observed);
         }
-    }
-
-    async fn apply(&mut self, op: &Op, desired: &Desired, observed: &Observed) -> bool {
-        match self.hands.apply(op, desired, observed).await {
-            Ok(()) => info!("{op}"),
-            Err(error) => {
-                self.records.note(&op.to_string(), &error);
-                return false;
-            }
-        }
-        true
     }
 
     fn set_to_work(&mut self, key: ReplicaKey, steps: Vec<Step>, desired: &Arc<Desired>, observed: &Arc<Observed>) {

@@ -34,6 +34,7 @@ pub mod random;
 pub mod repair;
 pub mod secrets;
 pub mod service_manager;
+mod sockopt;
 mod space;
 pub mod store;
 pub mod supervisor;

@@ -303,7 +303,7 @@ impl Supervisor {
     }
 
     /// The live ones of the run directory; pid files of dead ones are taken away.
-    fn running(&self) -> Result<Vec<Process>, SupervisorError> {
+    pub(crate) fn running(&self) -> Result<Vec<Process>, SupervisorError> {
         let directory = &self.run_dir;
         let failed = |source| SupervisorError::File { operation: "read", path: directory.clone(), source };
         let mut running = Vec::new();

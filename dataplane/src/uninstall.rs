@@ -19,7 +19,7 @@ use crate::membership::INSTANCE_FILE;
 use crate::netlink::{Netlink, NetlinkError};
 use crate::store::CLUSTER_KEY_FILE;
 use crate::supervisor::SupervisorError;
-use crate::wireguard::{self, PRIVATE_KEY_FILE, WireguardError};
+use crate::wireguard::{self, NEXT_KEY_FILE, PRIVATE_KEY_FILE, WireguardError};
 
 /// Something that is left, and why.
 #[derive(Debug, thiserror::Error)]
@@ -167,7 +167,7 @@ fn remove_files(config: &Config, purge: bool) -> Vec<UninstallError> {
         errors.extend(removed.err().map(|source| UninstallError::File { path: files.directory().to_owned(), source }));
         let in_state_dir = |name: &str| {
             let ours = ["store.redb", "etcd.redb", CLUSTER_KEY_FILE].iter().any(|start| name.starts_with(start));
-            ours || matches!(name, "sysctls.json" | "machine-id" | INSTANCE_FILE | PRIVATE_KEY_FILE)
+            ours || matches!(name, "sysctls.json" | "machine-id" | INSTANCE_FILE | PRIVATE_KEY_FILE | NEXT_KEY_FILE)
         };
         errors.extend(remove_named(&config.state_dir, in_state_dir));
     }

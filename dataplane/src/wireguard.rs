@@ -6,7 +6,7 @@
 //! alive is never configured anew as a whole: sessions with peers that stay as they are go on.
 //!
 //! The private key is made on this node, never leaves it, and reaches the device by netlink or by a socket that is
-//! root's alone.
+//! root's alone. So does its successor, which takes its place by a rename.
 //!
 //! [`device`] is ours, over the protocol of boringtun (`noise`), because the device around that, which
 //! defguard_wireguard_rs starts, cannot change a peer (its thread panics, and everything hangs), listens in a directory
@@ -18,6 +18,7 @@ mod device;
 mod error;
 mod kernel;
 mod key;
+mod keys;
 mod process;
 mod tunnel;
 mod userspace;
@@ -30,7 +31,8 @@ use ipnet::IpNet;
 
 pub use self::change::{Change, changes};
 pub use self::error::{KeyError, ProcessError, WireguardError};
-pub use self::key::{PRIVATE_KEY_FILE, PrivateKey, PublicKey};
+pub use self::key::{PrivateKey, PublicKey};
+pub use self::keys::{NEXT_KEY_FILE, PRIVATE_KEY_FILE, PublicKeys};
 pub use self::process::run;
 pub use self::tunnel::{Tunnel, remove};
 
@@ -57,6 +59,9 @@ pub struct Peer {
     pub allowed: BTreeSet<IpNet>,
     /// Seconds after which it is sent an empty packet when nothing else was, for the sake of a NAT on the way.
     pub keepalive: Option<u16>,
+    /// The key whose addresses it gets as soon as it is heard of: the same node's, which is about to change it. The kernel's
+    /// device does not know such a thing: there whoever configures it moves them.
+    pub takes_over: Option<PublicKey>,
 }
 
 /// A device as it should be; the private key apart.

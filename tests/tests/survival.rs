@@ -1,7 +1,4 @@
 //! The daemon can die and nobody notices: killed and stopped under load, restarted, and nothing flaps.
-//!
-//! The load is everything that a container does with the network: an open connection, new connections through a VIP,
-//! datagrams, names of its environment, names of the world.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -10,13 +7,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use tests::images::Image;
-use tests::load::{Connects, Datagrams, Dns, KeepAlive, Place, Running, Server, Service, run, run_for};
-use tests::{Container, Lan, Node, wait_for};
+use tests::load::{Connects, KeepAlive, Mixture, Place, Server, Service, go_on, run, run_for};
+use tests::{Container, Node, wait_for};
 
-const DNS: &str = "10.224.0.53:53";
 const KEEP_ALIVE: u16 = 7001;
 const PER_REQUEST: u16 = 7002;
-const DATAGRAMS: u16 = 7003;
 
 /// How long a connection that should not come about may try.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -27,25 +22,23 @@ services:
   server: {image: 'busybox:latest', command: [sleep, inf]}
 ";
 
-/// Exchanges of each kind before and after each event.
-const PHASE: u64 = 500;
-
 #[test]
 fn sigkill_and_sigterm_of_skepd_lose_nothing_and_a_restart_changes_nothing() -> Result<()> {
     let node = Node::start()?;
     node.load(&[Image::Busybox])?;
     node.up("shop", "production", COMPOSE)?;
     let before = identities(&node)?;
-    let (servers, load) = load(&node)?;
+    let client = node.replica("shop", "production", "client", 1)?;
+    let load = Mixture::between(&client, &node.replica("shop", "production", "server", 1)?)?;
 
     for signal in [Signal::SIGKILL, Signal::SIGTERM] {
-        progress(&load)?;
+        load.goes_on()?;
         match signal {
             Signal::SIGKILL => node.kill_skepd()?,
             _ => ensure!(node.stop_skepd()?.success(), "skepd's exit status after SIGTERM"),
         }
         // New work with the daemon dead, not only what was open before.
-        progress(&load)?;
+        load.goes_on()?;
         node.start_skepd()?;
         let after = identities(&node)?;
         ensure!(
@@ -53,17 +46,8 @@ fn sigkill_and_sigterm_of_skepd_lose_nothing_and_a_restart_changes_nothing() -> 
             "{signal} and restart: pins, containers or devices changed\nbefore {before:#?}\nafter {after:#?}"
         );
     }
-    progress(&load)?;
-    for (what, running) in load {
-        let tally = running.stop()?;
-        println!(
-            "{what:<20} {:>8} exchanges, {} failures, slowest {:?}",
-            tally.exchanges, tally.failures, tally.slowest
-        );
-        ensure!(tally.exchanges > 0 && tally.failures == 0, "{what}: {tally:?}");
-    }
-    drop(servers);
-    Ok(())
+    load.goes_on()?;
+    load.ends_well()
 }
 
 #[test]
@@ -116,55 +100,7 @@ fn a_replica_that_crashes_with_skepd_dead_comes_back_in_the_same_sandbox() -> Re
     let _server = Server::start(Place::inside(server.netns()?), KEEP_ALIVE, Service::Echo)?;
     let to: SocketAddr = (server.vip()?.parse::<IpAddr>()?, KEEP_ALIVE).into();
     let running = run(Place::inside(client.netns()?), move || KeepAlive::new(to));
-    progress(std::slice::from_ref(&("request", running)))?;
-    Ok(())
-}
-
-type Loads = Vec<(&'static str, Running)>;
-
-/// Servers in `server`'s namespace, clients in `client`'s.
-fn load(node: &Node) -> Result<(Vec<Server>, Loads)> {
-    let client = node.replica("shop", "production", "client", 1)?;
-    let server = node.replica("shop", "production", "server", 1)?;
-    let (from, at) = (Place::inside(client.netns()?), Place::inside(server.netns()?));
-    let servers = vec![
-        Server::start(at.clone(), KEEP_ALIVE, Service::Echo)?,
-        Server::start(at.clone(), PER_REQUEST, Service::EchoOnce)?,
-        Server::start(at, DATAGRAMS, Service::Datagrams)?,
-    ];
-    let to = |address: &str, port: u16| -> Result<SocketAddr> {
-        Ok((address.parse::<IpAddr>().with_context(|| format!("address {address:?}"))?, port).into())
-    };
-    let (vip4, vip6, dns) = (server.vip()?, server.vip6()?, DNS.parse()?);
-    let (open, open6) = (to(vip4, KEEP_ALIVE)?, to(vip6, KEEP_ALIVE)?);
-    let (new, new6) = (to(vip4, PER_REQUEST)?, to(vip6, PER_REQUEST)?);
-    let (udp, udp6) = (to(vip4, DATAGRAMS)?, to(vip6, DATAGRAMS)?);
-    let vip = vip4.parse().context("VIP")?;
-    let outside = Lan::OUTSIDE4.parse().context("the outside address")?;
-    let loads = vec![
-        ("keep-alive", run(from.clone(), move || KeepAlive::new(open))),
-        ("keep-alive, IPv6", run(from.clone(), move || KeepAlive::new(open6))),
-        ("new connections", run(from.clone(), move || Connects::new(new))),
-        ("new, IPv6", run(from.clone(), move || Connects::new(new6))),
-        ("UDP", run(from.clone(), move || Datagrams::connected(udp))),
-        ("UDP unconnected", run(from.clone(), move || Datagrams::unconnected(udp6))),
-        ("name", run(from.clone(), move || Dns::new(dns, "server.internal", 1, Some(vip)))),
-        ("outside name", run(from, move || Dns::new(dns, Lan::OUTSIDE, 1, Some(outside)))),
-    ];
-    Ok((servers, loads))
-}
-
-/// Waits until each part of the load has made [`PHASE`] more exchanges, without a failure.
-fn progress(loads: &[(&'static str, Running)]) -> Result<()> {
-    let before: Vec<_> = loads.iter().map(|(_, running)| running.exchanges()).collect();
-    for ((what, running), before) in loads.iter().zip(before) {
-        let goal = format!("{what}: {PHASE} more exchanges");
-        wait_for(&goal, Duration::from_secs(30), || {
-            Ok((running.failures() > 0 || running.exchanges() >= before + PHASE).then_some(()))
-        })?;
-        ensure!(running.failures() == 0, "{what} failed");
-    }
-    Ok(())
+    go_on(&[("request", running)])
 }
 
 /// What must stay the same, by independent readers: kernel ids behind every pin, container ids and start times, devices.

@@ -4,6 +4,8 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use dataplane::model::Role;
 
+use super::duration;
+
 #[derive(Debug, Args)]
 pub(crate) struct NodesArgs {
     #[command(subcommand)]
@@ -52,6 +54,8 @@ pub(crate) enum NodesCommand {
         /// The node.
         node: String,
     },
+    /// Have a node use another WireGuard key, or all of them, one after the other; no connection is lost.
+    RotateKey(RotateKeyArgs),
     /// Forget a node that is away for good.
     Remove {
         /// The node.
@@ -76,6 +80,18 @@ impl FromStr for LabelChange {
             (None, None) => Err("write KEY=VALUE to give it, or KEY- to take it away".to_owned()),
         }
     }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RotateKeyArgs {
+    /// The node [default: all that are there, one after the other].
+    pub(crate) node: Option<String>,
+    /// Return as soon as it is accepted.
+    #[arg(long, requires = "node")]
+    pub(crate) no_wait: bool,
+    /// How long to wait for each node, such as 90s or 5m.
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration)]
+    pub(crate) timeout: Duration,
 }
 
 #[cfg(test)]

@@ -94,6 +94,8 @@ impl Hands {
             Op::AttachTunnel(ifindex) => self.eyes.programs.attach_tunnel(*ifindex)?,
             Op::ChangeTunnel(change) => self.eyes.tunnel.apply(change).await?,
             Op::RemoveTunnel => crate::wireguard::remove(&self.eyes.config).await?,
+            Op::MakeNextKey => self.eyes.tunnel.make_next_key()?,
+            Op::SwitchKey => self.eyes.tunnel.switch_key()?,
             Op::PutNode(_, id, node) => maps.nodes.put(id, *node)?,
             Op::DropNode(id) => drop(maps.nodes.delete(id)?),
             Op::PutEndpoint(address, endpoint) => maps.endpoints.put(address, *endpoint)?,

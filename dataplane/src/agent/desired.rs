@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use dataplane_ebpf::abi::Addr;
 use ipnet::IpNet;
 
 use super::health::Well;
 use crate::config::Config;
-use crate::controller::State;
 use crate::model::rollout::Rollout;
 use crate::model::{
-    EnvironmentAssignment, EnvironmentKey, EnvironmentSpec, NodeRecord, Placement, ReplicaAssignment, ReplicaKey,
-    ReplicaState, Reserved, ServiceAssignment, ServiceKey, ServiceSpec, TunnelRecord,
+    EnvironmentAssignment, EnvironmentKey, EnvironmentSpec, Placement, ReplicaAssignment, ReplicaKey, ReplicaState,
+    Reserved, ServiceAssignment, ServiceKey, ServiceSpec, TunnelRecord,
 };
 use crate::store::Revision;
 
@@ -33,8 +33,12 @@ pub struct Desired {
     pub elsewhere: BTreeMap<ReplicaKey, Elsewhere>,
     /// The other nodes, by id.
     pub peers: BTreeMap<u32, Peer>,
+    /// Revision of the last change of how one of them is reached.
+    pub tunnels: Revision,
     /// How they reach this one, as it has told.
     pub tunnel: Option<TunnelRecord>,
+    /// Which change of this node's WireGuard key people want.
+    pub rotate: u64,
     /// Environments whose volumes and credentials are to go with them.
     pub discards: BTreeSet<EnvironmentKey>,
 }
@@ -59,10 +63,9 @@ pub struct Elsewhere {
 }
 
 impl Elsewhere {
-    /// A replica on the node of this id.
-    pub fn of(replica: &ReplicaAssignment, node: u32, well: Option<Well>) -> Self {
-        let ReplicaAssignment { env, service_id, address4, address6, networks, .. } = *replica;
-        Self { node, env, service_id, address4, address6, networks, well }
+    /// Its keys in ENDPOINTS.
+    pub fn addresses(&self) -> [Addr; 2] {
+        [self.address4.into(), self.address6.into()]
     }
 
     /// How a replica is of which its node told this last; [`None`]: it does not run. Of a node that is away nobody knows:
@@ -86,13 +89,10 @@ pub struct Peer {
     pub tunnel: Option<TunnelRecord>,
     /// Where its replicas' addresses come from.
     pub prefixes: BTreeSet<IpNet>,
-}
-
-impl Peer {
-    /// A node, and how it is reached.
-    pub fn of(record: &NodeRecord, tunnel: Option<&TunnelRecord>) -> Self {
-        Self { name: record.name.clone(), tunnel: tunnel.cloned(), prefixes: record.prefixes().collect() }
-    }
+    /// Its daemon is there.
+    pub present: bool,
+    /// Its tunnel is what this node's record says, as far as it has told: it knows this node's next key.
+    pub knows: bool,
 }
 
 /// What holds for the node as a whole.
@@ -107,30 +107,6 @@ pub struct Node {
 }
 
 impl Desired {
-    /// What a state of the store says to a node.
-    pub fn of(state: &State, node: Node) -> Self {
-        let replicas = state.replicas.values().map(|replica| &replica.value);
-        let (here, there): (Vec<_>, Vec<_>) = replicas.partition(|replica| replica.node == node.name);
-        let elsewhere = there.into_iter().filter_map(|replica| {
-            let told = state.statuses.get(&(replica.key.clone(), replica.node.clone())).map(|status| status.state);
-            let well = Elsewhere::well(told, &replica.node, state.present.contains_key(&replica.node));
-            Some((replica.key.clone(), Elsewhere::of(replica, state.nodes.get(&replica.node)?.value.id, well)))
-        });
-        let others = state.nodes.values().map(|other| &other.value).filter(|other| other.id != node.id);
-        let peer = |other: &NodeRecord| Peer::of(other, state.tunnels.get(&other.name));
-        Self {
-            environments: state.environments.iter().map(|(key, found)| (key.clone(), found.value.clone())).collect(),
-            services: state.services.iter().map(|(key, found)| (key.clone(), Arc::new(found.value.clone()))).collect(),
-            revision: state.revision,
-            replicas: here.into_iter().map(|replica| (replica.key.clone(), Arc::new(replica.clone()))).collect(),
-            elsewhere: elsewhere.collect(),
-            peers: others.map(|other| (other.id, peer(other))).collect(),
-            tunnel: state.tunnels.get(&node.name).cloned(),
-            discards: state.discards.keys().cloned().collect(),
-            node,
-        }
-    }
-
     /// An environment as it is assigned.
     pub fn spec_of(&self, key: &EnvironmentKey) -> EnvironmentSpec {
         let services = self.services.values().filter(|service| service.key.environment == *key && !service.leaving);

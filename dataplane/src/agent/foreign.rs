@@ -101,7 +101,7 @@ pub(super) fn find(ops: &[Op], now: &Observed, before: (&Desired, &Observed), ow
     let wanted = std::cell::LazyCell::new(|| tables::publish(desired, before));
     let assigned = |address: Addr| {
         desired.replicas.values().any(|r| [Addr::from(r.address4), r.address6.into()].contains(&address))
-            || tables::elsewhere(desired).any(|(known, _)| known == address)
+            || desired.elsewhere.values().any(|r| r.addresses().contains(&address))
     };
     let mut found = Vec::new();
     let mut tell = |map, key: String, known: bool| {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -15,20 +15,21 @@ use super::foreign::{Own, Reports};
 use super::health::Probes;
 use super::insides::{Insides, Place};
 use super::lives::{Incarnation, Lives};
-use super::mesh;
-use super::observed::{Exit, Observed, Sandbox, SandboxState, Workload, WorkloadState};
+use super::observed::{Observed, SandboxState};
+use super::paths::Paths;
 use super::plan::is_as_assigned;
 use crate::bpf::{Attached, Maps, Programs};
-use crate::config::{Config, TunnelKind};
-use crate::docker::{ContainerState, Docker, Executed, ObservedContainer, Role, Volume, sandbox_name, workload_name};
+use crate::config::Config;
+use crate::docker::{Docker, Executed, Volume};
 use crate::host::{Installed, InstalledError};
-use crate::membership::own_address;
-use crate::model::{ReplicaAssignment, ReplicaKey, TunnelRecord};
-use crate::netlink::{HostSide, Inside, Netlink, Netns};
+use crate::model::{ReplicaAssignment, ReplicaKey};
+use crate::netlink::{HostSide, Inside, Netlink};
 use crate::wireguard;
 
+mod docker;
 mod maps;
 mod senses;
+mod tunnel;
 
 pub(super) use senses::netns;
 
@@ -51,6 +52,7 @@ pub struct Observer {
     pub(super) lives: Lives,
     pub(super) drains: Drains,
     pub(super) probes: Probes,
+    pub(super) paths: Paths,
     namespaces: Mutex<BTreeMap<Incarnation, Namespace>>,
     /// There may be a tunnel: a node without others does not look for one again and again.
     had_tunnel: AtomicBool,
@@ -75,6 +77,7 @@ impl Observer {
         Self {
             drains: Drains::new(config.pools()),
             probes: Probes::default(),
+            paths: Paths::default(),
             config,
             docker,
             netlink,
@@ -164,48 +167,6 @@ impl Observer {
         self.docker.silence()
     }
 
-    /// While Docker does not answer: what it told last, as far as the kernel still bears it out.
-    pub(super) async fn docker_told(&self, last: Option<&Observed>) -> Observed {
-        let mut observed = Observed::default();
-        if let Some(last) = last {
-            observed.sandboxes.clone_from(&last.sandboxes);
-            observed.workloads.clone_from(&last.workloads);
-            observed.images.clone_from(&last.images);
-        }
-        let namespaces = self.namespaces.lock().await;
-        let inodes: BTreeMap<u32, u64> = namespaces.iter().map(|((_, pid, _), known)| (*pid, known.inode)).collect();
-        drop(namespaces);
-        for sandbox in observed.sandboxes.values_mut() {
-            if let SandboxState::Running { pid, .. } = sandbox.state {
-                let inode = Netns::of_pid(pid).ok().map(|netns| netns.inode());
-                if inode.is_none() || inode.as_ref() != inodes.get(&pid) {
-                    sandbox.state = SandboxState::Dead;
-                }
-            }
-        }
-        self.mark_ended(&mut observed);
-        observed
-    }
-
-    /// The kernel knows before Docker does.
-    fn mark_ended(&self, observed: &mut Observed) {
-        let ended = self.lives.ended();
-        for workload in observed.workloads.values_mut().filter(|workload| ended.contains(&workload.id)) {
-            workload.state = WorkloadState::Ending;
-        }
-    }
-
-    /// What Docker tells: sandboxes, workloads, strays.
-    ///
-    /// # Errors
-    /// [`AgentError`] when it does not.
-    pub(super) async fn docker_tells(&self) -> Result<Observed, AgentError> {
-        let mut observed = Observed::default();
-        self.containers(&mut observed).await?;
-        self.mark_ended(&mut observed);
-        Ok(observed)
-    }
-
     /// The rest, which the kernel tells; of images nothing is known yet.
     ///
     /// # Errors
@@ -229,6 +190,7 @@ impl Observer {
                 Attached::Gone => drop(observed.gone.insert(ifindex)),
             }
         }
+        observed.keys = Some(self.tunnel.keys());
         observed.tunnel = self.tunnel(desired, &observed).await?;
         observed.superseded = self.programs.superseded()?;
         observed.sockets_attached = self.programs.missing_sockets()?.is_empty();
@@ -237,83 +199,12 @@ impl Observer {
         Ok(observed)
     }
 
-    /// The tunnel device, and how it differs from what it should be.
-    async fn tunnel(&self, desired: &Desired, observed: &Observed) -> Result<Option<mesh::Tunnel>, AgentError> {
-        let wanted = mesh::wanted(desired, observed.mtu);
-        if wanted.is_none() && !self.had_tunnel.load(Ordering::Relaxed) {
-            return Ok(None);
-        }
-        let seen = self.tunnel.see().await?;
-        self.had_tunnel.store(seen.is_some(), Ordering::Relaxed);
-        let Some(seen) = seen else { return Ok(None) };
-        let attached = self.programs.tunnels()?.get(&seen.ifindex) == Some(&Attached::Current);
-        let key = self.tunnel.public_key();
-        let changes = wanted.map(|wanted| wireguard::changes(&wanted, key, &seen)).unwrap_or_default();
-        Ok(Some(mesh::Tunnel { ifindex: seen.ifindex, attached, changes }))
-    }
-
-    /// How other nodes reach this one. A node that knows of none, and has told once, does not ask again.
-    pub(super) fn reached_by(&self, desired: &Desired, observed: &Observed) -> Option<TunnelRecord> {
-        if desired.peers.is_empty() && desired.tunnel.is_some() || self.config.tunnel == TunnelKind::Off {
-            return desired.tunnel.clone();
-        }
-        let address = own_address(self.config.node_address)?;
-        Some(mesh::record(self.tunnel.public_key(), address, desired, observed))
-    }
-
     /// What of the node's programs and maps is as it should be.
     ///
     /// # Errors
     /// [`InstalledError`] when the kernel does not tell.
     pub async fn installed(&self) -> Result<Installed, InstalledError> {
         Installed::look(&self.netlink, self.config.container_pool4, &self.programs, &self.maps).await
-    }
-
-    async fn containers(&self, observed: &mut Observed) -> Result<(), AgentError> {
-        let mut containers = self.containers.look(&self.docker, &self.config.node_name).await?;
-        // Names are unique: of two halves of the same kind, one was renamed by hand.
-        containers.sort_by_key(|container| container.name != own_name(container));
-        let mut living = BTreeSet::new();
-        let mut sandbox_inodes = BTreeMap::new();
-        for container in containers.iter().filter(|container| container.role == Role::Sandbox) {
-            let namespace = self.namespace(container, &mut living).await;
-            sandbox_inodes.insert(&container.key, namespace.map(|namespace| namespace.inode));
-            let sandbox = Sandbox {
-                id: container.id.clone(),
-                state: sandbox_state(container, namespace),
-                digest: container.config.clone(),
-                paused: container.state == ContainerState::Paused,
-                renamed: container.name != sandbox_name(&container.node, &container.key),
-            };
-            if observed.sandboxes.contains_key(&container.key) {
-                observed.strays.insert(container.id.clone());
-            } else {
-                observed.sandboxes.insert(container.key.clone(), sandbox);
-            }
-        }
-        for container in containers.iter().filter(|container| container.role == Role::Workload) {
-            let inode = self.namespace(container, &mut living).await.map(|namespace| namespace.inode);
-            let is_over = container.pid.is_some() && self.lives.is_over(&incarnation(container));
-            let sandbox = sandbox_inodes.get(&container.key).copied().flatten();
-            let workload = Workload {
-                id: container.id.clone(),
-                state: if is_over { WorkloadState::Ending } else { workload_state(container) },
-                sandbox: container.sandbox.clone().unwrap_or_default(),
-                astray: inode.is_some() && inode != sandbox,
-                digest: container.config.clone(),
-                renamed: container.name != workload_name(&container.node, &container.key),
-                image: container.image.clone(),
-                pid: container.pid,
-            };
-            if observed.workloads.contains_key(&container.key) {
-                observed.strays.insert(container.id.clone());
-            } else {
-                observed.workloads.insert(container.key.clone(), workload);
-            }
-        }
-        self.lives.retain(&living);
-        self.namespaces.lock().await.retain(|incarnation, _| living.contains(incarnation));
-        Ok(())
     }
 
     /// The containers' sides, of the replicas that are plumbed.
@@ -330,21 +221,6 @@ impl Observer {
         let places = desired.replicas.values().filter_map(place).collect();
         drop(namespaces);
         self.insides.look(places).await
-    }
-
-    /// The network namespace that a container lives in; `None` when it has no process (any more).
-    async fn namespace(&self, container: &ObservedContainer, living: &mut BTreeSet<Incarnation>) -> Option<Namespace> {
-        let pid = container.pid?;
-        let incarnation = incarnation(container);
-        living.insert(incarnation.clone());
-        let mut namespaces = self.namespaces.lock().await;
-        if let Some(known) = namespaces.get(&incarnation) {
-            return Some(*known);
-        }
-        let netns = Netns::of_pid(pid).ok()?;
-        let namespace = Namespace { inode: netns.inode(), cookie: netns.cookie().await.ok()? };
-        namespaces.insert(incarnation, namespace);
-        Some(namespace)
     }
 
     /// Only images that something is to be made of are asked for: an idle node asks for none.
@@ -369,43 +245,5 @@ impl Observer {
             }
         }
         Ok(())
-    }
-}
-
-/// The name that the agent gave it.
-fn own_name(container: &ObservedContainer) -> String {
-    match container.role {
-        Role::Sandbox => sandbox_name(&container.node, &container.key),
-        Role::Workload => workload_name(&container.node, &container.key),
-    }
-}
-
-fn incarnation(container: &ObservedContainer) -> Incarnation {
-    (container.id.clone(), container.pid.unwrap_or_default(), container.started_at.clone())
-}
-
-fn sandbox_state(container: &ObservedContainer, namespace: Option<Namespace>) -> SandboxState {
-    match (container.state, container.pid, namespace) {
-        (ContainerState::Created, ..) => SandboxState::Created,
-        (ContainerState::Running | ContainerState::Paused, Some(pid), Some(Namespace { cookie, .. })) => {
-            SandboxState::Running { pid, cookie }
-        }
-        _ => SandboxState::Dead,
-    }
-}
-
-fn workload_state(container: &ObservedContainer) -> WorkloadState {
-    let exit = || Exit {
-        status: container.exit_code.unwrap_or_default(),
-        out_of_memory: container.out_of_memory,
-        last_words: container.last_words.clone(),
-    };
-    match container.state {
-        ContainerState::Created => WorkloadState::Created,
-        ContainerState::Running => WorkloadState::Running(container.health),
-        ContainerState::Restarting => WorkloadState::Restarting { exit: exit(), restarts: container.restarts },
-        ContainerState::Paused => WorkloadState::Paused,
-        ContainerState::Exited => WorkloadState::Exited { exit: exit(), restarts: container.restarts },
-        ContainerState::Dead => WorkloadState::Leaving,
     }
 }

@@ -11,6 +11,7 @@ use super::tables::TableSet;
 use crate::docker::Health;
 use crate::model::{EnvironmentKey, ReplicaKey};
 use crate::netlink::{Inside, ObservedVeth};
+use crate::wireguard::PublicKeys;
 
 /// Everything that [`super::plan()`] compares with what should be.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -49,6 +50,10 @@ pub struct Observed {
     pub mtu: u32,
     /// The WireGuard device, if there is one.
     pub tunnel: Option<Tunnel>,
+    /// Octets of the largest packet that gets to each other node, by its name, of the paths that have been measured.
+    pub paths: BTreeMap<String, u32>,
+    /// This node's WireGuard keys; none as long as nobody has looked.
+    pub keys: Option<PublicKeys>,
     /// Devices with a default route.
     pub uplinks: BTreeSet<u32>,
 }

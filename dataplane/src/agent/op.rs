@@ -33,6 +33,10 @@ pub enum Op {
     ChangeTunnel(Change),
     /// The WireGuard device: no other node is left.
     RemoveTunnel,
+    /// The private key that is to take the present one's place.
+    MakeNextKey,
+    /// The next private key becomes the present one.
+    SwitchKey,
     /// NODES; with the node's name.
     PutNode(String, u32, Node),
     /// NODES.
@@ -171,6 +175,8 @@ impl fmt::Display for Op {
             Self::MakeTunnel(device) => write!(f, "make the tunnel {device}"),
             Self::AttachTunnel(ifindex) => write!(f, "attach the program to the tunnel, device {ifindex}"),
             Self::ChangeTunnel(change) => write!(f, "tunnel: {change}"),
+            Self::MakeNextKey => write!(f, "make the next private key"),
+            Self::SwitchKey => write!(f, "take the next private key for the present one"),
             Self::RemoveTunnel => write!(f, "remove the tunnel: there is no other node"),
             Self::PutNode(name, id, node) => {
                 write!(f, "node {id} ({name}) is behind device {}, MTU {}", node.ifindex, node.mtu)

@@ -70,6 +70,8 @@ fn discards(desired: &Desired, observed: &Observed) -> Vec<EnvironmentKey> {
 pub(super) fn without_docker(ops: Vec<Op>, known: bool) -> Vec<Op> {
     let of_docker = |op: &Op| match op {
         Op::RemoveStray(_) | Op::Discard(_) => true,
+        // The others have to be told of a key, and nothing is written meanwhile.
+        Op::MakeNextKey | Op::SwitchKey => true,
         Op::Replica(_, step) => !matches!(step, Step::Plumb(_) | Step::Register(_) | Step::Attach(_) | Step::Open(_)),
         _ => false,
     };

@@ -1,5 +1,7 @@
 //! What this node would be after an op: for dry runs, and to prove that plans come to an end.
 
+use std::collections::BTreeSet;
+
 use dataplane_ebpf::abi::Addr;
 
 use super::desired::{Desired, sandbox_digest, workload_digest};
@@ -13,6 +15,7 @@ use super::tables;
 use crate::docker::{Health, Role};
 use crate::model::{ReplicaAssignment, ReplicaKey};
 use crate::netlink::ObservedVeth;
+use crate::wireguard::PublicKey;
 
 /// More rounds than any chain of dependencies is long; a plan that has not ended by then never will.
 const ROUNDS_MAX: usize = 256;
@@ -43,7 +46,8 @@ pub fn predict(desired: &Desired, observed: &mut Observed, op: &Op) {
         Op::SetEgress(rules) => tables.egress.clone_from(rules),
         Op::Register(replica) => register(desired, observed, replica),
         Op::MakeTunnel(_) => {
-            observed.tunnel = Some(Tunnel { ifindex: u32::MAX, attached: false, changes: Vec::new() });
+            observed.tunnel =
+                Some(Tunnel { ifindex: u32::MAX, attached: false, changes: Vec::new(), alive: BTreeSet::new() });
         }
         Op::AttachTunnel(_) => {
             if let Some(tunnel) = &mut observed.tunnel {
@@ -56,6 +60,17 @@ pub fn predict(desired: &Desired, observed: &mut Observed, op: &Op) {
             }
         }
         Op::RemoveTunnel => observed.tunnel = None,
+        Op::MakeNextKey => {
+            if let Some(keys) = &mut observed.keys {
+                // Whatever it will be.
+                keys.next = Some(PublicKey::new([0; 32]));
+            }
+        }
+        Op::SwitchKey => {
+            if let Some(keys) = &mut observed.keys {
+                keys.present = keys.next.take().unwrap_or(keys.present);
+            }
+        }
         Op::PutNode(_, id, node) => drop(tables.nodes.insert(*id, *node)),
         Op::DropNode(id) => drop(tables.nodes.remove(id)),
         Op::PutEndpoint(address, endpoint) => drop(tables.endpoints.insert(*address, *endpoint)),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use super::carry::Carried;
 use super::desired::{Desired, Node};
 use super::error::{AgentError, in_one_line};
 use super::observed::Observed;
@@ -202,14 +203,13 @@ impl Records {
         self.told.send_replace(self.last.clone());
     }
 
-    /// Writes how this node is reached, the status of every replica, and takes away those of which nothing is left. `clean`: no entry in the
-    /// maps and no device is left over from anybody.
+    /// Writes how this node is reached, the status of every replica, and takes away those of which nothing is left.
     pub(super) async fn write(
         &mut self,
         desired: &Desired,
         observed: &Observed,
         steps: &BTreeMap<ReplicaKey, Vec<Step>>,
-        clean: bool,
+        carried: Carried,
         tunnel: Option<TunnelRecord>,
     ) -> Result<(), AgentError> {
         let mut txn = Txn::default();
@@ -222,14 +222,18 @@ impl Records {
             .written
             .keys()
             .filter(leaving)
-            .filter(|key| clean && !steps.contains_key(*key) && !self.is_busy(key))
+            .filter(|key| carried.out && !steps.contains_key(*key) && !self.is_busy(key))
             .cloned()
             .collect();
         statuses.retain(|key, _| !gone.contains(key));
         for key in &gone {
             txn = txn.delete(&schema::status(&self.node.name, key));
         }
-        let ack = Some(Ack { services: desired.revision }).filter(|ack| clean && self.acknowledged != Some(*ack));
+        let before = self.acknowledged.unwrap_or(Ack { services: 0, tunnels: 0 });
+        let services = if carried.out { desired.revision } else { before.services };
+        let tunnels = if carried.tunnels { desired.tunnels } else { before.tunnels };
+        let ack = Ack { services, tunnels };
+        let ack = Some(ack).filter(|_| self.acknowledged.map_or(carried.out, |before| before != ack));
         if let Some(ack) = &ack {
             txn = txn.put(&schema::ack(&self.node.name), ack)?;
         }

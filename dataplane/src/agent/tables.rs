@@ -127,9 +127,9 @@ impl Registration {
 /// The entries of ENDPOINTS of all replicas of other nodes.
 pub(super) fn elsewhere(desired: &Desired) -> impl Iterator<Item = (Addr, Endpoint)> + use<'_> {
     desired.elsewhere.values().flat_map(|replica| {
-        let Elsewhere { node, env, service_id: service, address4, address6, networks, .. } = *replica;
+        let Elsewhere { node, env, service_id: service, networks, .. } = *replica;
         let endpoint = Endpoint { networks, identity: Identity { env, service }, node, ..Endpoint::default() };
-        [Addr::from(address4), Addr::from(address6)].map(|address| (address, endpoint.sealed(&address)))
+        replica.addresses().map(|address| (address, endpoint.sealed(&address)))
     })
 }
 

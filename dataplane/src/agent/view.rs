@@ -10,9 +10,10 @@ use serde::Deserialize;
 
 use super::desired::{Desired, Elsewhere, Node, Peer};
 use super::error::AgentError;
+use crate::controller::State;
 use crate::model::{
-    EnvironmentAssignment, EnvironmentKey, NodeRecord, ReplicaAssignment, ReplicaKey, ReplicaState, ReplicaStatus,
-    ServiceAssignment, ServiceKey, TunnelRecord,
+    Ack, EnvironmentAssignment, EnvironmentKey, NodeIntent, NodeRecord, ReplicaAssignment, ReplicaKey, ReplicaState,
+    ReplicaStatus, ServiceAssignment, ServiceKey, TunnelRecord,
 };
 use crate::store::schema::{Subject, Versioned, decode};
 use crate::store::{Entry, Event, Revision, Store, StoreError, WatchStream};
@@ -37,7 +38,11 @@ struct Content {
     /// What this node told of its own before it was read.
     own: BTreeMap<ReplicaKey, ReplicaStatus>,
     nodes: BTreeMap<String, NodeRecord>,
-    tunnels: BTreeMap<String, TunnelRecord>,
+    tunnels: BTreeMap<String, Versioned<TunnelRecord>>,
+    /// Up to where other nodes' tunnels are what records say.
+    acks: BTreeMap<String, Revision>,
+    /// Which change of this node's key is wanted.
+    rotate: u64,
     present: BTreeSet<String>,
     discards: BTreeSet<EnvironmentKey>,
 }
@@ -56,6 +61,13 @@ struct Assigned {
 #[derive(Deserialize)]
 struct Told {
     state: ReplicaState,
+}
+
+impl From<&ReplicaAssignment> for Assigned {
+    fn from(replica: &ReplicaAssignment) -> Self {
+        let ReplicaAssignment { env, service_id, address4, address6, networks, .. } = *replica;
+        Self { env, service_id, address4, address6, networks }
+    }
 }
 
 impl View {
@@ -113,7 +125,36 @@ impl View {
     }
 }
 
+impl Desired {
+    /// What a state of the store says to a node.
+    pub fn of(state: &State, node: &Node) -> Self {
+        Content::of(state, &node.name).desired(node)
+    }
+}
+
 impl Content {
+    /// What a node would have read of a state.
+    fn of(state: &State, here: &str) -> Self {
+        let replicas = state.replicas.values().map(|replica| &replica.value);
+        let (own, others): (Vec<_>, Vec<_>) = replicas.partition(|replica| replica.node == here);
+        let told = state.statuses.iter().filter(|((_, node), _)| node != here);
+        let services = state.services.iter();
+        Self {
+            environments: state.environments.iter().map(|(key, found)| (key.clone(), found.value.clone())).collect(),
+            services: services.map(|(key, at)| (key.clone(), (at.revision, Arc::new(at.value.clone())))).collect(),
+            replicas: own.into_iter().map(|replica| (replica.key.clone(), Arc::new(replica.clone()))).collect(),
+            elsewhere: others.into_iter().map(|of| ((of.key.clone(), of.node.clone()), Assigned::from(of))).collect(),
+            told: told.map(|(key, status)| (key.clone(), Told { state: status.state })).collect(),
+            own: BTreeMap::new(),
+            nodes: state.nodes.iter().map(|(name, node)| (name.clone(), node.value.clone())).collect(),
+            tunnels: state.tunnels.clone(),
+            acks: state.acks.iter().map(|(name, ack)| (name.clone(), ack.tunnels)).collect(),
+            rotate: state.node_intents.get(here).map_or(0, |intent| intent.value.rotate),
+            present: state.present.keys().cloned().collect(),
+            discards: state.discards.keys().cloned().collect(),
+        }
+    }
+
     /// Whether the event concerns this node.
     fn apply(&mut self, event: &Event, here: &str) -> Result<bool, StoreError> {
         match event {
@@ -140,7 +181,15 @@ impl Content {
                 return Ok(self.told.insert((key, node), told).is_none_or(|before| before.state != state));
             }
             Subject::Node(name) => drop(self.nodes.insert(name, decode(entry)?.value)),
-            Subject::Tunnel(name) => drop(self.tunnels.insert(name, decode(entry)?.value)),
+            Subject::Tunnel(name) => drop(self.tunnels.insert(name, decode(entry)?)),
+            Subject::Ack(name) => {
+                let Versioned { value: Ack { tunnels, .. }, .. } = decode(entry)?;
+                return Ok(self.acks.insert(name, tunnels) != Some(tunnels) && self.is_rotating(here));
+            }
+            Subject::NodeIntent(name) if name == here => {
+                let Versioned { value: NodeIntent { rotate, .. }, .. } = decode(entry)?;
+                return Ok(std::mem::replace(&mut self.rotate, rotate) != rotate);
+            }
             Subject::Presence(name) => return Ok(self.present.insert(name)),
             Subject::Discard(key) => return Ok(self.discards.insert(key)),
             _ => return Ok(false),
@@ -158,6 +207,8 @@ impl Content {
             Subject::Status(node, key) if node != here => drop(self.told.remove(&(key, node))),
             Subject::Node(name) => drop(self.nodes.remove(&name)),
             Subject::Tunnel(name) => drop(self.tunnels.remove(&name)),
+            Subject::Ack(name) => return self.acks.remove(&name).is_some() && self.is_rotating(here),
+            Subject::NodeIntent(name) if name == here => return std::mem::take(&mut self.rotate) != 0,
             Subject::Presence(name) => drop(self.present.remove(&name)),
             Subject::Discard(key) => drop(self.discards.remove(&key)),
             _ => return false,
@@ -165,7 +216,13 @@ impl Content {
         true
     }
 
+    /// Whether this node waits for the others to know its next key.
+    fn is_rotating(&self, here: &str) -> bool {
+        self.tunnels.get(here).is_some_and(|own| own.value.next.is_some())
+    }
+
     fn desired(&self, node: &Node) -> Desired {
+        let own = self.tunnels.get(&node.name);
         let elsewhere = self.elsewhere.iter().filter_map(|((key, name), assigned)| {
             let Assigned { env, service_id, address4, address6, networks } = *assigned;
             let node = self.nodes.get(name)?.id;
@@ -174,7 +231,14 @@ impl Content {
             Some((key.clone(), Elsewhere { node, env, service_id, address4, address6, networks, well }))
         });
         let others = self.nodes.values().filter(|other| other.name != node.name);
-        let peers = others.map(|other| (other.id, Peer::of(other, self.tunnels.get(&other.name))));
+        let peer = |other: &NodeRecord| Peer {
+            name: other.name.clone(),
+            tunnel: self.tunnels.get(&other.name).map(|tunnel| tunnel.value.clone()),
+            prefixes: other.prefixes().collect(),
+            present: self.present.contains(&other.name),
+            knows: own.is_some_and(|own| self.acks.get(&other.name).is_some_and(|told| *told >= own.revision)),
+        };
+        let tunnels = self.tunnels.iter().filter(|(name, _)| **name != node.name).map(|(_, at)| at.revision);
         Desired {
             node: node.clone(),
             environments: self.environments.clone(),
@@ -182,8 +246,10 @@ impl Content {
             services: self.services.iter().map(|(key, (_, service))| (key.clone(), Arc::clone(service))).collect(),
             replicas: self.replicas.clone(),
             elsewhere: elsewhere.collect(),
-            peers: peers.collect(),
-            tunnel: self.tunnels.get(&node.name).cloned(),
+            peers: others.map(|other| (other.id, peer(other))).collect(),
+            tunnels: tunnels.max().unwrap_or(0),
+            tunnel: own.map(|own| own.value.clone()),
+            rotate: self.rotate,
             discards: self.discards.clone(),
         }
     }

@@ -92,6 +92,7 @@ async fn watch_store(store: Arc<dyn Store>, mut after: Revision, here: String, b
 fn concerns(key: &str, here: &str) -> bool {
     match Subject::of(key) {
         Some(Subject::Status(node, _)) => node != here,
+        Some(Subject::NodeIntent(node)) => node == here,
         Some(
             Subject::Environment(_)
             | Subject::Service(_)
@@ -200,12 +201,13 @@ async fn watch_firewall(bells: Arc<Bells>) {
     }
 }
 
-/// Replicas that are well or no longer so, and those whose last connection ended.
+/// Replicas that are well or no longer so, those whose last connection ended, and paths that take other packets.
 async fn watch_senses(observer: Arc<Observer>, bells: Arc<Bells>) {
     loop {
         tokio::select! {
             () = observer.drains.changed() => {}
             () = observer.probes.changed() => {}
+            () = observer.paths.changed() => {}
         }
         bells.look.notify_one();
     }

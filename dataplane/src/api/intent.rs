@@ -270,6 +270,6 @@ impl Api {
     /// What this node should be.
     fn desired(&self, assignments: &Assignments) -> Desired {
         let (name, id) = (self.node.name.clone(), self.node.id);
-        Desired::of(assignments, desired::Node { name, id, config: Arc::clone(&self.config) })
+        Desired::of(assignments, &desired::Node { name, id, config: Arc::clone(&self.config) })
     }
 }

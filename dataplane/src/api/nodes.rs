@@ -101,6 +101,27 @@ pub(super) async fn roles(
     api.want(&node, |intent| intent.roles.clone_from(&roles)).await
 }
 
+/// Has a node use another WireGuard key. The others get to know it before it is used, so no connection is lost; the node's
+/// row tells how far that is. One that is under way is joined.
+#[utoipa::path(post, path = "/v1/nodes/{node}/rotate-key",
+    responses((status = 200, body = NodeRow), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
+pub(super) async fn rotate_key(State(api): State<Api>, Path(node): Path<String>) -> Answer<NodeRow> {
+    let state = Assignments::load(api.store.as_ref()).await?;
+    let record = state.nodes.get(&node).ok_or_else(|| unknown(&node))?;
+    let Some(tunnel) = state.tunnels.get(&node) else {
+        let remedy = format!("start skepd on {node} without --tunnel off");
+        return Err(Refusal::new(StatusCode::CONFLICT, format!("node {node} has no tunnel, so it has no key"), remedy));
+    };
+    if !state.present.contains_key(&node) {
+        let remedy = "try again when `skepctl nodes` says that it is there: it makes its key itself";
+        return Err(Refusal::new(StatusCode::CONFLICT, format!("node {node} is away"), remedy));
+    }
+    if rotating(&state, &node).is_some() {
+        return Ok(Json(row(&api, &state, &record.value, None)));
+    }
+    api.want(&node, |intent| intent.rotate = tunnel.value.rotation + 1).await
+}
+
 /// Forgets a node that will not come back. Its replicas without volumes are placed elsewhere.
 #[utoipa::path(delete, path = "/v1/nodes/{node}",
     responses((status = 200, body = NodeRow), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
@@ -188,9 +209,22 @@ fn unknown(node: &str) -> Refusal {
     Refusal::new(StatusCode::NOT_FOUND, format!("there is no node {node}"), "see `skepctl nodes` for those there are")
 }
 
+/// While a node's key is being changed: who does not know the next one yet.
+fn rotating(state: &Assignments, node: &str) -> Option<Vec<String>> {
+    let tunnel = state.tunnels.get(node)?;
+    let wanted = state.node_intents.get(node).is_some_and(|intent| intent.value.rotate > tunnel.value.rotation);
+    if tunnel.value.next.is_none() {
+        return wanted.then(Vec::new);
+    }
+    let knows = |other: &&String| state.acks.get(*other).is_some_and(|ack| ack.tunnels >= tunnel.revision);
+    let others = state.nodes.keys().filter(|other| *other != node && !knows(other));
+    Some(others.cloned().collect())
+}
+
 fn row(api: &Api, state: &Assignments, node: &NodeRecord, seen: Option<&Seen>) -> NodeRow {
     let presence = state.present.get(&node.name);
-    let tunnel = state.tunnels.get(&node.name);
+    let tunnel = state.tunnels.get(&node.name).map(|tunnel| &tunnel.value);
+    let path = api.observer.path(&node.name);
     let key = tunnel.and_then(|tunnel| tunnel.key.parse::<PublicKey>().ok());
     let peer = seen.and_then(|seen| Some((seen, seen.peers.get(&key?)?)));
     let assigned = || state.replicas.values().map(|replica| &replica.value).filter(|replica| replica.node == node.name);
@@ -220,6 +254,10 @@ fn row(api: &Api, state: &Assignments, node: &NodeRecord, seen: Option<&Seen>) -
             .and_then(|(seen, peer)| Some(seen.at.duration_since(peer.last_handshake?).unwrap_or_default().as_secs())),
         received: peer.map(|(_, peer)| peer.rx),
         sent: peer.map(|(_, peer)| peer.tx),
+        latency: path.and_then(|path| Some(path.latency?.as_secs_f64() * 1e3)),
+        path_mtu: path.filter(|path| path.mtu < path.uplinks).map(|path| path.mtu),
+        key: tunnel.map(|tunnel| tunnel.key.clone()),
+        rotating: rotating(state, &node.name),
         forged: peer.and_then(|(_, peer)| peer.foreign),
     }
 }

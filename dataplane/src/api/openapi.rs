@@ -28,6 +28,7 @@ use super::{events, intent, invitations, leave, monitor, nodes, prune, registrie
         nodes::drain,
         nodes::label,
         nodes::roles,
+        nodes::rotate_key,
         nodes::remove,
         routes::replicas,
         routes::services,

@@ -37,6 +37,7 @@ pub(super) fn router(api: Api) -> Router {
         .route("/v1/nodes/{node}/drain", post(nodes::drain))
         .route("/v1/nodes/{node}/labels", post(nodes::label))
         .route("/v1/nodes/{node}/roles", post(nodes::roles))
+        .route("/v1/nodes/{node}/rotate-key", post(nodes::rotate_key))
         .route("/v1/secrets", get(secrets::list))
         .route("/v1/registries", get(registries::list))
         .route("/v1/registries/{registry}", put(registries::put).delete(registries::delete))

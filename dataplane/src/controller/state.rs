@@ -31,7 +31,7 @@ pub struct State {
     /// What people want of nodes.
     pub node_intents: BTreeMap<String, Versioned<NodeIntent>>,
     /// How each is reached.
-    pub tunnels: BTreeMap<String, TunnelRecord>,
+    pub tunnels: BTreeMap<String, Versioned<TunnelRecord>>,
     /// Since when, as far as this controller has seen, the others are not: milliseconds since the epoch.
     pub absent: BTreeMap<String, Millis>,
     /// The node that has each volume.
@@ -102,7 +102,7 @@ impl State {
                 self.present.insert(name, decode(entry)?.value);
             }
             Subject::NodeIntent(name) => drop(self.node_intents.insert(name, decode(entry)?)),
-            Subject::Tunnel(name) => drop(self.tunnels.insert(name, decode(entry)?.value)),
+            Subject::Tunnel(name) => drop(self.tunnels.insert(name, decode(entry)?)),
             Subject::Volume(key) => drop(self.volumes.insert(key, decode(entry)?)),
             Subject::Environment(key) => drop(self.environments.insert(key, decode(entry)?)),
             Subject::Service(key) => drop(self.services.insert(key, decode(entry)?)),
@@ -254,7 +254,8 @@ impl State {
             let status = ReplicaStatus { state, ..ReplicaStatus::new(replica.key.clone(), &replica.node) };
             statuses.insert((replica.key.clone(), replica.node.clone()), status);
         }
-        let acks = self.nodes.keys().map(|node| (node.clone(), Ack { services: u64::MAX })).collect();
+        let acks =
+            self.nodes.keys().map(|node| (node.clone(), Ack { services: u64::MAX, tunnels: u64::MAX })).collect();
         let waits = self.statuses != statuses || self.acks != acks;
         (self.statuses, self.acks) = (statuses, acks);
         waits

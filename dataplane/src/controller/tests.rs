@@ -162,7 +162,7 @@ impl World {
         let told: Vec<_> = replicas.map(status).collect();
         self.state.statuses.retain(|(_, node), _| !there.contains_key(node));
         self.state.statuses.extend(told);
-        let ack = Ack { services: self.state.revision };
+        let ack = Ack { services: self.state.revision, tunnels: 0 };
         self.state.acks.extend(there.keys().map(|node| (node.clone(), ack)));
         self.state.revision += 1;
     }

@@ -43,11 +43,14 @@ pub struct NodeIntent {
     /// What it is for.
     #[serde(default = "Role::all")]
     pub roles: BTreeSet<Role>,
+    /// How often its WireGuard key was to be changed; [`TunnelRecord::rotation`] says how often that has been done.
+    #[serde(default)]
+    pub rotate: u64,
 }
 
 impl Default for NodeIntent {
     fn default() -> Self {
-        Self { cordoned: false, labels: BTreeMap::new(), roles: Role::all() }
+        Self { cordoned: false, labels: BTreeMap::new(), roles: Role::all(), rotate: 0 }
     }
 }
 
@@ -95,6 +98,12 @@ pub struct TunnelRecord {
     pub endpoint: SocketAddr,
     /// Octets of the largest packet that its uplink takes.
     pub mtu: u32,
+    /// The public key that is to take the place of `key`, base64: others have to know it before it is used.
+    #[serde(default)]
+    pub next: Option<String>,
+    /// Which [`NodeIntent::rotate`] `key` is of.
+    #[serde(default)]
+    pub rotation: u64,
 }
 
 /// That a node's daemon is there: under a lease, so that it goes when nothing is heard of the node.

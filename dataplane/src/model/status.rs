@@ -85,6 +85,9 @@ pub struct ReplicaStatus {
 pub struct Ack {
     /// Its maps say what every service's assignment up to this revision of the store says.
     pub services: u64,
+    /// Its tunnel is what every other node's [`super::TunnelRecord`] up to this revision of the store says.
+    #[serde(default)]
+    pub tunnels: u64,
 }
 
 impl ReplicaStatus {

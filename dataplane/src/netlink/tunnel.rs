@@ -68,6 +68,24 @@ impl Netlink {
         }
     }
 
+    /// Names of all devices of the kernel's WireGuard.
+    ///
+    /// # Errors
+    /// When a dump fails.
+    pub async fn wireguards(&self) -> Result<Vec<String>, NetlinkError> {
+        let _turn = self.listing.lock().await;
+        let failed = NetlinkError::request("list", "links");
+        let messages: Vec<LinkMessage> = self.handle.link().get().execute().try_collect().await.map_err(failed)?;
+        let devices = messages.iter().filter(|message| TunnelLink::from(*message).kind == LinkKind::Wireguard);
+        let name = |message: &LinkMessage| {
+            message.attributes.iter().find_map(|attribute| match attribute {
+                LinkAttribute::IfName(name) => Some(name.clone()),
+                _ => None,
+            })
+        };
+        Ok(devices.filter_map(name).collect())
+    }
+
     /// Makes a device of the kernel's WireGuard; it is down.
     ///
     /// # Errors

@@ -27,14 +27,15 @@ impl fmt::Display for Change {
         match self {
             Self::SetPrivateKey => f.write_str("set the private key"),
             Self::SetPort(port) => write!(f, "listen on UDP port {port}"),
-            Self::PutPeer(Peer { key, endpoint, allowed, keepalive }) => {
+            Self::PutPeer(Peer { key, endpoint, allowed, keepalive, takes_over }) => {
                 write!(f, "put the peer {key}")?;
                 if let Some(endpoint) = endpoint {
                     write!(f, " at {endpoint}")?;
                 }
                 let prefixes: Vec<String> = allowed.iter().map(ToString::to_string).collect();
                 write!(f, " with {}", if prefixes.is_empty() { "no prefix".to_owned() } else { prefixes.join(", ") })?;
-                keepalive.map_or(Ok(()), |seconds| write!(f, ", keepalive {seconds} s"))
+                keepalive.map_or(Ok(()), |seconds| write!(f, ", keepalive {seconds} s"))?;
+                takes_over.map_or(Ok(()), |key| write!(f, ", to take over from {key}"))
             }
             Self::RemovePeer(key) => write!(f, "remove the peer {key}"),
             Self::SetMtu(mtu) => write!(f, "set the MTU to {mtu}"),
@@ -105,6 +106,7 @@ mod tests {
             endpoint: Some(([192, 0, 2, octet], 51820).into()),
             allowed: prefixes.iter().map(|prefix| prefix.parse().unwrap()).collect(),
             keepalive: None,
+            takes_over: None,
         }
     }
 

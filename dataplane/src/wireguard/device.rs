@@ -138,19 +138,32 @@ impl Device {
                 return;
             }
             // An error tells of an earlier datagram that was sent, which is not waited for.
-            if let Ok((length, from)) = received {
-                self.take(&state, sockets, &datagram[..length], from, &mut out);
+            if let Ok((length, from)) = received
+                && let Some(successor) = self.take(&state, sockets, &datagram[..length], from, &mut out)
+            {
+                drop(state);
+                self.write().take_over(&successor);
             }
         }
     }
 
-    /// A datagram that has come.
-    fn take(&self, state: &State, sockets: &Sockets, datagram: &[u8], from: SocketAddr, out: &mut [u8]) {
-        let Some(own) = &state.own else { return };
+    /// A datagram that has come. Gives its sender when that is to take over from another peer.
+    fn take(
+        &self,
+        state: &State,
+        sockets: &Sockets,
+        datagram: &[u8],
+        from: SocketAddr,
+        out: &mut [u8],
+    ) -> Option<Arc<Peer>> {
+        let own = state.own.as_ref()?;
         let packet = match own.limiter.verify_packet(Some(from.ip()), datagram, out) {
             Ok(packet) => packet,
-            Err(TunnResult::WriteToNetwork(cookie)) => return sockets.send(cookie, from),
-            Err(_) => return,
+            Err(TunnResult::WriteToNetwork(cookie)) => {
+                sockets.send(cookie, from);
+                return None;
+            }
+            Err(_) => return None,
         };
         let of_index = |index: u32| state.indices.get(&(index >> 8));
         let (peer, asks) = match &packet {
@@ -163,14 +176,14 @@ impl Device {
             Packet::PacketCookieReply(reply) => (of_index(reply.receiver_idx), false),
             Packet::PacketData(data) => (of_index(data.receiver_idx), false),
         };
-        let Some(peer) = peer else { return };
+        let peer = peer?;
         let mut tunn = peer.tunn();
         match tunn.decapsulate(Some(from.ip()), datagram, out) {
-            TunnResult::Err(_) => return,
+            TunnResult::Err(_) => return None,
             TunnResult::WriteToNetwork(answer) => {
                 sockets.send(answer, from);
                 if answer.first() == Some(&COOKIE_REPLY) {
-                    return;
+                    return None;
                 }
             }
             TunnResult::WriteToTunnelV4(packet, source) => self.deliver(state, peer, packet, source.into()),
@@ -182,11 +195,14 @@ impl Device {
         while !asks && let TunnResult::WriteToNetwork(waiting) = tunn.decapsulate(None, &[], out) {
             peer.send(sockets, waiting);
         }
+        // One that only asks for a session may be somebody else, who repeats what it has heard.
+        (!asks && peer.takes_over().is_some()).then(|| Arc::clone(peer))
     }
 
-    /// A packet that a peer has sent, if it is from an address of that peer.
+    /// A packet that a peer has sent, if it is from an address of that peer, or of the one that it takes over from.
     fn deliver(&self, state: &State, peer: &Arc<Peer>, packet: &[u8], source: IpAddr) {
-        if state.routes.find(source).is_some_and(|owner| owner == peer) {
+        let owns = |owner: &Arc<Peer>| owner == peer || peer.takes_over() == Some(owner.key);
+        if state.routes.find(source).is_some_and(owns) {
             // A device that is down takes nothing.
             let _taken = self.tun.write(packet);
         } else {

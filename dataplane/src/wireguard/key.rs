@@ -17,9 +17,6 @@ use crate::random;
 
 const LENGTH: usize = 32;
 
-/// The name of the private key's file in the state directory.
-pub const PRIVATE_KEY_FILE: &str = "wireguard.key";
-
 /// Who a node is to its peers; as text, base64, as everywhere with WireGuard.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PublicKey([u8; LENGTH]);
@@ -116,7 +113,7 @@ impl PrivateKey {
     }
 }
 
-fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> KeyError {
+pub(super) fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> KeyError {
     let path: PathBuf = path.to_owned();
     move |source| KeyError::File { operation, path, source }
 }
@@ -195,6 +192,7 @@ impl<'de> Deserialize<'de> for PublicKey {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
+    use super::super::PRIVATE_KEY_FILE;
     use super::*;
 
     #[test]

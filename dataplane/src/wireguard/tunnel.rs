@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex as StdMutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use defguard_wireguard_rs::host::Host;
@@ -10,20 +11,19 @@ use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 use tracing::info;
 
+use super::keys::Keys;
 use super::process::{CHARGE, socket};
-use super::{
-    Change, Kind, PRIVATE_KEY_FILE, Peer, PeerSeen, PrivateKey, PublicKey, Seen, WireguardError, kernel, userspace,
-};
+use super::{Change, Kind, Peer, PeerSeen, PublicKey, PublicKeys, Seen, WireguardError, kernel, userspace};
 use crate::config::{self, TunnelKind};
 use crate::netlink::{LinkKind, Netlink, TunnelLink};
-use crate::supervisor::{Ensured, Supervisor};
+use crate::supervisor::{Ensured, Process, Supervisor};
 
 /// The device of this node, whatever it is.
 #[derive(Debug)]
 pub struct Tunnel {
     device: String,
     kind: TunnelKind,
-    key: PrivateKey,
+    keys: StdMutex<Keys>,
     netlink: Netlink,
     supervisor: Supervisor,
     socket: PathBuf,
@@ -40,11 +40,10 @@ impl Tunnel {
     /// # Errors
     /// [`WireguardError::Key`], [`WireguardError::Netlink`].
     pub fn new(config: &config::Config) -> Result<Self, WireguardError> {
-        let key = PrivateKey::load_or_make(&config.state_dir.join(PRIVATE_KEY_FILE))?;
         Ok(Self {
             device: config.tunnel_device.clone(),
             kind: config.tunnel,
-            key,
+            keys: StdMutex::new(Keys::load(&config.state_dir)?),
             netlink: Netlink::connect()?,
             supervisor: supervisor(config),
             socket: socket(&config.run_dir),
@@ -59,15 +58,30 @@ impl Tunnel {
         Self { supervisor: self.supervisor.with_program(program), ..self }
     }
 
-    /// The same device with another private key, which [`Change::SetPrivateKey`] then sets.
-    #[must_use]
-    pub fn with_key(self, key: PrivateKey) -> Self {
-        Self { key, ..self }
+    /// Who this node is to its peers, and who it is going to be.
+    pub fn keys(&self) -> PublicKeys {
+        self.lock().public()
     }
 
-    /// Who this node is to its peers.
-    pub fn public_key(&self) -> PublicKey {
-        self.key.public()
+    /// Makes the private key that is to take the present one's place, if there is none yet.
+    ///
+    /// # Errors
+    /// [`WireguardError::Key`].
+    pub fn make_next_key(&self) -> Result<(), WireguardError> {
+        Ok(self.lock().make_next()?)
+    }
+
+    /// The next private key becomes the present one, which is forgotten. [`Change::SetPrivateKey`] then tells the device.
+    ///
+    /// # Errors
+    /// [`WireguardError::Key`].
+    pub fn switch_key(&self) -> Result<(), WireguardError> {
+        Ok(self.lock().switch()?)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Keys> {
+        // A panic while it is held leaves nothing half done.
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Name of the device.
@@ -149,10 +163,7 @@ impl Tunnel {
             LinkKind::Wireguard => {
                 let device = self.device.clone();
                 let host = blocking(move || kernel::see(&device)).await.map_err(failed)?;
-                let key = host.private_key.as_ref().map(|key| PublicKey::new(key.public_key().as_array()));
-                // A device without a key tells one of zeros.
-                let key = key.filter(|_| host.private_key.as_ref().is_some_and(|key| key.as_array() != [0; 32]));
-                Seen { key, foreign: link.rx_frame_errors, ..seen(at, Kind::Kernel, &link, &host) }
+                Seen { key: key_of(&host), foreign: link.rx_frame_errors, ..seen(at, Kind::Kernel, &link, &host) }
             }
             LinkKind::Tun => {
                 let told = userspace::see(&self.socket).await.map_err(failed)?;
@@ -179,12 +190,13 @@ impl Tunnel {
             Change::SetUp => return Ok(self.netlink.tunnel_up(&self.device).await?),
             _ => {}
         }
+        let key = self.lock().present().clone();
         let done = match link.kind {
             LinkKind::Wireguard => {
-                let (device, change, key) = (self.device.clone(), change.clone(), self.key.clone());
+                let (device, change) = (self.device.clone(), change.clone());
                 blocking(move || kernel::apply(&device, &change, &key)).await
             }
-            LinkKind::Tun => userspace::apply(&self.socket, change, &self.key).await,
+            LinkKind::Tun => userspace::apply(&self.socket, change, &key).await,
             LinkKind::Other => return Err(WireguardError::Occupied { device: self.device.clone() }),
         };
         done.map_err(|source| WireguardError::Change {
@@ -192,6 +204,39 @@ impl Tunnel {
             change: change.to_string(),
             source,
         })
+    }
+
+    /// Whether a device is this node's: it has a private key that nobody else has.
+    pub fn is_own(&self, seen: &Seen) -> bool {
+        self.has(seen.key)
+    }
+
+    fn has(&self, key: Option<PublicKey>) -> bool {
+        let keys = self.keys();
+        key.is_some_and(|key| key == keys.present || keys.next == Some(key))
+    }
+
+    /// Takes away what a daemon with another `--tunnel-device` has left: a process of the run directory that serves
+    /// another device, and devices of the kernel's that have this node's private key.
+    ///
+    /// # Errors
+    /// [`WireguardError`].
+    pub async fn remove_others(&self) -> Result<(), WireguardError> {
+        let serves_another = |process: &Process| served_by(process.pid()).is_some_and(|device| device != self.device);
+        if self.supervisor.running()?.iter().any(serves_another) {
+            self.supervisor.stop().await?;
+            info!("Ended the userspace tunnel of another name.");
+        }
+        for device in self.netlink.wireguards().await?.into_iter().filter(|device| *device != self.device) {
+            let (name, failed) = (device.clone(), device.clone());
+            let host = blocking(move || kernel::see(&name)).await;
+            let host = host.map_err(|source| WireguardError::Read { device: failed, source })?;
+            if self.has(key_of(&host)) {
+                self.netlink.delete_link(&device).await?;
+                info!(device, "Removed the tunnel of another name.");
+            }
+        }
+        Ok(())
     }
 
     async fn link(&self) -> Result<Option<TunnelLink>, WireguardError> {
@@ -208,8 +253,8 @@ fn supervisor(config: &config::Config) -> Supervisor {
     Supervisor::new(&CHARGE, config, vec![("--tunnel-device", config.tunnel_device.clone().into())])
 }
 
-/// Ends the process of the daemon that runs with `config`, if there is one, and takes the device away. The private key
-/// stays.
+/// Ends the process of the daemon that runs with `config`, if there is one, and takes the device away. The private keys
+/// stay.
 ///
 /// # Errors
 /// [`WireguardError::Supervisor`], [`WireguardError::Netlink`].
@@ -220,6 +265,20 @@ pub async fn remove(config: &config::Config) -> Result<(), WireguardError> {
         Some(TunnelLink { kind: LinkKind::Wireguard, .. }) => Ok(netlink.delete_link(&config.tunnel_device).await?),
         _ => Ok(()),
     }
+}
+
+/// Whose a device of the kernel's is.
+fn key_of(host: &Host) -> Option<PublicKey> {
+    // A device without a key tells one of zeros.
+    let key = host.private_key.as_ref().filter(|key| key.as_array() != [0; 32])?;
+    Some(PublicKey::new(key.public_key().as_array()))
+}
+
+/// The device that a process has made, as the kernel tells of its descriptor (`tun_chr_show_fdinfo`).
+fn served_by(pid: u32) -> Option<String> {
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).ok()?;
+    let texts = descriptors.flatten().filter_map(|entry| std::fs::read_to_string(entry.path()).ok());
+    texts.into_iter().find_map(|text| Some(text.lines().find_map(|line| line.strip_prefix("iff:"))?.trim().to_owned()))
 }
 
 /// Away from the runtime's threads. A new thread is in the network namespace of the one that starts it.
@@ -237,6 +296,8 @@ fn seen(at: SystemTime, kind: Kind, link: &TunnelLink, host: &Host) -> Seen {
             endpoint: raw.endpoint,
             allowed: prefixes.collect(),
             keepalive: raw.persistent_keepalive_interval.filter(|seconds| *seconds > 0),
+            // What has happened shows in the prefixes.
+            takes_over: None,
         };
         // The kernel tells of a handshake that never was as one of 1970.
         let last_handshake = raw.last_handshake.filter(|then| *then > SystemTime::UNIX_EPOCH);

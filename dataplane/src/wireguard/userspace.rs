@@ -40,12 +40,25 @@ pub(super) async fn apply(socket: &Path, change: &Change, key: &PrivateKey) -> i
             text
         }
         Change::SetPort(port) => format!("listen_port={port}\n").into(),
-        Change::PutPeer(peer) => kernel::peer(peer).as_uapi_update().into(),
+        Change::PutPeer(peer) => {
+            let text = kernel::peer(peer).as_uapi_update();
+            let Some(before) = peer.takes_over else { return set(socket, &text).await };
+            return match set(socket, &format!("{text}takes_over={}\n", *hex(before.octets()))).await {
+                // A process of an earlier build does not know that line, and is told what it knows.
+                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => set(socket, &text).await,
+                told => told,
+            };
+        }
         Change::RemovePeer(key) => format!("public_key={}\nremove=true\n", *hex(key.octets())).into(),
         Change::SetMtu(_) | Change::SetUp => return Ok(()),
     };
-    let mut request = Zeroizing::new(String::with_capacity(text.len() + 16));
-    request.extend(["set=1\n", text.as_str(), "\n"]);
+    set(socket, &text).await
+}
+
+/// Settings, a line each.
+async fn set(socket: &Path, settings: &str) -> io::Result<()> {
+    let mut request = Zeroizing::new(String::with_capacity(settings.len() + 16));
+    request.extend(["set=1\n", settings, "\n"]);
     ask(socket, &request).await.map(drop)
 }
 

@@ -52,9 +52,7 @@ fn requests_go_on_without_a_node_that_is_away_and_its_replicas_run_elsewhere() -
     scene::cable(&cluster, third, "down")?;
     let cut = Instant::now();
     wait_for("the node to be away for the others", LEASE, || {
-        let nodes = first.skepctl_json(&["nodes"])?;
-        let state = nodes.as_array().and_then(|all| all.iter().find(|node| node["node"] == third.machine().name()));
-        Ok((state.is_some_and(|node| node["state"] == "away")).then_some(()))
+        Ok((scene::row(first, third)?["state"] == "away").then_some(()))
     })?;
     println!("away for the others after {:?}", cut.elapsed());
     // One that was under way then may still fail; after the next that succeeds, none may.
@@ -82,9 +80,7 @@ fn requests_go_on_without_a_node_that_is_away_and_its_replicas_run_elsewhere() -
     scene::cable(&cluster, third, "up")?;
     wait_for("the node to be back, without what is elsewhere now", Duration::from_secs(60), || {
         let left = third.docker(&["ps", "--all", "--quiet", "--filter", "label=skep.service=web"])?;
-        let nodes = first.skepctl_json(&["nodes"])?;
-        let state = nodes.as_array().and_then(|all| all.iter().find(|node| node["node"] == third.machine().name()));
-        Ok((left.is_empty() && state.is_some_and(|node| node["state"] != "away")).then_some(()))
+        Ok((left.is_empty() && scene::row(first, third)?["state"] != "away").then_some(()))
     })?;
     Ok(())
 }

@@ -3,7 +3,9 @@
 mod away;
 mod isolation;
 mod joining;
+mod paths;
 mod placement;
+mod rotation;
 mod scene;
 mod steps;
 mod stored;

@@ -1,26 +1,14 @@
 //! A client on one node, a server on another.
 
-use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, ensure};
 use tests::images::Image;
-use tests::load::{Connects, Datagrams, Dns, KeepAlive, Place, Running, Server, Service, run};
-use tests::{Cluster, Container, Node, wait_for};
+use tests::{Cluster, Container, Node};
 
-const KEEP_ALIVE: u16 = 7001;
-const PER_REQUEST: u16 = 7002;
-const DATAGRAMS: u16 = 7003;
-const DNS: &str = "10.224.0.53:53";
-
-/// Exchanges of each kind before and after each event.
-const PHASE: u64 = 300;
-
-const CLIENT: &str = "
+pub(crate) const CLIENT: &str = "
 services:
   client: {image: 'busybox:latest', command: [sleep, inf]}
 ";
-const BOTH: &str = "
+pub(crate) const BOTH: &str = "
 services:
   client: {image: 'busybox:latest', command: [sleep, inf]}
   server: {image: 'busybox:latest', command: [sleep, inf]}
@@ -29,6 +17,13 @@ services:
 /// The node of this name.
 pub(crate) fn node_of<'c>(cluster: &'c Cluster, name: &str) -> Result<&'c Node> {
     cluster.nodes().iter().find(|node| node.machine().name() == name).with_context(|| format!("no node {name}"))
+}
+
+/// What `asked` tells of a node.
+pub(crate) fn row(asked: &Node, of: &Node) -> Result<serde_json::Value> {
+    let nodes = asked.skepctl_json(&["nodes"])?;
+    let row = nodes.as_array().and_then(|all| all.iter().find(|row| row["node"] == of.machine().name()));
+    row.cloned().with_context(|| format!("{} is not among {nodes}", of.machine().name()))
 }
 
 /// Nodes that know the images.
@@ -52,9 +47,13 @@ pub(crate) fn only(cluster: &Cluster, chosen: &Node) -> Result<()> {
 
 /// Pulls a node's cable out of the LAN's switch (`down`), or puts it back (`up`).
 pub(crate) fn cable(cluster: &Cluster, node: &Node, how: &str) -> Result<()> {
-    let port = format!("port{}", node.address4().rsplit('.').next().unwrap_or_default());
-    cluster.lan().machine().run(&["ip", "link", "set", &port, how])?;
+    cluster.lan().machine().run(&["ip", "link", "set", &port(node), how])?;
     Ok(())
+}
+
+/// The port of the LAN's switch that a node's cable is in.
+pub(crate) fn port(node: &Node) -> String {
+    format!("port{}", node.address4().rsplit('.').next().unwrap_or_default())
 }
 
 /// `client` of shop/production on the first node, `server` on the second.
@@ -69,61 +68,4 @@ pub(crate) fn apart(cluster: &Cluster) -> Result<(Container<'_>, Container<'_>)>
     ensure!(client.replica().node == first.machine().name(), "{:?}", client.replica());
     ensure!(server.replica().node == second.machine().name(), "{:?}", server.replica());
     Ok((client, server))
-}
-
-/// What goes on meanwhile.
-pub(crate) struct Load {
-    running: Vec<(&'static str, Running)>,
-    _servers: Vec<Server>,
-}
-
-impl Load {
-    pub(crate) fn between(client: &Container<'_>, server: &Container<'_>) -> Result<Self> {
-        let (from, at) = (Place::inside(client.netns()?), Place::inside(server.netns()?));
-        let servers = vec![
-            Server::start(at.clone(), KEEP_ALIVE, Service::Echo)?,
-            Server::start(at.clone(), PER_REQUEST, Service::EchoOnce)?,
-            Server::start(at, DATAGRAMS, Service::Datagrams)?,
-        ];
-        let to = |address: &str, port: u16| -> Result<SocketAddr> { Ok((address.parse::<IpAddr>()?, port).into()) };
-        let (vip4, vip6, dns) = (server.vip()?, server.vip6()?, DNS.parse()?);
-        let (open, open6) = (to(vip4, KEEP_ALIVE)?, to(vip6, KEEP_ALIVE)?);
-        let (new, new6) = (to(vip4, PER_REQUEST)?, to(vip6, PER_REQUEST)?);
-        let (udp, vip) = (to(vip6, DATAGRAMS)?, vip4.parse()?);
-        let running = vec![
-            ("keep-alive", run(from.clone(), move || KeepAlive::new(open))),
-            ("keep-alive, IPv6", run(from.clone(), move || KeepAlive::new(open6))),
-            ("new connections", run(from.clone(), move || Connects::new(new))),
-            ("new, IPv6", run(from.clone(), move || Connects::new(new6))),
-            ("UDP", run(from.clone(), move || Datagrams::connected(udp))),
-            ("name", run(from, move || Dns::new(dns, "server.internal", 1, Some(vip)))),
-        ];
-        Ok(Self { running, _servers: servers })
-    }
-
-    /// Waits until each part has made [`PHASE`] more exchanges, without a failure.
-    pub(crate) fn goes_on(&self) -> Result<()> {
-        let before: Vec<_> = self.running.iter().map(|(_, running)| running.exchanges()).collect();
-        for ((what, running), before) in self.running.iter().zip(before) {
-            let goal = format!("{what}: {PHASE} more exchanges");
-            wait_for(&goal, Duration::from_secs(60), || {
-                Ok((running.failures() > 0 || running.exchanges() >= before + PHASE).then_some(()))
-            })?;
-            ensure!(running.failures() == 0, "{what}: {:?}", running.first_failure());
-        }
-        Ok(())
-    }
-
-    /// How many exchanges there were; none may have failed.
-    pub(crate) fn ends_well(self) -> Result<()> {
-        for (what, running) in self.running {
-            let tally = running.stop()?;
-            println!(
-                "{what:<20} {:>8} exchanges, {} failures, slowest {:?}",
-                tally.exchanges, tally.failures, tally.slowest
-            );
-            ensure!(tally.exchanges > 0 && tally.failures == 0, "{what}: {tally:?}");
-        }
-        Ok(())
-    }
 }

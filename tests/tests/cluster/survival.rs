@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
 use tests::images::Image;
+use tests::load::Mixture;
 use tests::wait_for;
 
-use super::scene::{self, Load};
+use super::scene;
 
 /// So soon is caught up with after etcd's return.
 const CAUGHT_UP: Duration = Duration::from_secs(5);
@@ -16,7 +17,7 @@ const CAUGHT_UP: Duration = Duration::from_secs(5);
 fn skepd_and_etcd_may_die_while_nodes_talk() -> Result<()> {
     let cluster = scene::cluster(2, &[Image::Busybox])?;
     let (client, server) = scene::apart(&cluster)?;
-    let load = Load::between(&client, &server)?;
+    let load = Mixture::between(&client, &server)?;
     for node in cluster.nodes() {
         for signal in [Signal::SIGKILL, Signal::SIGTERM] {
             load.goes_on()?;

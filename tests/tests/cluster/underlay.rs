@@ -1,6 +1,7 @@
 //! What the network between the nodes gets to see, and what it may bring in.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -8,11 +9,13 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use tests::images::Image;
 use tests::load::{Place, Server, Service};
+
 use tests::raw::{self, Ipv4, Wire};
-use tests::{Container, Node, wait_for};
+use tests::{Cluster, Container, Machine, Node, Process, wait_for};
 
 use super::scene;
 
+/// As that of the datagrams of [`tests::load::Mixture`].
 const PORT: u16 = 7003;
 /// In every payload; nothing else on the wire has these octets.
 const MARK: &[u8] = b"skep-plaintext-must-not-be-seen";
@@ -28,49 +31,75 @@ fn nothing_that_replicas_say_is_seen_between_the_nodes_whatever_dies() -> Result
     let cluster = scene::cluster(2, &[Image::Busybox])?;
     let (client, server) = scene::apart(&cluster)?;
     let _server = Server::start(Place::inside(server.netns()?), PORT, Service::Datagrams)?;
-    let wire = cluster.lan().machine();
-    let file = wire.directory().join("wire.pcap");
-    let mut capture = wire.spawn("tcpdump", &["tcpdump", "-i", "any", "-U", "-w", &file.display().to_string()])?;
-    wait_for("the capture to begin", Duration::from_secs(10), || {
-        capture.must_be_running()?;
-        Ok(std::fs::metadata(&file).is_ok_and(|file| file.len() > 0).then_some(()))
+    let capture = Capture::start(&cluster)?;
+    talk_while(&client, &server, || {
+        for node in cluster.nodes() {
+            node.kill_skepd()?;
+            end_tunnel(node)?;
+            node.start_skepd()?;
+            wait_for("the tunnel to be back", Duration::from_secs(30), || {
+                Ok(node.output(&["pgrep", "-f", TUNNEL])?.status.success().then_some(()))
+            })?;
+        }
+        Ok(())
     })?;
+    capture.shows_no_plaintext()
+}
 
+/// What goes between the nodes.
+pub(crate) struct Capture<'c> {
+    wire: &'c Machine,
+    file: PathBuf,
+    tcpdump: Process,
+}
+
+impl<'c> Capture<'c> {
+    pub(crate) fn start(cluster: &'c Cluster) -> Result<Self> {
+        let wire = cluster.lan().machine();
+        let file = wire.directory().join("wire.pcap");
+        let mut tcpdump = wire.spawn("tcpdump", &["tcpdump", "-i", "any", "-U", "-w", &file.display().to_string()])?;
+        wait_for("the capture to begin", Duration::from_secs(10), || {
+            tcpdump.must_be_running()?;
+            Ok(std::fs::metadata(&file).is_ok_and(|file| file.len() > 0).then_some(()))
+        })?;
+        Ok(Self { wire, file, tcpdump })
+    }
+
+    /// The tunnels, and nothing of [`talk_while`].
+    pub(crate) fn shows_no_plaintext(mut self) -> Result<()> {
+        self.tcpdump.kill()?;
+        ensure!(!contains(&std::fs::read(&self.file)?, MARK), "a payload went between the nodes as it is");
+        let file = self.file.display().to_string();
+        let tunnelled = self.wire.run(&["tcpdump", "-r", &file, "-nn", "udp port 51820"])?.lines().count();
+        ensure!(tunnelled > 1_000, "only {tunnelled} packets of the tunnels were captured: it proves nothing");
+        Ok(())
+    }
+}
+
+/// Payloads that must be seen nowhere, to [`PORT`] of the server, for as long as something else is done; they are answered
+/// at the end.
+pub(crate) fn talk_while(
+    client: &Container<'_>,
+    server: &Container<'_>,
+    work: impl FnOnce() -> Result<()> + Send,
+) -> Result<()> {
     let to: [SocketAddr; 2] =
         [(server.address()?.parse::<IpAddr>()?, PORT).into(), (server.vip6()?.parse::<IpAddr>()?, PORT).into()];
     let talking = AtomicBool::new(true);
     let heard = thread::scope(|scope| {
-        let talk = scope.spawn(|| talk(&client, &to, &talking));
-        let dying = scope.spawn(|| -> Result<()> {
-            for node in cluster.nodes() {
-                node.kill_skepd()?;
-                end_tunnel(node)?;
-                node.start_skepd()?;
-                wait_for("the tunnel to be back", Duration::from_secs(30), || {
-                    Ok(node.output(&["pgrep", "-f", TUNNEL])?.status.success().then_some(()))
-                })?;
-            }
-            Ok(())
-        });
-        let died = dying.join().map_err(|_| anyhow::anyhow!("the killing panicked"));
+        let talk = scope.spawn(|| talk(client, &to, &talking));
+        let working = scope.spawn(work);
+        let worked = working.join().map_err(|_| anyhow::anyhow!("the work panicked"));
         talking.store(false, Ordering::Relaxed);
         let heard = talk.join().map_err(|_| anyhow::anyhow!("the talking panicked"))??;
-        died??;
+        worked??;
         anyhow::Ok(heard)
     })?;
     println!("{} payloads sent, {} came back", heard.0, heard.1);
     ensure!(heard.0 >= PAYLOADS && heard.1 > 0, "{heard:?}");
-    // And they talk again.
-    wait_for("an answer through the new tunnels", Duration::from_secs(30), || {
-        Ok((talk_once(&client, to[0])? > 0).then_some(()))
-    })?;
-    capture.kill()?;
-
-    let seen = std::fs::read(&file)?;
-    ensure!(!contains(&seen, MARK), "a payload went between the nodes as it is");
-    let tunnelled = wire.run(&["tcpdump", "-r", &file.display().to_string(), "-nn", "udp port 51820"])?.lines().count();
-    ensure!(tunnelled > 1_000, "only {tunnelled} packets of the tunnels were captured: it proves nothing");
-    Ok(())
+    wait_for("an answer through the tunnels", Duration::from_secs(30), || {
+        Ok((talk_once(client, to[0])? > 0).then_some(()))
+    })
 }
 
 /// A root of a node may send what it likes into its own tunnel: what has another node's address ends at the other end.
@@ -80,21 +109,15 @@ fn a_node_that_uses_another_ones_addresses_gets_nowhere_and_is_told_of() -> Resu
     let (client, server) = scene::apart(&cluster)?;
     let [first, second, third] = cluster.nodes() else { unreachable!("three nodes") };
     let forged = |of: &Node| -> Result<u64> {
-        let nodes = second.skepctl_json(&["nodes"])?;
-        let row = nodes.as_array().and_then(|all| all.iter().find(|row| row["node"] == of.machine().name()));
-        row.and_then(|row| row["forged"].as_u64()).with_context(|| format!("no count of forged packets in {nodes}"))
+        let row = scene::row(second, of)?;
+        row["forged"].as_u64().with_context(|| format!("no count of forged packets in {row}"))
     };
     // The control: the third node's tunnel to the second works, for addresses of its own.
     scene::only(&cluster, third)?;
     first.up(
         "shop",
         "production",
-        "
-services:
-  client: {image: 'busybox:latest', command: [sleep, inf]}
-  server: {image: 'busybox:latest', command: [sleep, inf]}
-  third: {image: 'busybox:latest', command: [sleep, inf]}
-",
+        &format!("{}  third: {{image: 'busybox:latest', command: [sleep, inf]}}\n", scene::BOTH),
     )?;
     let own = third.replica("shop", "production", "third", 1)?;
     wait_for("the third node's replica to reach the second's", Duration::from_secs(20), || {

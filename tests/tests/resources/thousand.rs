@@ -88,7 +88,7 @@ fn a_thousand_replicas_are_assigned_and_planned_in_seconds() -> Result<()> {
     let assigning = begun.elapsed();
 
     let node = desired::Node { name: NODE.into(), id: 1, config: Arc::new(config) };
-    let wanted = Desired::of(&state, node);
+    let wanted = Desired::of(&state, &node);
     let mut observed = Observed { mtu: 1500, ..Observed::default() };
     let begun = Instant::now();
     let first = plan(&wanted, &observed);

@@ -67,6 +67,7 @@ fn a_daemon_that_is_killed() -> Result<()> {
         endpoint: Some(([192, 0, 2, 1], 51820).into()),
         allowed: ["10.1.0.0/24".parse()?, "fd00:1::/64".parse()?].into(),
         keepalive: None,
+        takes_over: None,
     };
     let wanted = Wanted { device: "skep0".to_owned(), port: 51820, mtu: 1420, peers: [(key, peer)].into() };
     let kind = if kind == "kernel" { Kind::Kernel } else { Kind::Userspace };
@@ -203,7 +204,7 @@ fn two_daemons_have_two_devices_side_by_side() -> Result<()> {
                 tunnel.ensure().await?;
                 tunnel.apply(&Change::SetPrivateKey).await?;
                 let seen = tunnel.see().await?.context("no device")?;
-                ensure!(seen.key == Some(tunnel.public_key()), "{seen:?}");
+                ensure!(seen.key == Some(tunnel.keys().present), "{seen:?}");
             }
             // A name that is taken is nobody's to take over.
             wireguard::remove(&configs[1]).await?;
@@ -212,7 +213,7 @@ fn two_daemons_have_two_devices_side_by_side() -> Result<()> {
             ensure!(refused.is_err(), "{refused:?}");
             let first = Tunnel::new(&configs[0])?.with_program(program()?);
             ensure!(
-                first.see().await?.is_some_and(|seen| seen.key == Some(first.public_key())),
+                first.see().await?.is_some_and(|seen| seen.key == Some(first.keys().present)),
                 "the first one's is gone"
             );
             for config in &configs {
@@ -225,4 +226,38 @@ fn two_daemons_have_two_devices_side_by_side() -> Result<()> {
     let log = fs::read_to_string(two.path().join("tunnel.log")).unwrap_or_default();
     ensure!(!log.contains("panicked"), "{log}");
     Ok(())
+}
+
+#[test]
+fn a_tunnel_of_another_name_is_taken_away_and_nobody_elses() -> Result<()> {
+    for kind in kinds()? {
+        let (_underlay, nodes) = mesh(2, kind)?;
+        let [a, b] = &nodes[..] else { unreachable!() };
+        a.reaches(2, 1420)?;
+        let there = |device: &str| a.netns.run(&format!("ip link show {device}")).is_ok();
+        if kind == Kind::Kernel {
+            // With a key of its own, and one that was told nothing.
+            let key = a.directory.path().join("foreign.key");
+            fs::write(&key, fs::read(b.directory.path().join("wireguard.key"))?)?;
+            a.netns.run("ip link add foreign0 type wireguard")?;
+            a.netns.run(&format!("wg set foreign0 private-key {}", key.display()))?;
+            a.netns.run("ip link add foreign1 type wireguard")?;
+        }
+        a.with(async |tunnel| Ok(tunnel.remove_others().await?))?;
+        ensure!(there("skep0"), "its own is gone");
+        let config = wireguard_config(a, "skep7")?;
+        a.netns.enter(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async { Ok(Tunnel::new(&config)?.with_program(program()?).remove_others().await?) })
+        })?;
+        wait_for("the former device to be gone", DEADLINE, || Ok((!there("skep0")).then_some(())))?;
+        ensure!(kind == Kind::Userspace || there("foreign0") && there("foreign1"), "another one's is gone");
+        b.see()?;
+    }
+    Ok(())
+}
+
+/// The same node's, with another name of the device.
+fn wireguard_config(node: &Node, device: &str) -> Result<dataplane::config::Config> {
+    Ok(dataplane::config::Config { tunnel_device: device.to_owned(), ..node.config()? })
 }

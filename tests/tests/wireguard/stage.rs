@@ -64,7 +64,7 @@ impl Node {
     }
 
     pub(crate) fn key(&self) -> Result<PublicKey> {
-        self.with(async |tunnel| Ok(tunnel.public_key()))
+        self.with(async |tunnel| Ok(tunnel.keys().present))
     }
 
     /// This node, as others are to know it.
@@ -72,7 +72,13 @@ impl Node {
         let number = self.number;
         let allowed = [format!("10.{number}.0.0/24"), format!("fd00:{number}::/64")];
         let allowed: BTreeSet<IpNet> = allowed.iter().map(|prefix| prefix.parse()).collect::<Result<_, _>>()?;
-        Ok(Peer { key: self.key()?, endpoint: Some(([192, 0, 2, number], 51820).into()), allowed, keepalive: None })
+        Ok(Peer {
+            key: self.key()?,
+            endpoint: Some(([192, 0, 2, number], 51820).into()),
+            allowed,
+            keepalive: None,
+            takes_over: None,
+        })
     }
 
     /// A device with these peers.
@@ -133,12 +139,12 @@ impl Drop for Node {
 pub(crate) async fn make_so(tunnel: &Tunnel, wanted: &Wanted, kind: Kind) -> Result<Vec<Change>> {
     ensure!(tunnel.ensure().await? == kind, "another kind of tunnel");
     let seen = tunnel.see().await?.context("no device")?;
-    let done = changes(wanted, tunnel.public_key(), &seen);
+    let done = changes(wanted, tunnel.keys().present, &seen);
     for change in &done {
         tunnel.apply(change).await?;
     }
     let seen = tunnel.see().await?.context("no device any more")?;
-    let left = changes(wanted, tunnel.public_key(), &seen);
+    let left = changes(wanted, tunnel.keys().present, &seen);
     ensure!(left.is_empty(), "still to be done: {left:?} of {seen:?}");
     Ok(done)
 }

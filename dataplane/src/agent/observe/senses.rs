@@ -1,4 +1,5 @@
-//! What is asked again and again beside the looks: whether replicas are well, and who is connected to those that end.
+//! What is asked again and again beside the looks: whether replicas are well, who is connected to those that end, and
+//! what the paths to the other nodes are like.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use super::Observer;
 use crate::agent::desired::Desired;
 use crate::agent::drain::Ending;
 use crate::agent::health::{Target, Well, well};
+use crate::agent::mesh;
 use crate::agent::observed::{Observed, SandboxState, WorkloadState};
 use crate::model::{ReplicaAssignment, ReplicaKey};
 
@@ -28,6 +30,7 @@ impl Observer {
         self.drains.follow(ending);
         let wanted = replicas().filter(|replica| !replica.ending).filter_map(|replica| target(replica, observed));
         self.probes.follow(wanted, was_well);
+        self.paths.follow(mesh::paths(desired, observed));
     }
 
     /// What came of it so far.
@@ -38,6 +41,7 @@ impl Observer {
             .filter(|(_, replica)| replica.ending)
             .filter_map(|(key, _)| Some((key.clone(), self.drains.state(key)?)))
             .collect();
+        observed.paths = self.paths.mtus();
         let health = |(key, replica): (&ReplicaKey, &std::sync::Arc<ReplicaAssignment>)| {
             let WorkloadState::Running(docker) = observed.workloads.get(key)?.state else { return None };
             let is_asked = replica.spec.probe.is_some() && replica.spec.port.is_some();

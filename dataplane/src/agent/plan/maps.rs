@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dataplane_ebpf::abi::{self, Addr, Identity};
 
-use super::super::desired::Desired;
+use super::super::desired::{Desired, Elsewhere};
 use super::super::observed::Observed;
 use super::super::op::{Op, Place};
 use super::super::tables::{self, TableSet};
@@ -109,7 +109,7 @@ pub(super) fn strays(desired: &Desired, observed: &Observed, ops: &mut Vec<Op>) 
     for key in observed.sandboxes.keys().chain(observed.workloads.keys()).chain(desired.replicas.keys()) {
         owned.add(&super::replica::belongings(key, desired, observed));
     }
-    owned.endpoints.extend(tables::elsewhere(desired).map(|(address, _)| address));
+    owned.endpoints.extend(desired.elsewhere.values().flat_map(Elsewhere::addresses));
     for (address, veth) in &observed.veths {
         let wanted = desired.replicas.values().any(|replica| replica.address4 == *address);
         if !wanted && !owned.devices.contains(&veth.ifindex) {

@@ -41,8 +41,9 @@ fn nothing() -> Desired {
     let config = Arc::new(args.options.resolve().unwrap());
     let node = Node { name: "n".into(), id: 1, config };
     let (environments, services, replicas, discards) = Default::default();
-    let (elsewhere, peers, tunnel) = Default::default();
-    Desired { node, environments, services, revision: 0, replicas, elsewhere, peers, tunnel, discards }
+    let (elsewhere, peers, tunnels, tunnel, rotate) = Default::default();
+    let revision = 0;
+    Desired { node, environments, services, revision, replicas, elsewhere, peers, tunnels, tunnel, rotate, discards }
 }
 
 /// Name, replicas, dependencies.

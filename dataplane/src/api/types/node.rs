@@ -47,7 +47,7 @@ pub struct Invited {
 }
 
 /// A machine that runs skepd, as the node that is asked sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct NodeRow {
     /// Its name.
     pub node: String,
@@ -81,6 +81,15 @@ pub struct NodeRow {
     pub received: Option<u64>,
     /// Octets that were sent to it, encrypted.
     pub sent: Option<u64>,
+    /// Milliseconds that a small packet takes there and back, without the tunnel.
+    pub latency: Option<f64>,
+    /// Octets of the largest packet that gets there, without the tunnel, where that is less than the uplinks take.
+    pub path_mtu: Option<u32>,
+    /// Its WireGuard public key, base64.
+    pub key: Option<String>,
+    /// While its key is being changed: the nodes that do not know the next one yet. One of them that is away is waited
+    /// for as long as there is a session with it.
+    pub rotating: Option<Vec<String>>,
     /// Packets from it with an address that is not its own. The kernel's device does not tell whose.
     pub forged: Option<u64>,
 }

@@ -37,6 +37,11 @@ impl Device {
                     // A node is no peer of its own.
                     state.remove(own.private.public());
                     state.own = Some(own);
+                    // Who waits for this key is not kept waiting until there is something to send.
+                    let mut out = vec![0; PACKET_MAX];
+                    for peer in state.peers.values().filter(|peer| state.routes.of(peer).next().is_some()) {
+                        state.sockets.iter().for_each(|sockets| peer.greet(sockets, true, &mut out));
+                    }
                 }
                 Ok(())
             }
@@ -86,12 +91,15 @@ impl Device {
             state.routes.remove(&peer);
         }
         setting.allowed.into_iter().for_each(|prefix| state.routes.put(prefix, Arc::clone(&peer)));
+        if setting.takes_over.is_some() {
+            peer.set_takes_over(setting.takes_over);
+        }
         // Who has to be told now and again that this node is there is told at once; and a new peer, which may use a session
-        // with an earlier process: left alone, it notices after a quarter of a minute.
-        if (is_new || peer.keepalive() > 0)
+        // with an earlier process: left alone, it notices after a quarter of a minute. One without addresses is nobody yet.
+        if (is_new && state.routes.of(&peer).next().is_some() || peer.keepalive() > 0)
             && let Some(sockets) = &state.sockets
         {
-            peer.greet(sockets, &mut vec![0; PACKET_MAX]);
+            peer.greet(sockets, false, &mut vec![0; PACKET_MAX]);
         }
         Ok(())
     }
@@ -146,6 +154,16 @@ impl State {
         self.peers.insert(key, Arc::clone(&peer));
         self.indices.insert(index, Arc::clone(&peer));
         Ok(peer)
+    }
+
+    /// The peer that has waited for it has been heard of: it is its predecessor from now on.
+    pub(super) fn take_over(&mut self, peer: &Arc<Peer>) {
+        // It may have been removed, or told otherwise, meanwhile.
+        let before = self.peers.get(&peer.key).filter(|now| *now == peer).and_then(|_| peer.takes_over());
+        peer.set_takes_over(None);
+        let Some(before) = before.and_then(|before| self.peers.get(&before)).cloned() else { return };
+        let prefixes: Vec<_> = self.routes.of(&before).copied().collect();
+        prefixes.into_iter().for_each(|prefix| self.routes.put(prefix, Arc::clone(peer)));
     }
 
     fn remove(&mut self, key: PublicKey) {

@@ -20,6 +20,8 @@ pub(super) struct Peer {
     /// Seconds; 0 for none.
     keepalive: AtomicU16,
     foreign: AtomicU64,
+    /// Whose prefixes it gets when it is heard of.
+    takes_over: Mutex<Option<PublicKey>>,
 }
 
 struct Whereabouts {
@@ -49,6 +51,7 @@ impl Peer {
             whereabouts: Mutex::new(whereabouts),
             keepalive: AtomicU16::new(0),
             foreign: AtomicU64::new(0),
+            takes_over: Mutex::new(None),
         }
     }
 
@@ -97,6 +100,14 @@ impl Peer {
         self.keepalive.store(seconds, Ordering::Relaxed);
     }
 
+    pub(super) fn takes_over(&self) -> Option<PublicKey> {
+        *self.takes_over.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set_takes_over(&self, before: Option<PublicKey>) {
+        *self.takes_over.lock().unwrap_or_else(PoisonError::into_inner) = before;
+    }
+
     pub(super) fn count_foreign(&self) {
         self.foreign.fetch_add(1, Ordering::Relaxed);
     }
@@ -122,11 +133,11 @@ impl Peer {
         whereabouts.handshake
     }
 
-    /// Asks for a session now, if there is none.
-    pub(super) fn greet(&self, sockets: &Sockets, out: &mut [u8]) {
+    /// Asks for a session now, if there is none; `anew`: even if one was asked for already.
+    pub(super) fn greet(&self, sockets: &Sockets, anew: bool, out: &mut [u8]) {
         let mut tunn = self.tunn();
         if tunn.time_since_last_handshake().is_none()
-            && let TunnResult::WriteToNetwork(message) = tunn.format_handshake_initiation(out, false)
+            && let TunnResult::WriteToNetwork(message) = tunn.format_handshake_initiation(out, anew)
         {
             self.send(sockets, message);
         }

@@ -1,6 +1,6 @@
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 
 use nix::sys::socket::{
     AddressFamily, Shutdown, SockFlag, SockType, SockaddrStorage, bind, recvfrom, setsockopt, shutdown, socket, sockopt,
@@ -72,6 +72,11 @@ fn bound(address: SocketAddr) -> io::Result<Option<UdpSocket>> {
     };
     if address.is_ipv6() {
         setsockopt(&fd, sockopt::Ipv6V6Only, &true)?;
+    }
+    if address.is_ipv4() {
+        // Without DF, as the kernel's own device sends: what is too long for a router is fragmented there. With it, the packet
+        // would be lost, for good where the router says nothing. IPv6 has the sender fragment, by what it has heard.
+        crate::sockopt::set(fd.as_fd(), libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_OMIT)?;
     }
     match bind(fd.as_raw_fd(), &SockaddrStorage::from(address)) {
         // IPv6 that is switched off.

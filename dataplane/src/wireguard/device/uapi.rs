@@ -1,6 +1,7 @@
 //! What a device is told, in the text that every implementation of WireGuard takes
-//! (<https://www.wireguard.com/xplatform/>), with two lines of its own in the answer: `own_public_key` instead of the
-//! private one, which is told to nobody, and `foreign_packets` after the lines of a peer.
+//! (<https://www.wireguard.com/xplatform/>), with a line of its own, `takes_over`, about a peer that gets another one's
+//! prefixes when it is first heard of, and two in the answer: `own_public_key` instead of the private one, which is told
+//! to nobody, and `foreign_packets` after the lines of a peer.
 
 use std::net::SocketAddr;
 
@@ -38,6 +39,8 @@ pub(super) struct PeerSetting {
     /// The prefixes of before are none of its any more.
     pub(super) replace_allowed: bool,
     pub(super) allowed: Vec<IpNet>,
+    /// Whose prefixes it gets when it is first heard of.
+    pub(super) takes_over: Option<PublicKey>,
 }
 
 /// Reads a request, all of it before any of it is done. `None` is what this device does not understand.
@@ -72,6 +75,7 @@ fn take(settings: &mut Vec<Setting>, key: &str, value: &str) -> Option<()> {
                 "persistent_keepalive_interval" => peer.keepalive = Some(value.parse().ok()?),
                 "replace_allowed_ips" => peer.replace_allowed = value == "true",
                 "allowed_ip" => peer.allowed.push(value.parse().ok()?),
+                "takes_over" => peer.takes_over = Some(PublicKey::new(*unhex(value)?)),
                 "protocol_version" if value == "1" => {}
                 _ => return None,
             }
@@ -90,6 +94,7 @@ impl PeerSetting {
             keepalive: None,
             replace_allowed: false,
             allowed: Vec::new(),
+            takes_over: None,
         }
     }
 }
@@ -104,13 +109,15 @@ mod tests {
     fn a_peer_has_the_lines_after_its_key() {
         let text = format!(
             "set=1\nlisten_port=51820\npublic_key={KEY}\nendpoint=[2001:db8::1]:51820\npersistent_keepalive_interval=25\n\
-            replace_allowed_ips=true\nallowed_ip=10.1.0.0/24\nallowed_ip=fd00::/64\npublic_key={KEY}\nremove=true\n\n"
+            replace_allowed_ips=true\nallowed_ip=10.1.0.0/24\nallowed_ip=fd00::/64\ntakes_over={KEY}\npublic_key={KEY}\n\
+            remove=true\n\n"
         );
         let Some(Request::Set(settings)) = parse(&text) else { panic!("not understood") };
         let [Setting::Port(51820), Setting::Peer(put), Setting::Peer(remove)] = &settings[..] else {
             panic!("{settings:?}")
         };
         assert_eq!((put.keepalive, put.allowed.len(), put.replace_allowed, put.remove), (Some(25), 2, true, false));
+        assert_eq!(put.takes_over, Some(PublicKey::new([1; 32])));
         assert_eq!(remove, &PeerSetting { remove: true, ..PeerSetting::of(PublicKey::new([1; 32])) });
     }
 
@@ -120,7 +127,7 @@ mod tests {
         for wrong in ["", "get=2\n", "set=1\nallowed_ip=10.0.0.0/8\n", "set=1\npublic_key=01\n", "set=1\nfwmark=1\n"] {
             assert!(parse(wrong).is_none(), "{wrong}");
         }
-        for line in ["preshared_key=01", "allowed_ip=10.0.0.0/33", "endpoint=host:1", "nonsense"] {
+        for line in ["preshared_key=01", "takes_over=01", "allowed_ip=10.0.0.0/33", "endpoint=host:1", "nonsense"] {
             assert!(parse(&format!("set=1\npublic_key={KEY}\n{line}\n")).is_none(), "{line}");
         }
     }

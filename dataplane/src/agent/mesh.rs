@@ -119,9 +119,11 @@ pub(super) fn nodes(desired: &Desired, observed: &Observed) -> BTreeMap<u32, Nod
     };
     let ready = desired.peers.iter().filter_map(|(id, peer)| {
         let record = peer.tunnel.as_ref().filter(|record| !waits(id, &record.key))?;
-        let uplinks = inside(record.mtu.min(observed.mtu));
+        let uplink = record.mtu.min(observed.mtu);
+        let uplinks = inside(uplink);
         let mtu = match observed.paths.get(&peer.name) {
-            Some(path) => uplinks.min(inside_path(*path)),
+            Some(path) if *path < uplink => uplinks.min(inside_path(*path)),
+            Some(_) => uplinks,
             // What an earlier daemon has found holds until this one has looked.
             None => observed.tables.nodes.get(id).map_or(uplinks, |node| uplinks.min(node.mtu.max(MTU_MIN))),
         };

@@ -269,7 +269,7 @@ mod tests {
 
     fn node(roles: &[Role], labels: &[(&str, &str)]) -> NodeIntent {
         let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        NodeIntent { cordoned: false, labels, roles: roles.iter().copied().collect() }
+        NodeIntent { labels, roles: roles.iter().copied().collect(), ..NodeIntent::default() }
     }
 
     #[test]

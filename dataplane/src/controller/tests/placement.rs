@@ -273,7 +273,7 @@ fn any_machine() -> impl Strategy<Value = Machine> {
     let rarely = || prop::bool::weighted(0.15);
     (rarely(), rarely(), roles, labels, capacity).prop_map(|(away, cordoned, roles, labels, capacity)| Machine {
         present: !away,
-        intent: NodeIntent { cordoned, labels, roles },
+        intent: NodeIntent { cordoned, labels, roles, rotate: 0 },
         capacity,
     })
 }

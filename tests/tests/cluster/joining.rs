@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::Value;
 use tests::images::Image;
 use tests::{Lan, Node, Process, engine, paths, wait_for};
+
+use super::scene;
 
 const COMPOSE: &str = "
 services:
@@ -124,9 +125,8 @@ fn a_node_becomes_a_cluster_and_others_join_and_leave() -> Result<()> {
 
     // The node that is taken out is let in no more.
     second.kill_skepd()?;
-    let away = |row: &Value| row["node"] == *name(&second) && row["state"] == "away";
     wait_for("the second node to be away", Duration::from_secs(30), || {
-        Ok(first.skepctl_json(&["nodes"])?.as_array().context("an array")?.iter().any(away).then_some(()))
+        Ok((scene::row(&first, &second)?["state"] == "away").then_some(()))
     })?;
     first.skepctl(&["nodes", "remove", &name(&second)])?;
     wait_for("etcd to let it in no more", Duration::from_secs(20), || {

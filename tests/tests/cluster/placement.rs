@@ -110,11 +110,7 @@ fn replicas_go_where_constraints_hold_and_what_nobody_takes_says_why() -> Result
     let cluster = cluster(3, &[Image::Tools])?;
     let [first, second, third] = cluster.nodes() else { unreachable!("three nodes") };
     let name = |node: &tests::Node| node.machine().name().to_owned();
-    let row = |node: &tests::Node| -> Result<serde_json::Value> {
-        let nodes = first.skepctl_json(&["nodes"])?;
-        let found = nodes.as_array().and_then(|all| all.iter().find(|row| row["node"] == name(node)).cloned());
-        found.context("no such node")
-    };
+    let row = |node: &tests::Node| scene::row(first, node);
     let told = |arguments: &[&str]| -> Result<String> {
         let output = first.skepctl_output(arguments)?;
         ensure!(!output.status.success(), "{arguments:?} succeeded");

@@ -1,6 +1,7 @@
 //! A client on one node, a server on another.
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 use tests::images::Image;
 use tests::{Cluster, Container, Node};
 
@@ -20,10 +21,15 @@ pub(crate) fn node_of<'c>(cluster: &'c Cluster, name: &str) -> Result<&'c Node> 
 }
 
 /// What `asked` tells of a node.
-pub(crate) fn row(asked: &Node, of: &Node) -> Result<serde_json::Value> {
+pub(crate) fn row(asked: &Node, of: &Node) -> Result<Value> {
+    row_of(asked, of.machine().name())
+}
+
+/// The same of a node that may not be there any more.
+pub(crate) fn row_of(asked: &Node, name: &str) -> Result<Value> {
     let nodes = asked.skepctl_json(&["nodes"])?;
-    let row = nodes.as_array().and_then(|all| all.iter().find(|row| row["node"] == of.machine().name()));
-    row.cloned().with_context(|| format!("{} is not among {nodes}", of.machine().name()))
+    let row = nodes.as_array().and_then(|all| all.iter().find(|row| row["node"] == name));
+    row.cloned().with_context(|| format!("{name} is not among {nodes}"))
 }
 
 /// Nodes that know the images.

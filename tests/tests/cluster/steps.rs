@@ -170,8 +170,8 @@ impl World {
 
     fn up(&mut self, project: usize, replicas: usize, version: usize) -> Result<()> {
         let compose = format!(
-            "services:\n  web: {{image: 'busybox:latest', command: [sleep, inf], environment: {{VERSION: '{version}'}}, stop_grace_period: 1s, \
-             deploy: {{replicas: {replicas}}}}}\n"
+            "services:\n  web: {{image: 'busybox:latest', command: [sleep, inf], environment: {{VERSION: '{version}'}}, \
+             stop_grace_period: 1s, deploy: {{replicas: {replicas}, update_config: {{monitor: 1s}}}}}}\n"
         );
         self.anyone().up(PROJECTS[project], "production", &compose)?;
         self.wanted[project] = Some((replicas, version));
@@ -210,8 +210,6 @@ impl World {
 /// Waits until a node stands so, for another one.
 fn is(told: &Node, node: &str, state: &str) -> Result<()> {
     wait_for(&format!("{node} to be {state}"), Duration::from_secs(30), || {
-        let rows = told.skepctl_json(&["nodes"])?;
-        let row = rows.as_array().and_then(|all| all.iter().find(|row| row["node"] == node));
-        Ok(row.is_some_and(|row| row["state"] == state).then_some(()))
+        Ok((scene::row_of(told, node)?["state"] == state).then_some(()))
     })
 }

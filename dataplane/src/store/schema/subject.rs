@@ -129,6 +129,8 @@ mod tests {
             (node_intent("n1").0, Subject::NodeIntent("n1".into())),
             (tunnel("n1").0, Subject::Tunnel("n1".into())),
             (presence("n1").0, Subject::Presence("n1".into())),
+            (admission("n1").0, Subject::Admission("n1".into())),
+            (invitation("0a").0, Subject::Invitation("0a".into())),
             (environment(&e).0, Subject::Environment(e.clone())),
             (
                 volume(&volume_key("shop", "production", "data")).0,

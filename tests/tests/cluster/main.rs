@@ -9,5 +9,6 @@ mod rotation;
 mod scene;
 mod steps;
 mod stored;
+mod size;
 mod survival;
 mod underlay;

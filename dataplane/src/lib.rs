@@ -38,6 +38,7 @@ mod sockopt;
 mod space;
 pub mod store;
 pub mod supervisor;
+mod task;
 pub mod terminal;
 pub mod uninstall;
 pub mod wireguard;

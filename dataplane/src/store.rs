@@ -15,10 +15,12 @@ mod error;
 pub mod etcd;
 mod file;
 mod history;
+mod image;
 pub mod mirror;
 pub mod schema;
 pub mod seal;
 pub mod snapshot;
+mod value;
 
 pub use embedded::{Copied, Embedded};
 pub use error::StoreError;
@@ -27,6 +29,7 @@ pub use etcd_client::{Certificate, ConnectOptions, Identity as TlsIdentity, TlsO
 pub use mirror::Mirror;
 pub use seal::{CLUSTER_KEY_FILE, ClusterKey, ClusterKeyError, Sealed, SealedError};
 pub use snapshot::{Snapshot, SnapshotError};
+pub use value::Value;
 
 /// Counts the committed transactions that changed something; 0 is the empty store.
 pub type Revision = u64;
@@ -37,7 +40,7 @@ pub struct Entry {
     /// The key.
     pub key: String,
     /// What the last put wrote.
-    pub value: Vec<u8>,
+    pub value: Value,
     /// Revision of the last put.
     pub revision: Revision,
     /// The lease that the key dies with.
@@ -61,7 +64,16 @@ pub enum Compare {
     /// There is no such key.
     Absent(String),
     /// The key has this value.
-    Value(String, Vec<u8>),
+    Value(String, Value),
+}
+
+impl Compare {
+    /// The key it looks at.
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Revision(key, _) | Self::Absent(key) | Self::Value(key, _) => key,
+        }
+    }
 }
 
 /// A change of a transaction.
@@ -72,7 +84,7 @@ pub enum Write {
         /// Which.
         key: String,
         /// To what.
-        value: Vec<u8>,
+        value: Value,
         /// The key dies with it.
         lease: Option<LeaseId>,
     },

@@ -52,7 +52,9 @@ impl IntoResponse for Refusal {
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         let status = match error {
-            StoreError::Full { .. } | StoreError::ReadOnly { .. } => StatusCode::INSUFFICIENT_STORAGE,
+            StoreError::Full { .. } | StoreError::ReadOnly { .. } | StoreError::EtcdFull { .. } => {
+                StatusCode::INSUFFICIENT_STORAGE
+            }
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         split(status, &in_one_line(&error))

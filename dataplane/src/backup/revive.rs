@@ -10,7 +10,7 @@ use crate::model::allocation::{AddressPool, Ids};
 use crate::model::{NodeRecord, Pools, ReplicaAssignment, VolumeAssignment};
 use crate::store::schema::{self, Key, Subject};
 use crate::store::snapshot::Record;
-use crate::store::{Embedded, Snapshot, StoreError};
+use crate::store::{Embedded, Snapshot, StoreError, Value};
 
 /// More revisions than there can have been since the snapshot was taken; 2^53 (JSON's integers) leaves room for
 /// millions of such steps.
@@ -149,8 +149,8 @@ fn decode<T: DeserializeOwned>(key: &str, record: &Record) -> Result<T, StoreErr
     serde_json::from_slice(&record.value).map_err(|source| StoreError::Value { key: key.to_owned(), source })
 }
 
-fn encode(key: &str, value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
-    serde_json::to_vec(value).map_err(|source| StoreError::Value { key: key.to_owned(), source })
+fn encode(key: &str, value: &impl Serialize) -> Result<Value, StoreError> {
+    serde_json::to_vec(value).map(Value::from).map_err(|source| StoreError::Value { key: key.to_owned(), source })
 }
 
 #[cfg(test)]

@@ -58,7 +58,7 @@ pub(super) fn seal(snapshot: &mut Snapshot, open: Open, state_dir: &Path) -> Res
     };
     for (name, json) in open {
         if let Some(record) = snapshot.entries.get_mut(&name) {
-            record.value = key.seal_entry(&name, &json)?;
+            record.value = key.seal_entry(&name, &json)?.into();
         }
     }
     Ok(())

@@ -1,17 +1,17 @@
 //! The store of a single node: one file under its state directory, one process at a time.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLockReadGuard, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::Notify;
-use tokio::task::AbortHandle;
 
 use super::file::{self, File};
-use super::history::History;
+use super::image::Image;
 use super::snapshot::{Change, Snapshot};
 use super::{Entry, Leadership, LeaseId, Outcome, Range, Revision, Store, StoreError, Txn, WatchStream, Write};
+use crate::task::Task;
 
 mod copies;
 mod leases;
@@ -27,28 +27,19 @@ use leases::Leases;
 #[derive(Clone)]
 pub struct Embedded {
     shared: Arc<Shared>,
-    _tasks: Arc<[AbortOnDrop; 2]>,
+    _tasks: Arc<[Task; 2]>,
 }
 
 struct Shared {
     path: PathBuf,
     file: Mutex<File>,
-    image: RwLock<Snapshot>,
+    image: Image,
     /// Held from before a commit until its events are in the history, so that these come in order. False: the last
     /// commit failed, and whether it is in the file is not known yet.
     commits: Mutex<bool>,
-    history: History,
     leases: Arc<Leases>,
     /// Tells the upkeep of each commit.
     changed: Arc<Notify>,
-}
-
-struct AbortOnDrop(AbortHandle);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 impl Embedded {
@@ -60,24 +51,21 @@ impl Embedded {
     /// opened or made.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let (file, image) = open(path)?;
-        let history = History::starting_at(image.revision);
         // Whoever held a lease could not keep it alive while nobody served: its time starts anew.
         let leases = Arc::new(Leases::new(image.leases.iter().map(|(id, ttl)| (*id, *ttl)).collect()));
         let changed = Arc::new(Notify::new());
         let shared = Arc::new(Shared {
             path: path.to_owned(),
             file: Mutex::new(file),
-            image: RwLock::new(image),
+            image: Image::new(image),
             commits: Mutex::new(true),
-            history,
             leases: Arc::clone(&leases),
             changed: Arc::clone(&changed),
         });
-        let expiry = tokio::spawn(end_leases_in_time(leases, Arc::downgrade(&shared)));
+        let expiry = Task::spawn(end_leases_in_time(leases, Arc::downgrade(&shared)));
         changed.notify_one();
-        let upkeep = tokio::spawn(upkeep::run(changed, Arc::downgrade(&shared)));
-        let tasks = [expiry, upkeep].map(|task| AbortOnDrop(task.abort_handle()));
-        Ok(Self { shared, _tasks: Arc::new(tasks) })
+        let upkeep = Task::spawn(upkeep::run(changed, Arc::downgrade(&shared)));
+        Ok(Self { shared, _tasks: Arc::new([expiry, upkeep]) })
     }
 
     /// Reads a store that nobody has open, without changing what it holds.
@@ -192,7 +180,7 @@ async fn end_leases_in_time(leases: Arc<Leases>, shared: Weak<Shared>) {
 
 impl Shared {
     fn image(&self) -> RwLockReadGuard<'_, Snapshot> {
-        self.image.read().unwrap_or_else(PoisonError::into_inner)
+        self.image.read()
     }
 
     fn file(&self) -> MutexGuard<'_, File> {
@@ -257,8 +245,7 @@ impl Shared {
             *known = self.reload().is_ok();
             return Err(error);
         }
-        let events = self.image.write().unwrap_or_else(PoisonError::into_inner).apply(change);
-        self.history.push(revision, events);
+        self.image.apply(change);
         self.changed.notify_one();
         Ok(Outcome::Committed(revision))
     }
@@ -266,15 +253,11 @@ impl Shared {
     /// Reads the file again after a failure.
     fn reload(&self) -> Result<(), StoreError> {
         let found = self.file().load()?;
-        let mut image = self.image.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(detail) = copies::contradiction(&found, &image) {
-            drop(image);
+        let damage = copies::contradiction(&found, &self.image());
+        if let Some(detail) = damage {
             return self.mend(&detail);
         }
-        let revision = found.revision;
-        *image = found;
-        drop(image);
-        self.history.restart_unless_at(revision);
+        self.image.replace(found);
         Ok(())
     }
 
@@ -309,12 +292,11 @@ impl Shared {
 #[async_trait]
 impl Store for Embedded {
     async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
-        Ok(self.shared.image().get(key))
+        Ok(self.shared.image.get(key))
     }
 
     async fn range(&self, prefix: &str) -> Result<Range, StoreError> {
-        let image = self.shared.image();
-        Ok(Range { revision: image.revision, entries: image.range(prefix) })
+        Ok(self.shared.image.range(prefix))
     }
 
     async fn txn(&self, txn: Txn) -> Result<Outcome, StoreError> {
@@ -322,7 +304,7 @@ impl Store for Embedded {
     }
 
     async fn watch(&self, prefix: &str, after: Revision) -> Result<WatchStream, StoreError> {
-        Ok(self.shared.history.watch(prefix.to_owned(), after))
+        Ok(self.shared.image.watch(prefix, after))
     }
 
     async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {

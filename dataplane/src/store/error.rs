@@ -95,6 +95,16 @@ pub enum StoreError {
         #[source]
         source: Box<etcd_client::Error>,
     },
+    /// etcd's database has reached its quota.
+    #[error(
+        "etcd takes no changes, it is full ({source}): make room on each of its members (`etcdctl compact` and `etcdctl \
+        defrag`, or a larger `--quota-backend-bytes`), then `etcdctl alarm disarm`; what runs goes on"
+    )]
+    EtcdFull {
+        /// What its client said.
+        #[source]
+        source: Box<etcd_client::Error>,
+    },
     /// A watch asked for events that are no longer kept.
     #[error("the history after revision {after} is gone (kept from {kept} on): read everything again")]
     Compacted {

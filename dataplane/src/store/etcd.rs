@@ -3,11 +3,13 @@
 //! Revisions, leases and the order of events are etcd's own. A watch that loses its connection goes on by itself after
 //! the last revision that it brought, on whichever member answers; only compacted history ends it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use etcd_client::{
-    Client, CompareOp, ConnectOptions, EventType, GetOptions, KeyValue, PutOptions, TxnOp, WatchOptions, WatchResponse,
+    Client, CompareOp, ConnectOptions, EventType, GetOptions, KeyValue, KvClient, PutOptions, TxnOp, TxnOpResponse,
+    WatchOptions, WatchResponse,
 };
 use futures_util::StreamExt as _;
 use tokio::sync::Mutex;
@@ -19,8 +21,11 @@ use super::{
     Compare, Entry, Event, Leadership, LeaseId, Outcome, Range, Revision, Store, StoreError, Txn, WatchStream, Write,
 };
 
-/// Keys that one answer brings: at some kilobytes each well below the 4 MiB that gRPC takes.
+/// Keys that one answer brings.
 const PAGE: i64 = 500;
+/// Octets of the largest answer: as many as etcd's own client takes. gRPC's 4 MiB are less than what a watch that was cut
+/// off for a while is told at once, or than a page of large environments.
+const ANSWER: usize = i32::MAX as usize;
 /// For each request; a change is refused after that.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Between attempts to resume a watch.
@@ -56,6 +61,10 @@ impl Etcd {
         Ok(Self { client, prefix: prefix.to_owned(), offices: Mutex::default() })
     }
 
+    fn kv(&self) -> KvClient {
+        self.client.kv_client().max_decoding_message_size(ANSWER)
+    }
+
     /// What etcd calls a key of ours. Each begins with a slash: `/skep` and `/skep2` keep apart.
     fn name(&self, key: &str) -> String {
         format!("{}{}", self.prefix, if key.is_empty() { "/" } else { key })
@@ -66,7 +75,7 @@ impl Etcd {
         let before = self.get(key).await?;
         let compare = match before {
             None => Compare::Absent(key.to_owned()),
-            Some(before) if before.value == candidate.as_bytes() => Compare::Revision(before.key, before.revision),
+            Some(before) if *before.value == *candidate.as_bytes() => Compare::Revision(before.key, before.revision),
             Some(_) => return Ok(None),
         };
         let lease = self.grant(OFFICE).await?;
@@ -84,12 +93,12 @@ impl Etcd {
 #[async_trait]
 impl Store for Etcd {
     async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
-        let answer = self.client.kv_client().get(self.name(key), None).await.map_err(failed("read from"))?;
+        let answer = self.kv().get(self.name(key), None).await.map_err(failed("read from"))?;
         answer.kvs().first().map(|found| entry(&self.prefix, found)).transpose()
     }
 
     async fn range(&self, prefix: &str) -> Result<Range, StoreError> {
-        let (first, mut client) = (self.name(prefix), self.client.kv_client());
+        let (first, mut client) = (self.name(prefix), self.kv());
         let mut from = first.clone().into_bytes();
         let (mut at, mut entries) = (None, Vec::new());
         loop {
@@ -110,17 +119,10 @@ impl Store for Etcd {
     }
 
     async fn txn(&self, txn: Txn) -> Result<Outcome, StoreError> {
-        txn.check()?;
-        let leases: Vec<LeaseId> = txn.then.iter().filter_map(Write::lease).collect();
-        let compares: Vec<_> = txn.compare.into_iter().flat_map(|compare| self.compare(compare)).collect();
-        let writes: Vec<_> = txn.then.into_iter().map(|write| self.write(write)).collect();
-        let txn = etcd_client::Txn::new().when(compares).and_then(writes);
-        let answer = self.client.kv_client().txn(txn).await.map_err(|error| match leases.first() {
-            Some(lease) if is_lease_gone(&error) => StoreError::LeaseEnded { lease: *lease },
-            _ => failed("write to")(error),
-        })?;
-        let revision = answer.header().map_or(0, etcd_client::ResponseHeader::revision);
-        Ok(if answer.succeeded() { Outcome::Committed(unsigned(revision)) } else { Outcome::Conflict })
+        Ok(match self.attempt(txn).await? {
+            Attempt::Committed(revision) => Outcome::Committed(revision),
+            Attempt::Conflict(_) => Outcome::Conflict,
+        })
     }
 
     async fn watch(&self, prefix: &str, after: Revision) -> Result<WatchStream, StoreError> {
@@ -197,7 +199,39 @@ async fn keep(client: Client, lease: LeaseId) {
     }
 }
 
+/// What became of a transaction, in more words than [`Outcome`].
+pub(super) enum Attempt {
+    Committed(Revision),
+    /// The keys that it compared, with the revisions of their last puts at that moment; [`None`]: there is no such key.
+    Conflict(Vec<(String, Option<Revision>)>),
+}
+
 impl Etcd {
+    /// A transaction. What it compares comes with its answer: whoever met a conflict need not ask.
+    pub(super) async fn attempt(&self, txn: Txn) -> Result<Attempt, StoreError> {
+        txn.check()?;
+        let leases: Vec<LeaseId> = txn.then.iter().filter_map(Write::lease).collect();
+        let compared: BTreeSet<String> = txn.compare.iter().map(|compare| compare.key().to_owned()).collect();
+        let look = |key: &String| TxnOp::get(self.name(key), Some(GetOptions::new().with_keys_only()));
+        let looks: Vec<_> = compared.iter().map(look).collect();
+        let compares: Vec<_> = txn.compare.into_iter().flat_map(|compare| self.compare(compare)).collect();
+        let writes: Vec<_> = txn.then.into_iter().map(|write| self.write(write)).collect();
+        let txn = etcd_client::Txn::new().when(compares).and_then(writes).or_else(looks);
+        let answer = self.kv().txn(txn).await.map_err(|error| match leases.first() {
+            Some(lease) if is_lease_gone(&error) => StoreError::LeaseEnded { lease: *lease },
+            _ => failed("write to")(error),
+        })?;
+        if answer.succeeded() {
+            let revision = answer.header().map_or(0, etcd_client::ResponseHeader::revision);
+            return Ok(Attempt::Committed(unsigned(revision)));
+        }
+        let found = answer.op_responses().into_iter().map(|answer| match answer {
+            TxnOpResponse::Get(answer) => answer.kvs().first().map(|found| unsigned(found.mod_revision())),
+            _ => None,
+        });
+        Ok(Attempt::Conflict(compared.into_iter().zip(found).collect()))
+    }
+
     fn compare(&self, compare: Compare) -> Vec<etcd_client::Compare> {
         use etcd_client::Compare as Is;
         match compare {
@@ -208,7 +242,7 @@ impl Etcd {
             // A key that is not there has the empty value, for etcd.
             Compare::Value(key, value) => vec![
                 Is::create_revision(self.name(&key), CompareOp::Greater, 0),
-                Is::value(self.name(&key), CompareOp::Equal, value),
+                Is::value(self.name(&key), CompareOp::Equal, value.to_vec()),
             ],
         }
     }
@@ -217,7 +251,7 @@ impl Etcd {
         match write {
             Write::Put { key, value, lease } => {
                 let options = lease.map(|lease| PutOptions::new().with_lease(signed(lease.0)));
-                TxnOp::put(self.name(&key), value, options)
+                TxnOp::put(self.name(&key), value.to_vec(), options)
             }
             Write::Delete(key) => TxnOp::delete(self.name(&key), None),
         }
@@ -275,7 +309,8 @@ impl Watch {
 
     async fn begin(&self) -> Result<Open, etcd_client::Error> {
         let options = WatchOptions::new().with_range(end_of(&self.name)).with_start_revision(signed(self.after + 1));
-        let stream = self.client.watch_client().watch(self.name.as_str(), Some(options)).await?;
+        let mut client = self.client.watch_client().max_decoding_message_size(ANSWER);
+        let stream = client.watch(self.name.as_str(), Some(options)).await?;
         Ok(Open { stream, queue: std::collections::VecDeque::new() })
     }
 
@@ -304,7 +339,7 @@ fn entry(prefix: &str, found: &KeyValue) -> Result<Entry, StoreError> {
     let name = String::from_utf8_lossy(found.key());
     let key = name.strip_prefix(prefix).ok_or_else(|| StoreError::Key { key: name.clone().into_owned() })?.to_owned();
     let lease = (found.lease() != 0).then(|| LeaseId(unsigned(found.lease())));
-    Ok(Entry { key, value: found.value().to_vec(), revision: unsigned(found.mod_revision()), lease })
+    Ok(Entry { key, value: found.value().into(), revision: unsigned(found.mod_revision()), lease })
 }
 
 /// The end of the range of all keys that begin with this one: its last octet is one more.
@@ -326,6 +361,11 @@ fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
+/// Whether etcd's database has reached its quota: it takes no changes until somebody has made room.
+fn is_full(error: &etcd_client::Error) -> bool {
+    matches!(error, etcd_client::Error::GRpcStatus(status) if status.message().contains("database space exceeded"))
+}
+
 /// Whether etcd does not know who asks, or lets them do nothing.
 fn is_refusal(error: &etcd_client::Error) -> bool {
     let etcd_client::Error::GRpcStatus(status) = error else { return false };
@@ -337,8 +377,12 @@ fn is_lease_gone(error: &etcd_client::Error) -> bool {
 }
 
 fn failed(operation: &'static str) -> impl FnOnce(etcd_client::Error) -> StoreError {
-    move |source| match is_refusal(&source) {
-        true => StoreError::NotAdmitted { source: Box::new(source) },
-        false => StoreError::Etcd { operation, source: Box::new(source) },
+    move |error| {
+        let (refused, full, source) = (is_refusal(&error), is_full(&error), Box::new(error));
+        match (refused, full) {
+            (true, _) => StoreError::NotAdmitted { source },
+            (false, true) => StoreError::EtcdFull { source },
+            (false, false) => StoreError::Etcd { operation, source },
+        }
     }
 }

@@ -93,7 +93,7 @@ impl File {
                 let (key, record) = item?;
                 let (revision, lease, value) = record.value();
                 let lease = (lease != 0).then_some(LeaseId(lease));
-                let record = Record { revision, lease, value: value.to_vec() };
+                let record = Record { revision, lease, value: value.into() };
                 snapshot.entries.insert(key.value().to_owned(), record);
             }
             Ok(snapshot)
@@ -121,7 +121,7 @@ impl File {
                         match write {
                             Write::Put { key, value, lease } => {
                                 let lease = lease.map_or(0, |lease| lease.0);
-                                entries.insert(key.as_str(), (change.revision, lease, value.as_slice()))?;
+                                entries.insert(key.as_str(), (change.revision, lease, &**value))?;
                             }
                             Write::Delete(key) => drop(entries.remove(key.as_str())?),
                         }
@@ -146,7 +146,7 @@ impl File {
                 }
                 let mut entries = txn.open_table(ENTRIES)?;
                 for (key, Record { revision, lease, value }) in &snapshot.entries {
-                    entries.insert(key.as_str(), (*revision, lease.map_or(0, |lease| lease.0), value.as_slice()))?;
+                    entries.insert(key.as_str(), (*revision, lease.map_or(0, |lease| lease.0), &**value))?;
                 }
             }
             Ok(txn.commit()?)

@@ -156,7 +156,7 @@ mod tests {
     #[tokio::test]
     async fn large_values_are_kept_by_their_size_and_the_newest_at_any() {
         let large = |revision, octets| {
-            let value = vec![0; octets];
+            let value = vec![0; octets].into();
             vec![Event::Put(Entry { key: "/k".into(), value, revision, lease: None })]
         };
         let history = History::starting_at(0);

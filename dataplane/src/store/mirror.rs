@@ -7,21 +7,23 @@
 //! Who has changed something reads it afterwards: a transaction returns when the mirror shows what came of it.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, spawn_blocking};
+use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
+use super::Write;
+use super::etcd::Attempt;
 use super::file::File;
-use super::history::History;
-use super::snapshot::{Change, Snapshot};
-use super::{Compare, Entry, Etcd, Event, Leadership, LeaseId, Outcome, Range, Revision, Store, StoreError, Txn};
-use super::{WatchStream, Write};
+use super::image::Image;
+use super::snapshot::{Change, Record, Snapshot};
+use super::{Entry, Etcd, Event, Leadership, LeaseId, Outcome, Range, Revision, Store, StoreError, Txn, WatchStream};
+use crate::task::Task;
 
 /// Between attempts to read everything again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -34,22 +36,13 @@ const BATCH: usize = 256;
 pub struct Mirror {
     etcd: Arc<Etcd>,
     shared: Arc<Shared>,
-    _following: AbortOnDrop,
+    _following: Task,
 }
 
 struct Shared {
-    image: RwLock<Snapshot>,
-    history: History,
+    image: Image,
     /// Of the image, for those who wait for one.
     revision: watch::Sender<Revision>,
-}
-
-struct AbortOnDrop(AbortHandle);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 impl Mirror {
@@ -85,22 +78,18 @@ impl Mirror {
             }
             (Err(error), None) => return Err(error),
         };
-        let shared = Arc::new(Shared {
-            history: History::starting_at(image.revision),
-            revision: watch::Sender::new(image.revision),
-            image: RwLock::new(image),
-        });
+        let shared = Arc::new(Shared { revision: watch::Sender::new(image.revision), image: Image::new(image) });
         let etcd = Arc::new(etcd);
         let copy = Copy { path: path.to_owned(), file: Some(file) };
-        let following = tokio::spawn(follow(Arc::clone(&etcd), Arc::clone(&shared), copy));
-        Ok(Self { etcd, shared, _following: AbortOnDrop(following.abort_handle()) })
+        let following = Task::spawn(follow(Arc::clone(&etcd), Arc::clone(&shared), copy));
+        Ok(Self { etcd, shared, _following: following })
     }
 
     /// Waits until what is read here is as `reached` wants it.
     async fn until(&self, reached: impl Fn(&Snapshot) -> bool) {
         let mut revision = self.shared.revision.subscribe();
         let waiting = async {
-            while !reached(&self.shared.image()) {
+            while !reached(&self.shared.image.read()) {
                 // The sender lives as long as this.
                 let _changed = revision.changed().await;
             }
@@ -110,39 +99,30 @@ impl Mirror {
         }
     }
 
-    /// Whoever met a conflict reads again, and must not find what made it.
-    async fn see_conflict(&self, conditions: &[Compare]) -> Result<(), StoreError> {
-        for condition in conditions {
-            let (Compare::Revision(key, _) | Compare::Absent(key) | Compare::Value(key, _)) = condition;
-            let found = self.etcd.get(key).await?.map(|entry| entry.revision);
-            self.until(|image| match (found, image.get(key).map(|entry| entry.revision)) {
-                (Some(found), Some(here)) => here >= found,
+    /// Whoever met a conflict reads again, and must not find what was there before it.
+    async fn see_conflict(&self, compared: &[(String, Option<Revision>)]) {
+        self.until(|image| {
+            compared.iter().all(|(key, found)| match (found, image.entries.get(key).map(|record| record.revision)) {
+                (Some(found), Some(here)) => here >= *found,
                 // It may have been made or removed again meanwhile, and all is compared once more anyway.
-                (Some(found), None) => image.revision >= found,
+                (Some(found), None) => image.revision >= *found,
                 (None, here) => here.is_none(),
             })
-            .await;
-        }
-        Ok(())
+        })
+        .await;
     }
 }
 
 impl Shared {
-    fn image(&self) -> RwLockReadGuard<'_, Snapshot> {
-        self.image.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn take(&self, change: Change) {
         let revision = change.revision;
-        let events = self.image.write().unwrap_or_else(PoisonError::into_inner).apply(change);
-        self.history.push(revision, events);
+        self.image.apply(change);
         self.revision.send_replace(revision);
     }
 
     fn replace(&self, image: Snapshot) {
         let revision = image.revision;
-        *self.image.write().unwrap_or_else(PoisonError::into_inner) = image;
-        self.history.restart_unless_at(revision);
+        self.image.replace(image);
         self.revision.send_replace(revision);
     }
 }
@@ -151,7 +131,7 @@ impl Shared {
 /// must not be unknown to the next daemon.
 async fn follow(etcd: Arc<Etcd>, shared: Arc<Shared>, mut copy: Copy) {
     loop {
-        let after = shared.image().revision;
+        let after = shared.image.read().revision;
         match etcd.watch("", after).await {
             Ok(events) => {
                 let mut events = events.ready_chunks(BATCH);
@@ -198,7 +178,7 @@ impl Copy {
         match file {
             Some(file) => self.keep(move |_| file.apply(&changes).map(|()| file)).await,
             None => {
-                let mut image = shared.image().clone();
+                let mut image = shared.image.read().clone();
                 changes.into_iter().for_each(|change| drop(image.apply(change)));
                 self.replace(&image).await;
             }
@@ -238,16 +218,14 @@ fn change(events: Vec<Event>) -> Option<Change> {
 #[async_trait]
 impl Store for Mirror {
     async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
-        Ok(self.shared.image().get(key))
+        Ok(self.shared.image.get(key))
     }
 
     async fn range(&self, prefix: &str) -> Result<Range, StoreError> {
-        let image = self.shared.image();
-        Ok(Range { revision: image.revision, entries: image.range(prefix) })
+        Ok(self.shared.image.range(prefix))
     }
 
     async fn txn(&self, txn: Txn) -> Result<Outcome, StoreError> {
-        let conditions = txn.compare.clone();
         let (mut puts, mut deletes) = (false, Vec::new());
         for write in &txn.then {
             match write {
@@ -255,21 +233,22 @@ impl Store for Mirror {
                 Write::Delete(key) => deletes.push(key.clone()),
             }
         }
-        let outcome = self.etcd.txn(txn).await?;
-        match outcome {
-            Outcome::Committed(revision) if puts => self.until(|image| image.revision >= revision).await,
-            // To remove what is not there makes no revision.
-            Outcome::Committed(revision) => {
-                let gone = |image: &Snapshot| deletes.iter().all(|key| image.get(key).is_none());
+        match self.etcd.attempt(txn).await? {
+            Attempt::Committed(revision) => {
+                // To remove what is not there makes no revision.
+                let gone = |image: &Snapshot| !puts && deletes.iter().all(|key| !image.entries.contains_key(key));
                 self.until(|image| image.revision >= revision || gone(image)).await;
+                Ok(Outcome::Committed(revision))
             }
-            Outcome::Conflict => self.see_conflict(&conditions).await?,
+            Attempt::Conflict(compared) => {
+                self.see_conflict(&compared).await;
+                Ok(Outcome::Conflict)
+            }
         }
-        Ok(outcome)
     }
 
     async fn watch(&self, prefix: &str, after: Revision) -> Result<WatchStream, StoreError> {
-        Ok(self.shared.history.watch(prefix.to_owned(), after))
+        Ok(self.shared.image.watch(prefix, after))
     }
 
     async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
@@ -287,7 +266,8 @@ impl Store for Mirror {
     async fn campaign(&self, election: &str, candidate: &str) -> Result<Leadership, StoreError> {
         let leadership = self.etcd.campaign(election, candidate).await?;
         info!(election, candidate, "Leads.");
-        self.until(|image| image.get(&leadership.key).is_some_and(|entry| entry.revision >= leadership.revision)).await;
+        let won = |record: &Record| record.revision >= leadership.revision;
+        self.until(|image| image.entries.get(&leadership.key).is_some_and(won)).await;
         Ok(leadership)
     }
 }

@@ -375,6 +375,6 @@ impl Write {
     /// [`StoreError::Value`] when the value has none.
     pub fn json<T: Serialize>(key: &Key<T>, value: &T, lease: Option<LeaseId>) -> Result<Self, StoreError> {
         let value = serde_json::to_vec(value).map_err(|source| StoreError::Value { key: key.0.clone(), source })?;
-        Ok(Self::Put { key: key.0.clone(), value, lease })
+        Ok(Self::Put { key: key.0.clone(), value: value.into(), lease })
     }
 }

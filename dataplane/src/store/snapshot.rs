@@ -10,7 +10,7 @@ use std::time::Duration;
 use blake2::digest::consts::U32;
 use blake2::{Blake2b, Digest};
 
-use super::{Compare, Entry, Event, LeaseId, Range, Revision, Write};
+use super::{Compare, Entry, Event, LeaseId, Range, Revision, Value, Write};
 
 const MAGIC: &[u8; 8] = b"SKEPSNAP";
 const FORMAT: u32 = 1;
@@ -38,7 +38,7 @@ pub struct Record {
     /// The lease that the key dies with.
     pub lease: Option<LeaseId>,
     /// What the last put wrote.
-    pub value: Vec<u8>,
+    pub value: Value,
 }
 
 /// Bytes that are no snapshot.
@@ -88,8 +88,8 @@ impl Snapshot {
     }
 
     /// Sets a key as a transaction of the current revision would.
-    pub fn put(&mut self, key: String, value: Vec<u8>) {
-        self.entries.insert(key, Record { revision: self.revision, lease: None, value });
+    pub fn put(&mut self, key: String, value: impl Into<Value>) {
+        self.entries.insert(key, Record { revision: self.revision, lease: None, value: value.into() });
     }
 
     pub(super) fn holds(&self, condition: &Compare) -> bool {
@@ -158,7 +158,7 @@ impl Snapshot {
             bytes.extend(record.revision.to_le_bytes());
             bytes.extend(record.lease.map_or(0, |lease| lease.0).to_le_bytes());
             bytes.extend(length(record.value.len()));
-            bytes.extend(&record.value);
+            bytes.extend(&*record.value);
         }
         let sum = checksum(&bytes);
         bytes.extend(sum);
@@ -192,7 +192,7 @@ impl Snapshot {
             let key = std::str::from_utf8(reader.sized()?).map_err(|_| SnapshotError::Foreign)?.to_owned();
             let (revision, lease) = (reader.u64()?, reader.u64()?);
             let lease = (lease != 0).then_some(LeaseId(lease));
-            snapshot.entries.insert(key, Record { revision, lease, value: reader.sized()?.to_vec() });
+            snapshot.entries.insert(key, Record { revision, lease, value: reader.sized()?.into() });
         }
         if reader.0.is_empty() { Ok(snapshot) } else { Err(SnapshotError::Foreign) }
     }
@@ -257,7 +257,7 @@ mod tests {
         let mut snapshot = Snapshot { revision: 7, last_lease: 3, ..Snapshot::default() };
         snapshot.leases.insert(LeaseId(3), Duration::from_millis(1500));
         snapshot.put("/a".into(), b"{}".to_vec());
-        let record = Record { revision: 2, lease: Some(LeaseId(3)), value: vec![0, 255] };
+        let record = Record { revision: 2, lease: Some(LeaseId(3)), value: vec![0, 255].into() };
         snapshot.entries.insert("/b".into(), record);
         snapshot
     }

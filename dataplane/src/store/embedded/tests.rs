@@ -4,7 +4,7 @@ use super::*;
 use crate::store::Compare;
 
 fn put(key: &str, value: Vec<u8>) -> Txn {
-    Txn { compare: Vec::new(), then: vec![Write::Put { key: key.into(), value, lease: None }] }
+    Txn { compare: Vec::new(), then: vec![Write::Put { key: key.into(), value: value.into(), lease: None }] }
 }
 
 /// What `open` gives as soon as nobody has the store: a copy that is being made holds it until it is done.
@@ -26,7 +26,7 @@ async fn what_was_committed_is_there_after_a_restart_and_older_history_is_not() 
     let path = dir.path().join("store.redb");
     let store = Embedded::open(&path).unwrap();
     let lease = store.grant(Duration::from_secs(60)).await.unwrap();
-    let then = vec![Write::Put { key: "/leased".into(), value: vec![1], lease: Some(lease) }];
+    let then = vec![Write::Put { key: "/leased".into(), value: vec![1].into(), lease: Some(lease) }];
     store.txn(Txn { compare: Vec::new(), then }).await.unwrap();
     let Outcome::Committed(revision) = store.txn(put("/a", vec![2])).await.unwrap() else { panic!() };
     drop(store);
@@ -241,7 +241,7 @@ async fn fill_up(path: &Path, ballast: &Path) {
     assert!(error.to_string().contains("store.redb") && error.to_string().contains("MiB"), "{error}");
     assert!(last > 0);
     for _ in 0..3 {
-        assert_eq!(store.get("/first").await.unwrap().unwrap().value, [1]);
+        assert_eq!(*store.get("/first").await.unwrap().unwrap().value, [1]);
         assert!(store.txn(put("/big", vec![0; 2_000_000])).await.is_err());
     }
     drop(store);

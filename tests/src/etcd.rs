@@ -6,11 +6,12 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use serde_json::Value;
 
 use crate::{engine, lan::Lan, machine::Machine, process::Process, wait::wait_for};
 
-/// An etcd of one member, in a machine of its own. It runs until it is dropped.
+/// A member of an etcd, as a rule the only one, in a machine of its own. It runs until it is dropped.
 #[derive(Debug)]
 pub struct Etcd {
     process: Mutex<Process>,
@@ -25,7 +26,16 @@ impl Etcd {
     /// # Errors
     /// No root, or no etcd to be had.
     pub fn alone() -> Result<Self> {
-        Self::start(Machine::new("etcd")?, "127.0.0.1".to_owned())
+        Self::with(&[])
+    }
+
+    /// The same with further options, `&["--quota-backend-bytes", "1000000"]`.
+    ///
+    /// # Errors
+    /// As [`Self::alone`].
+    pub fn with(options: &[&str]) -> Result<Self> {
+        let options = options.iter().map(|option| (*option).to_owned()).collect();
+        Self::start(Machine::new("etcd")?, "127.0.0.1".to_owned(), options)?.once_it_answers()
     }
 
     /// One on a LAN.
@@ -35,18 +45,50 @@ impl Etcd {
     pub fn on(lan: &Lan) -> Result<Self> {
         let machine = Machine::new("etcd")?;
         let (address, _) = lan.plug(&machine)?;
-        Self::start(machine, address)
+        Self::start(machine, address, Vec::new())?.once_it_answers()
     }
 
-    fn start(machine: Machine, address: String) -> Result<Self> {
+    /// Three members of one etcd, each in a machine of its own on a LAN.
+    ///
+    /// # Errors
+    /// As [`Self::alone`].
+    pub fn three(lan: &Lan) -> Result<Vec<Self>> {
+        let mut machines = Vec::new();
+        for _ in 0..3 {
+            let machine = Machine::new("etcd")?;
+            let (address, _) = lan.plug(&machine)?;
+            machines.push((machine, address));
+        }
+        let peer = |address: &str| format!("http://{address}:2380");
+        let all: Vec<_> = machines.iter().map(|(it, address)| format!("{}={}", it.name(), peer(address))).collect();
+        let mut members = Vec::new();
+        for (machine, address) in machines {
+            let options = [
+                ("--name", machine.name().to_owned()),
+                ("--listen-peer-urls", peer(&address)),
+                ("--initial-advertise-peer-urls", peer(&address)),
+                ("--initial-cluster", all.join(",")),
+            ];
+            let options = options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect();
+            members.push(Self::start(machine, address, options)?);
+        }
+        // None does before most of them are there.
+        members.into_iter().map(Self::once_it_answers).collect()
+    }
+
+    fn start(machine: Machine, address: String, options: Vec<String>) -> Result<Self> {
         let url = format!("http://{address}:2379");
         let mut arguments = vec![engine::etcd()?.display().to_string()];
         arguments.extend(["--data-dir".to_owned(), machine.directory().join("etcd").display().to_string()]);
         arguments.extend(["--listen-client-urls".to_owned(), url.clone(), "--advertise-client-urls".to_owned(), url]);
+        arguments.extend(options);
         let process = Mutex::new(machine.spawn("etcd", &arguments)?);
-        let etcd = Self { process, arguments, address, machine };
-        etcd.until_it_answers()?;
-        Ok(etcd)
+        Ok(Self { process, arguments, address, machine })
+    }
+
+    fn once_it_answers(self) -> Result<Self> {
+        self.until_it_answers()?;
+        Ok(self)
     }
 
     /// Where it answers.
@@ -82,6 +124,24 @@ impl Etcd {
     pub fn start_again(&self) -> Result<()> {
         *self.process() = self.machine.spawn("etcd", &self.arguments)?;
         self.until_it_answers()
+    }
+
+    /// Asks its own gateway, by a path such as `/v3/kv/compaction` and JSON.
+    ///
+    /// # Errors
+    /// It refuses, or does not answer.
+    pub fn ask(&self, path: &str, question: &Value) -> Result<Value> {
+        let (url, body) = (format!("{}{path}", self.url()), question.to_string());
+        let answer = self.machine.run(&["curl", "-sS", "--fail-with-body", "--max-time", "20", "-d", &body, &url])?;
+        serde_json::from_str(&answer).with_context(|| format!("{path}: {answer}"))
+    }
+
+    /// Forgets the history up to a revision.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub fn compact(&self, revision: u64) -> Result<()> {
+        self.ask("/v3/kv/compaction", &serde_json::json!({"revision": revision, "physical": true})).map(drop)
     }
 
     fn until_it_answers(&self) -> Result<()> {

@@ -2,6 +2,8 @@
 
 #[path = "stores/conformance.rs"]
 mod conformance;
+#[path = "stores/faults.rs"]
+mod faults;
 #[path = "stores/member.rs"]
 mod member;
 
@@ -89,6 +91,25 @@ fn a_range_of_many_pages_is_of_one_moment() -> Result<()> {
     })
 }
 
+/// A watch that was away for long is told everything at once.
+#[test]
+fn an_answer_may_be_of_many_megabytes() -> Result<()> {
+    let member = tests::Etcd::alone()?;
+    member::with(&member, async |store: Etcd| {
+        let large = "x".repeat(1 << 20);
+        let before = write(&store, vec![put("/large/begun", "x")]).await?;
+        for number in 0..8 {
+            write(&store, vec![put(&format!("/large/{number}"), &large)]).await?;
+        }
+        ensure!(store.range("/large/").await?.entries.len() == 9);
+        let mut watch = store.watch("/large/", before).await?;
+        for number in 0..8 {
+            ensure!(keys(&mut watch).await? == [format!("/large/{number}")]);
+        }
+        Ok(())
+    })
+}
+
 #[test]
 fn a_watch_survives_its_member_and_ends_where_history_does() -> Result<()> {
     let member = tests::Etcd::alone()?;
@@ -101,7 +122,7 @@ fn a_watch_survives_its_member_and_ends_where_history_does() -> Result<()> {
         member.start_again()?;
         let last = until_written(&store, "/w/b").await?;
         ensure!(keys(&mut watch).await? == ["/w/b"], "the same stream goes on");
-        member::compact(last)?;
+        member.compact(last)?;
         let mut late = store.watch("/w/", seen).await?;
         let ended = next(&mut late).await?;
         ensure!(matches!(ended, Err(StoreError::Compacted { after, .. }) if after == seen), "{ended:?}");
@@ -133,7 +154,7 @@ fn put(key: &str, value: &str) -> Write {
     Write::Put { key: key.into(), value: value.into(), lease: None }
 }
 
-async fn write(store: &Etcd, then: Vec<Write>) -> Result<u64> {
+async fn write(store: &dyn Store, then: Vec<Write>) -> Result<u64> {
     match store.txn(Txn { compare: Vec::new(), then }).await? {
         Outcome::Committed(revision) => Ok(revision),
         Outcome::Conflict => anyhow::bail!("a transaction without conditions conflicted"),
@@ -141,7 +162,7 @@ async fn write(store: &Etcd, then: Vec<Write>) -> Result<u64> {
 }
 
 /// Tries again while the member is away.
-async fn until_written(store: &Etcd, key: &str) -> Result<u64> {
+async fn until_written(store: &dyn Store, key: &str) -> Result<u64> {
     loop {
         match write(store, vec![put(key, "x")]).await {
             Ok(revision) => return Ok(revision),

@@ -29,7 +29,7 @@ fn put(key: &str, value: &str) -> Write {
 }
 
 fn put_leased(key: &str, lease: LeaseId) -> Write {
-    Write::Put { key: key.into(), value: b"leased".to_vec(), lease: Some(lease) }
+    Write::Put { key: key.into(), value: "leased".into(), lease: Some(lease) }
 }
 
 async fn write(store: &dyn Store, then: Vec<Write>) -> Revision {
@@ -40,7 +40,7 @@ async fn write(store: &dyn Store, then: Vec<Write>) -> Revision {
 }
 
 async fn value(store: &dyn Store, key: &str) -> Option<String> {
-    store.get(key).await.unwrap().map(|entry| String::from_utf8(entry.value).unwrap())
+    store.get(key).await.unwrap().map(|entry| String::from_utf8(entry.value.to_vec()).unwrap())
 }
 
 async fn next(watch: &mut WatchStream) -> Vec<Event> {
@@ -50,7 +50,7 @@ async fn next(watch: &mut WatchStream) -> Vec<Event> {
 async fn a_transaction_happens_whole_or_not_at_all(store: &dyn Store) {
     let revision = write(store, vec![put("/t/a", "1"), put("/t/b", "2")]).await;
     let a = store.get("/t/a").await.unwrap().unwrap();
-    assert_eq!(a, Entry { key: "/t/a".into(), value: b"1".to_vec(), revision, lease: None });
+    assert_eq!(a, Entry { key: "/t/a".into(), value: "1".into(), revision, lease: None });
     assert_eq!(store.get("/t/b").await.unwrap().unwrap().revision, revision);
 
     let txn = Txn {
@@ -70,9 +70,9 @@ async fn each_compare_decides(store: &dyn Store) {
         (Compare::Revision("/c/none".into(), revision), false),
         (Compare::Absent("/c/none".into()), true),
         (Compare::Absent("/c/a".into()), false),
-        (Compare::Value("/c/a".into(), b"1".to_vec()), true),
-        (Compare::Value("/c/a".into(), b"2".to_vec()), false),
-        (Compare::Value("/c/none".into(), Vec::new()), false),
+        (Compare::Value("/c/a".into(), "1".into()), true),
+        (Compare::Value("/c/a".into(), "2".into()), false),
+        (Compare::Value("/c/none".into(), "".into()), false),
     ];
     for (compare, holds) in cases {
         let outcome = store.txn(Txn { compare: vec![compare.clone()], then: vec![put("/c/x", "y")] }).await.unwrap();
@@ -119,7 +119,7 @@ async fn a_watch_brings_everything_after_its_revision_once_and_in_order(store: &
     let mut resumed = store.watch("/s/", second).await.unwrap();
     let third = write(store, vec![put("/s/c", "3")]).await;
     for watch in [&mut watch, &mut resumed] {
-        let entry = Entry { key: "/s/c".into(), value: b"3".to_vec(), revision: third, lease: None };
+        let entry = Entry { key: "/s/c".into(), value: "3".into(), revision: third, lease: None };
         assert_eq!(next(watch).await, [Event::Put(entry)]);
     }
 }

@@ -1,11 +1,10 @@
 //! Clients of a real etcd.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use dataplane::store::{Etcd, Store as _};
+use tests::Machine;
 
 const CLIENTS: &str = "127.0.0.1:2379";
 
@@ -19,22 +18,27 @@ pub(crate) fn with<T: Send>(member: &tests::Etcd, work: impl AsyncFnOnce(Etcd) -
 
 /// Works with a client, whether the member answers or not.
 pub(crate) fn alone<T: Send>(member: &tests::Etcd, work: impl AsyncFnOnce(Etcd) -> Result<T> + Send) -> Result<T> {
-    member.machine().netns()?.enter(|| {
+    at(member.machine(), &[format!("http://{CLIENTS}")], work)
+}
+
+/// Works with a client on this machine, of members that may answer or not.
+pub(crate) fn at<T: Send>(
+    machine: &Machine,
+    members: &[String],
+    work: impl AsyncFnOnce(Etcd) -> Result<T> + Send,
+) -> Result<T> {
+    machine.netns()?.enter(|| {
         // On this thread alone: what it opens is of that namespace.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async { work(connect().await?).await })
+        runtime.block_on(async { work(Etcd::connect(members, "/skep", Default::default()).await?).await })
     })
 }
 
 /// A client, once the member answers; from the machine's netns.
 pub(crate) async fn client() -> Result<Etcd> {
-    let store = connect().await?;
+    let store = Etcd::connect(&[format!("http://{CLIENTS}")], "/skep", Default::default()).await?;
     wait_for(&store).await;
     Ok(store)
-}
-
-async fn connect() -> Result<Etcd> {
-    Ok(Etcd::connect(&[format!("http://{CLIENTS}")], "/skep", Default::default()).await?)
 }
 
 /// It may have been started just now.
@@ -43,19 +47,4 @@ async fn wait_for(store: &Etcd) {
         println!("{error}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-}
-
-/// Forgets the history up to a revision; by etcd's own gateway, from the machine's netns.
-pub(crate) fn compact(revision: u64) -> Result<()> {
-    let body = format!("{{\"revision\":{revision},\"physical\":true}}");
-    let mut connection = TcpStream::connect(CLIENTS)?;
-    write!(
-        connection,
-        "POST /v3/kv/compaction HTTP/1.1\r\nHost: etcd\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )?;
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer)?;
-    ensure!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-    Ok(())
 }

@@ -173,8 +173,9 @@ async fn run_until_failure(config: Arc<Config>) -> Result<(), DaemonError> {
     let member = register(store.as_ref(), &config).await?;
     let node = member.record.clone();
 
-    let state = controller::State::load(store.as_ref()).await?;
-    capacity::check(&state, &config.map_sizes).map_err(ControllerError::Condition)?;
+    // All of it, decoded, is much: nobody keeps it.
+    capacity::check(&controller::State::load(store.as_ref()).await?, &config.map_sizes)
+        .map_err(ControllerError::Condition)?;
 
     let netlink = Netlink::connect()?;
     // It may come later: what runs is looked after meanwhile.

@@ -69,7 +69,7 @@ pub(super) async fn settle(etcd: &Etcd, nodes: usize) -> Result<Revision> {
 }
 
 fn presence(name: &str) -> Presence {
-    Presence { instance: name.to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() }
+    Presence { instance: name.to_owned(), version: env!("CARGO_PKG_VERSION").to_owned(), capacity: None }
 }
 
 fn config() -> Result<Config> {
@@ -123,7 +123,7 @@ fn writes(state: &State) -> Result<Vec<Write>> {
         put!(schema::presence(name), &state.present[name]);
         put!(schema::tunnel(name), &tunnel(node.value.id));
         // Whatever is switched, they have carried it out.
-        put!(schema::ack(name), &Ack { services: u64::MAX });
+        put!(schema::ack(name), &Ack { services: u64::MAX, tunnels: u64::MAX });
     }
     for (name, pool) in &state.addresses {
         put!(schema::addresses(name), &pool.value);
@@ -159,5 +159,5 @@ fn tunnel(id: u32) -> TunnelRecord {
     let [high, low] = (id as u16).to_be_bytes().map(u16::from);
     let address = Ipv6Addr::new(0x2a00, 0x5ce9, 0, 0, 1, 0, high, low);
     let key = base64::engine::general_purpose::STANDARD.encode(key);
-    TunnelRecord { key, endpoint: SocketAddr::from((address, 51_820)), mtu: 1_500 }
+    TunnelRecord { key, endpoint: SocketAddr::from((address, 51_820)), mtu: 1_500, next: None, rotation: 0 }
 }

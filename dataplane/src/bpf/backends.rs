@@ -225,10 +225,12 @@ fn generation(value: &Service) -> u32 {
     Backends::from_word(value.backends).generation
 }
 
-/// Local ones first, then by address, so that the same backends are the same set in whatever order they come.
+/// Local ones first, then by address, so that the same backends are the same set in whatever order they come. As people
+/// order addresses, not by words of the computer's own byte order: who compares what is there with a set of the former is
+/// to find it.
 fn order(backends: &[BackendAddress]) -> Vec<BackendAddress> {
     let mut ordered = backends.to_vec();
-    ordered.sort_by_key(|backend| (!backend.local, *backend));
+    ordered.sort_by_key(|it| (!it.local, it.address4.octets(), it.address6.octets(), it.node));
     ordered.dedup();
     ordered
 }
@@ -240,4 +242,28 @@ fn tenths_since_boot() -> u32 {
     // SAFETY: `time` is writable; the clock exists on every kernel that has BPF.
     unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut time) };
     (time.tv_sec * 10 + time.tv_nsec / 100_000_000) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn sets_are_in_the_order_of_addresses_on_every_computer() {
+        let at = |address: [u8; 4], local| BackendAddress {
+            address4: Ipv4Addr::from(address).into(),
+            address6: Addr::NONE,
+            node: 1,
+            local,
+        };
+        let ordered =
+            [at([10, 9, 0, 1], true), at([10, 8, 0, 200], false), at([10, 8, 255, 7], false), at([10, 9, 0, 3], false)];
+        for turns in 0..ordered.len() {
+            let mut backends = ordered;
+            backends.rotate_left(turns);
+            assert_eq!(order(&backends), ordered);
+        }
+    }
 }

@@ -181,7 +181,7 @@ mod tests {
         put(&mut snapshot, &schema::ids(), &Ids { environment: 4, service: 9, node: 1 }).unwrap();
         put(&mut snapshot, &schema::vips(), &AddressPool { cursor: 250, ..AddressPool::default() }).unwrap();
         put(&mut snapshot, &schema::addresses("n1"), &AddressPool { cursor: 20, ..AddressPool::default() }).unwrap();
-        let leased = Record { revision: 3, lease: Some(LeaseId(2)), value: vec![1] };
+        let leased = Record { revision: 3, lease: Some(LeaseId(2)), value: vec![1].into() };
         snapshot.entries.insert("/leased".into(), leased);
         snapshot
     }

@@ -74,6 +74,9 @@ fn a_node_joins_a_large_cluster_and_follows_it_change_by_change() -> Result<()> 
     scaled(&etcd, &maps, &state, filled)?;
     let wanted = on(&etcd, async |store| Ok(Content::wanted(&State::load(&store).await?, node.machine().name())))?;
     Content::found(&maps)?.must_be(&wanted)?;
+    let switched = node.skepd_log()?.matches("\"switch ").count();
+    let asked = services + STATUSES + 2 * SCALED;
+    ensure!(switched <= asked, "{switched} sets of backends were written, {asked} have changed");
     println!("at the end: {}", memory(&node)?);
     Ok(())
 }

@@ -13,7 +13,7 @@ async fn give(store: &dyn Store, node: &str, roles: &[Role]) {
 /// Waits until this node holds the office.
 async fn held_by(store: &dyn Store, node: &str) {
     let mut watch = store.watch(OFFICE, store.range(OFFICE).await.unwrap().revision).await.unwrap();
-    while store.get(OFFICE).await.unwrap().is_none_or(|entry| entry.value != node.as_bytes()) {
+    while store.get(OFFICE).await.unwrap().is_none_or(|entry| *entry.value != *node.as_bytes()) {
         timeout_at(Instant::now() + Duration::from_secs(10), watch.next()).await.unwrap().unwrap().unwrap();
     }
 }

@@ -250,6 +250,6 @@ async fn fill_up(path: &Path, ballast: &Path) {
 
     assert!(store.txn(put("/big", vec![0; 2_000_000])).await.is_err());
     std::fs::remove_file(ballast).unwrap();
-    let txn = Txn { compare: vec![Compare::Value("/first".into(), vec![1])], ..put("/after", vec![2]) };
+    let txn = Txn { compare: vec![Compare::Value("/first".into(), vec![1].into())], ..put("/after", vec![2]) };
     assert!(matches!(store.txn(txn).await.unwrap(), Outcome::Committed(_)));
 }

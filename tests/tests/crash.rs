@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use dataplane::store::Embedded;
 use dataplane::store::snapshot::Record;
+use dataplane::store::{Embedded, Snapshot};
 use serde_json::Value;
 use tests::faults::{Picture, Row, Scene, Tally};
 use tests::{Node, wait_for};
@@ -156,13 +156,12 @@ impl Bench {
             self.scene.node.start_skepd()?;
             let what = format!("{phase:?} {at}, dead at {ops:#?}");
             self.until(&what, picture)?;
+            self.until_stored(&what, stored)?;
             self.slowest.set(self.slowest.get().max(begun.elapsed()));
             self.deaths.set(self.deaths.get() + ops.len());
             self.scene.node.kill_skepd()?;
             let now = self.stored()?;
-            let missing: Vec<&String> = stored.difference(&now).collect();
-            let new: Vec<&String> = now.difference(stored).collect();
-            ensure!(*stored == now, "{what}: in the store is missing {missing:#?}, new {new:#?}");
+            ensure!(*stored == now, "{what}: {}", changes(stored, &now));
             let tally = self.scene.tally();
             ensure!(tally.failures == 0 && tally.isolation == 0, "{what}: the load: {tally:?}");
             println!("{what}");
@@ -279,6 +278,18 @@ impl Bench {
         same.with_context(|| differences.join("\n"))
     }
 
+    /// Waits until the store says so, too: that a server answers, it is told by who asks the server.
+    fn until_stored(&self, what: &str, stored: &BTreeSet<String>) -> Result<()> {
+        let socket = self.scene.node.socket().display().to_string();
+        let ask = ["curl", "-sS", "--fail", "--unix-socket", &socket, "http://skepd/v1/snapshot"];
+        let mut last = BTreeSet::new();
+        let same = wait_for(what, WITHIN, || {
+            last = lines(&Snapshot::decode(&self.scene.node.output(&ask)?.stdout)?)?;
+            Ok((last == *stored).then_some(()))
+        });
+        same.with_context(|| changes(stored, &last))
+    }
+
     /// The store with its copies, which would contradict an older one.
     fn copy_state(&self, from: &Path, to: &Path) -> Result<()> {
         let (from, to) = (from.display(), to.display());
@@ -287,15 +298,7 @@ impl Bench {
 
     /// What is in the store, a line each; no daemon may run.
     fn stored(&self) -> Result<BTreeSet<String>> {
-        let store = Embedded::read(&self.scene.node.state_directory().join("store.redb"))?;
-        // An office is the daemon's that holds it, not the node's.
-        let lasting = store.entries.iter().filter(|(key, _)| !key.starts_with("/elections/"));
-        let line = |(key, record): (&String, &Record)| {
-            let value: Value = serde_json::from_slice(&record.value)
-                .with_context(|| format!("{key}: {}", String::from_utf8_lossy(&record.value)))?;
-            Ok(format!("{key} {}", timeless(value)))
-        };
-        lasting.map(line).collect()
+        lines(&Embedded::read(&self.scene.node.state_directory().join("store.redb"))?)
     }
 
     fn end(self) -> Result<()> {
@@ -323,6 +326,24 @@ impl Bench {
 
 fn down(how: &str) -> Vec<&str> {
     [&PROJECT[..], &["down", how]].concat()
+}
+
+/// What is in a store, a line each.
+fn lines(store: &Snapshot) -> Result<BTreeSet<String>> {
+    // An office is the daemon's that holds it, not the node's.
+    let lasting = store.entries.iter().filter(|(key, _)| !key.starts_with("/elections/"));
+    let line = |(key, record): (&String, &Record)| {
+        let value: Value = serde_json::from_slice(&record.value)
+            .with_context(|| format!("{key}: {}", String::from_utf8_lossy(&record.value)))?;
+        Ok(format!("{key} {}", timeless(value)))
+    };
+    lasting.map(line).collect()
+}
+
+fn changes(expected: &BTreeSet<String>, now: &BTreeSet<String>) -> String {
+    let missing: Vec<&String> = expected.difference(now).collect();
+    let new: Vec<&String> = now.difference(expected).collect();
+    format!("in the store is missing {missing:#?}, new {new:#?}")
 }
 
 /// Without what is another one each time: times, revisions, and container ids.

@@ -35,11 +35,9 @@ const HEADER: [&str; 16] = [
 /// `nodes`.
 pub(crate) async fn run(global: &Global, args: &NodesArgs, output: &mut Output) -> Result<ExitCode, CtlError> {
     let client = Client::new(global);
-    if let Some(NodesCommand::Invite { within }) = &args.command {
-        return invite(&client, *within, output).await;
-    }
     let rows: Vec<NodeRow> = match &args.command {
-        None | Some(NodesCommand::List | NodesCommand::Invite { .. }) => client.get("/v1/nodes").await?,
+        None | Some(NodesCommand::List) => client.get("/v1/nodes").await?,
+        Some(NodesCommand::Invite { within }) => return invite(&client, *within, output).await,
         Some(NodesCommand::Cordon { node }) => vec![client.post(&path(node, "/cordon"), &()).await?],
         Some(NodesCommand::Uncordon { node }) => vec![client.post(&path(node, "/uncordon"), &()).await?],
         Some(NodesCommand::Label { node, changes }) => {

@@ -41,8 +41,6 @@ use crate::model::Pools;
 struct Question {
     /// Its name, normalised.
     node: String,
-    /// Of its skepd.
-    version: String,
     /// They have to be those of the cluster.
     pools: Pools,
     /// Its public key, base64: an uncompressed point of P-256.

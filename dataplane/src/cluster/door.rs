@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use super::authority::{Authority, Told};
-use super::files::{Cluster, Files, failed};
+use super::files::{Cluster, Files};
 use super::token::{ID, SECRET, Token};
 use super::users::{self, Users};
 use super::{Answer, ClusterError, Question, Welcome, reach, talk};
@@ -24,8 +24,9 @@ use crate::clock::unix;
 use crate::config::Config;
 use crate::membership;
 use crate::model::{Admission, Invitation, name};
+use crate::private::{self, failed};
 use crate::store::schema::{self, Subject, Versioned};
-use crate::store::{ClusterKey, Outcome, Store, Txn};
+use crate::store::{ClusterKey, Outcome, Range, Store, Txn};
 
 /// Whoever has not asked until then is not heard.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -55,7 +56,7 @@ impl Door {
         let files = Files::of(&config.state_dir);
         let Some(cluster) = files.cluster()? else { return Ok(None) };
         let path = files.authority();
-        let Some(authority) = crate::private::read(&path, "make the cluster anew")? else { return Ok(None) };
+        let Some(authority) = private::read(&path, "make the cluster anew")? else { return Ok(None) };
         let authority = str::from_utf8(&authority).map_err(io::Error::other).map_err(failed("read", &path))?;
         let authority = Authority::from_pem(authority)?;
         let Some(key) = ClusterKey::open(&config.state_dir)? else { return Ok(None) };
@@ -68,10 +69,9 @@ impl Door {
     /// # Errors
     /// [`ClusterError`]; nobody is invited then.
     pub async fn invite(&self, within: Duration) -> Result<(Token, Invitation), ClusterError> {
-        let address = membership::own_address(self.config.node_address).ok_or(ClusterError::NoAddress)?;
         // Who cannot be asked invites nobody.
         self.open().await?;
-        let token = Token::make(SocketAddr::new(address, self.config.join_port))?;
+        let token = Token::make(self.address()?)?;
         let invitation = Invitation {
             node: self.config.node_name.clone(),
             secret: STANDARD.encode(*token.secret),
@@ -95,9 +95,9 @@ impl Door {
     /// Until something goes wrong.
     async fn watch(self: &Arc<Self>) -> Result<Infallible, ClusterError> {
         loop {
-            let range = self.store.range(schema::invitations().as_str()).await?;
-            let mut changes = self.store.watch("/", range.revision).await?;
-            let waiting = self.waiting().await?;
+            let invitations = self.store.range(schema::invitations().as_str()).await?;
+            let mut changes = self.store.watch("/", invitations.revision).await?;
+            let waiting = self.waiting(invitations).await?;
             self.dismiss().await?;
             let listener = match waiting {
                 Some(_) => Some(self.open().await?),
@@ -126,9 +126,9 @@ impl Door {
     }
 
     /// How long the last invitation of this node waits, if there is one. Those that have expired are taken back.
-    async fn waiting(&self) -> Result<Option<Duration>, ClusterError> {
+    async fn waiting(&self, invitations: Range) -> Result<Option<Duration>, ClusterError> {
         let (now, mut longest) = (unix(), None);
-        for entry in self.store.range(schema::invitations().as_str()).await?.entries {
+        for entry in invitations.entries {
             let Some(Subject::Invitation(id)) = Subject::of(&entry.key) else { continue };
             let key = schema::invitation(&id);
             let invitation = self.key.unseal(&key, &schema::decode(&entry)?.value)?;
@@ -141,20 +141,25 @@ impl Door {
         Ok(longest)
     }
 
+    /// Where others ask.
+    fn address(&self) -> Result<SocketAddr, ClusterError> {
+        let own = membership::own_address(self.config.node_address).ok_or(ClusterError::NoAddress)?;
+        Ok(SocketAddr::new(own, self.config.join_port))
+    }
+
     /// The listener, which is made if there is none.
     async fn open(&self) -> Result<Arc<TcpListener>, ClusterError> {
         let mut listener = self.listener.lock().await;
         if let Some(listener) = listener.as_ref() {
             return Ok(Arc::clone(listener));
         }
-        let own = membership::own_address(self.config.node_address).ok_or(ClusterError::NoAddress)?;
-        let address = SocketAddr::new(own, self.config.join_port);
+        let address = self.address()?;
         let bound = match TcpListener::bind(address).await {
             // Others reach this machine by an address that is not its own.
             Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
-                let any =
-                    if own.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
-                TcpListener::bind((any, self.config.join_port)).await
+                let any: IpAddr =
+                    if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+                TcpListener::bind((any, address.port())).await
             }
             bound => bound,
         };

@@ -109,21 +109,10 @@ pub enum ClusterError {
         #[source]
         source: serde_json::Error,
     },
-    /// A file.
-    #[error("cannot {operation} {}: {source}: run skepd as root, or give another --state-dir", path.display())]
-    File {
-        /// What failed.
-        operation: &'static str,
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
     /// Its directories.
     #[error(transparent)]
     Directories(Box<DaemonError>),
-    /// What this node comes to etcd with.
+    /// A file of the cluster's.
     #[error(transparent)]
     PrivateFile(#[from] PrivateFileError),
     /// The daemon's unit.

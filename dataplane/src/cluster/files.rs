@@ -10,9 +10,10 @@ use serde::{Deserialize, Serialize};
 use super::ClusterError;
 use crate::config::EtcdConfig;
 use crate::durable;
+use crate::private::failed;
 
 /// Its directory, below the state directory.
-pub(crate) const DIRECTORY: &str = "cluster";
+const DIRECTORY: &str = "cluster";
 
 /// Which cluster a node is of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,14 +92,14 @@ impl Files {
     /// The cluster, if this node is of one.
     ///
     /// # Errors
-    /// [`ClusterError::File`], [`ClusterError::Record`].
+    /// [`ClusterError::PrivateFile`], [`ClusterError::Record`].
     pub(crate) fn cluster(&self) -> Result<Option<Cluster>, ClusterError> {
         let path = self.record();
         match fs::read(&path) {
             Ok(json) => serde_json::from_slice(&json).map(Some).map_err(|source| ClusterError::Record { path, source }),
             // Who may not look into it is no daemon.
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => Ok(None),
-            Err(source) => Err(ClusterError::File { operation: "read", path, source }),
+            Err(error) => Err(failed("read", &path)(error).into()),
         }
     }
 
@@ -111,30 +112,47 @@ impl Files {
     /// Writes what the node comes to etcd with.
     ///
     /// # Errors
-    /// [`ClusterError::File`].
+    /// [`ClusterError::PrivateFile`].
     pub(super) fn identify(&self, ca: &str, certificate: &str, key: &str) -> Result<(), ClusterError> {
         self.put(&self.ca(), ca)?;
         self.put(&self.certificate(), certificate)?;
         self.put(&self.key(), key)
     }
 
-    /// Makes the node one of the cluster, when all the rest is there.
+    /// Makes the node one of the cluster, when all the rest is there: what it had `alone` is kept beside, `settle` puts there
+    /// what takes its place, and the record comes last.
     ///
     /// # Errors
-    /// [`ClusterError::File`]; it is of no cluster then.
-    pub(super) fn enter(&self, cluster: &Cluster) -> Result<(), ClusterError> {
-        let path = self.record();
-        let json = serde_json::to_string_pretty(cluster).map_err(io::Error::other);
-        self.put(&path, &json.map_err(failed("write", &path))?)
+    /// [`ClusterError`]; then the node is of no cluster, and has what it had.
+    pub(super) fn enter(
+        &self,
+        cluster: &Cluster,
+        alone: &[PathBuf],
+        settle: impl FnOnce() -> Result<(), ClusterError>,
+    ) -> Result<(), ClusterError> {
+        let record = self.record();
+        let there: Vec<&PathBuf> = alone.iter().filter(|path| path.exists()).collect();
+        let mut moved = Vec::new();
+        let enter = || {
+            for path in there {
+                fs::rename(path, kept(path)).map_err(failed("move away", path))?;
+                moved.push(path);
+            }
+            settle()?;
+            let json = serde_json::to_string_pretty(cluster).map_err(io::Error::other);
+            self.put(&record, &json.map_err(failed("write", &record))?)
+        };
+        // Whether it can be undone or not, why it failed is what counts.
+        enter().inspect_err(|_| moved.iter().for_each(|path| drop(fs::rename(kept(path), path))))
     }
 
     /// Writes one of them, for its owner alone.
     ///
     /// # Errors
-    /// [`ClusterError::File`].
+    /// [`ClusterError::PrivateFile`].
     pub(super) fn put(&self, path: &Path, content: &str) -> Result<(), ClusterError> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.0).map_err(failed("make", &self.0))?;
-        durable::put(path, content.as_bytes()).map_err(failed("write", path))
+        Ok(durable::put(path, content.as_bytes()).map_err(failed("write", path))?)
     }
 
     /// Takes them all away; there may be none.
@@ -149,9 +167,11 @@ impl Files {
     }
 }
 
-pub(super) fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ClusterError {
-    let path = path.to_owned();
-    move |source| ClusterError::File { operation, path, source }
+/// Where a file of a node alone is kept.
+fn kept(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".moved");
+    name.into()
 }
 
 #[cfg(test)]
@@ -168,8 +188,17 @@ mod tests {
         let cluster = Cluster { members: vec!["https://10.0.0.1:2379".into()], prefix: "/skep".into() };
         files.identify("ca", "certificate", "key").unwrap();
         assert_eq!(files.cluster().unwrap(), None);
-        files.enter(&cluster).unwrap();
+        let own = dir.path().join("store");
+        fs::write(&own, "alone").unwrap();
+        let full = || {
+            fs::write(&own, "others'").unwrap();
+            Err(ClusterError::NoAddress)
+        };
+        assert!(files.enter(&cluster, std::slice::from_ref(&own), full).is_err());
+        assert_eq!((files.cluster().unwrap(), fs::read(&own).unwrap().as_slice()), (None, &b"alone"[..]));
+        files.enter(&cluster, std::slice::from_ref(&own), || Ok(())).unwrap();
         assert_eq!(files.cluster().unwrap(), Some(cluster));
+        assert!(!own.exists() && dir.path().join("store.moved").exists());
         assert_eq!(fs::metadata(files.key()).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::metadata(dir.path().join(DIRECTORY)).unwrap().permissions().mode() & 0o777, 0o700);
         fs::write(files.record(), r#"{"members": [], "moon": 1}"#).unwrap();

@@ -4,20 +4,18 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use super::authority::{self, Authority};
-use super::files::{Files, failed};
-use super::join::moved;
+use super::files::Files;
 use super::member::{self, Member};
 use super::pause::Pause;
 use super::users::{self, Users};
 use super::{ClusterError, migrate, reach};
 use crate::config::Config;
 use crate::daemon::make_directories;
+use crate::install::ETCD_UNIT;
 use crate::membership;
 use crate::model::Admission;
+use crate::private::failed;
 use crate::store::{ClusterKey, Store as _, Txn, schema};
-
-/// The unit that runs the member from then on.
-const UNIT: &str = "skepd-etcd.service";
 
 /// Makes a cluster of this node, whose state becomes the cluster's: with `program` as etcd. Tells what it does.
 ///
@@ -30,7 +28,7 @@ pub async fn init(config: &Config, program: &Path) -> Result<(), ClusterError> {
     make_directories(config).map_err(|error| ClusterError::Directories(Box::new(error)))?;
     let pause = Pause::begin(config).await?;
     let made = make(config, &files, program, address).await;
-    let before = if made.is_ok() { &[UNIT][..] } else { &[] };
+    let before = if made.is_ok() { &[ETCD_UNIT][..] } else { &[] };
     let resumed = pause.end(before).await;
     made?;
     if resumed? {
@@ -72,13 +70,7 @@ async fn make(config: &Config, files: &Files, program: &Path, address: IpAddr) -
         // What it says of why is told; the rest is of no use.
         files.remove().map_err(failed("remove", files.directory()))?;
     }
-    made?;
-    let store = config.store_file();
-    if store.exists() {
-        // Out of the way, should it ever be asked for again.
-        std::fs::rename(&store, moved(&store)).map_err(failed("move away", &store))?;
-    }
-    Ok(())
+    made
 }
 
 async fn begin(config: &Config, files: &Files, program: &Path, address: IpAddr) -> Result<(), ClusterError> {
@@ -105,5 +97,5 @@ async fn begin(config: &Config, files: &Files, program: &Path, address: IpAddr) 
     store.txn(Txn::default().put(&schema::admission(node), &admission)?).await?;
     drop(store);
     member.stop().await?;
-    files.enter(&cluster)
+    files.enter(&cluster, &[config.store_file()], || Ok(()))
 }

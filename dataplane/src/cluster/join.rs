@@ -1,8 +1,6 @@
 //! `skepd join`.
 
-use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -11,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::authority;
-use super::files::{Files, failed};
+use super::files::Files;
 use super::init::must_be_none;
 use super::pause::Pause;
 use super::{Answer, ClusterError, Question, Token, Welcome, migrate, talk};
@@ -48,39 +46,20 @@ async fn enter(config: &Config, files: &Files, token: &Token) -> Result<(), Clus
     }
     println!("Asking {} …", token.address);
     let key = authority::pair()?;
-    let question = Question {
-        node: config.node_name.clone(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        pools: config.pools(),
-        key: STANDARD.encode(key.public_key_raw()),
-    };
+    let question =
+        Question { node: config.node_name.clone(), pools: config.pools(), key: STANDARD.encode(key.public_key_raw()) };
     let Welcome { cluster, ca, certificate, key: sealing } = match ask(token.address, token, &question).await? {
         Answer::Welcome(welcome) => welcome,
         Answer::Refused(why) => return Err(ClusterError::Refused(why)),
     };
     let sealing = ClusterKey::from_exposed(&sealing).ok_or(ClusterError::Token)?;
     // What this node has sealed alone goes with its store.
-    let own = ["store.redb", CLUSTER_KEY_FILE].map(|name| config.state_dir.join(name));
+    let own = [config.store_file(), config.state_dir.join(CLUSTER_KEY_FILE)];
     let become_one = || {
         files.identify(&ca, &certificate, &key.serialize_pem())?;
-        for path in own.iter().filter(|path| path.exists()) {
-            fs::rename(path, moved(path)).map_err(failed("move away", path))?;
-        }
-        sealing.keep(&config.state_dir)?;
-        files.enter(&cluster)
+        files.enter(&cluster, &own, || Ok(sealing.keep(&config.state_dir)?))
     };
-    become_one().inspect_err(|_| {
-        // Whether it can be undone or not, why it failed is what counts.
-        let _removed = files.remove();
-        own.iter().for_each(|path| drop(fs::rename(moved(path), path)));
-    })
-}
-
-/// Where a file of this node alone is kept.
-pub(super) fn moved(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".moved");
-    name.into()
+    become_one().inspect_err(|_| drop(files.remove()))
 }
 
 async fn ask(address: SocketAddr, token: &Token, question: &Question) -> Result<Answer, ClusterError> {

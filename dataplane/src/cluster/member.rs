@@ -14,8 +14,9 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
 use super::authority::{self, Authority};
-use super::files::{Files, failed};
+use super::files::Files;
 use super::{Cluster, ClusterError};
+use crate::private::failed;
 
 /// etcd's port for clients.
 const PORT: u16 = 2379;
@@ -79,7 +80,7 @@ impl Member {
     /// Starts it.
     ///
     /// # Errors
-    /// [`ClusterError::Program`], [`ClusterError::File`].
+    /// [`ClusterError::Program`], [`ClusterError::PrivateFile`].
     pub(super) fn start(program: &Path, files: &Files) -> Result<Self, ClusterError> {
         let log = files.member_log();
         let log = File::create(&log).map_err(failed("write", &log))?;

@@ -4,6 +4,7 @@ use std::process::Command;
 
 use clap::CommandFactory as _;
 
+use super::ETCD_UNIT;
 use super::documents::{self, Documents};
 use super::error::InstallError;
 use crate::config::Args;
@@ -19,7 +20,7 @@ const UNIT_FILES: [(&str, &str); 5] = [
     ("skepd.service", include_str!("../../units/skepd.service")),
     ("skepd-dns.service", include_str!("../../units/skepd-dns.service")),
     ("skepd-tunnel.service", include_str!("../../units/skepd-tunnel.service")),
-    ("skepd-etcd.service", include_str!("../../units/skepd-etcd.service")),
+    (ETCD_UNIT, include_str!("../../units/skepd-etcd.service")),
     ("skepd-bpffs.service", include_str!("../../units/skepd-bpffs.service")),
 ];
 

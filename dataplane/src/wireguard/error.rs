@@ -2,44 +2,16 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::netlink::NetlinkError;
+use crate::private::PrivateFileError;
 use crate::random::RandomError;
 use crate::supervisor::{InstanceError, SupervisorError};
 
 /// Why there is no key.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// The file.
-    #[error("cannot {operation} the private key {}: {source}: run skepd as root, or give another --state-dir", path.display())]
-    File {
-        /// What failed.
-        operation: &'static str,
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// Others may read it.
-    #[error(
-        "the private key {} may be read by others (its mode is {mode:04o}): chmod 600 {}, and if they have read it, \
-        remove it for another one", path.display(), path.display()
-    )]
-    Mode {
-        /// The file.
-        path: PathBuf,
-        /// Its permissions.
-        mode: u32,
-    },
-    /// It is somebody else's.
-    #[error("the private key {} is of user {found}, skepd runs as {own}: chown {own} {}", path.display(), path.display())]
-    Owner {
-        /// The file.
-        path: PathBuf,
-        /// Whose it is.
-        found: u32,
-        /// Whose it should be.
-        own: u32,
-    },
+    /// Its file cannot be read or made, or others may read it.
+    #[error("the private key: {0}")]
+    Private(#[from] PrivateFileError),
     /// It is no key.
     #[error("{} holds no key of WireGuard: remove it, and this node gets another one", path.display())]
     Content {

@@ -1,8 +1,5 @@
 use std::fmt;
-use std::fs;
-use std::io::{self, Read as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
 
 use base64::Engine as _;
@@ -13,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::KeyError;
 use crate::durable;
+use crate::private;
 use crate::random;
 
 const LENGTH: usize = 32;
@@ -62,7 +60,7 @@ impl PrivateKey {
         }
         let key = Self::generate()?;
         let text = Zeroizing::new(format!("{}\n", *key.text()));
-        durable::put(path, text.as_bytes()).map_err(failed("write", path))?;
+        durable::put(path, text.as_bytes()).map_err(private::failed("write", path))?;
         Ok(key)
     }
 
@@ -71,23 +69,9 @@ impl PrivateKey {
     /// # Errors
     /// As [`Self::load_or_make`].
     pub fn load(path: &Path) -> Result<Option<Self>, KeyError> {
-        // Not through a link that somebody else may have put there.
-        let file = fs::File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(path);
-        let file = match file {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            file => file.map_err(failed("open", path))?,
-        };
-        let about = file.metadata().map_err(failed("read", path))?;
-        let (mode, owner, own) = (about.mode() & 0o7777, about.uid(), nix::unistd::geteuid().as_raw());
-        if mode & 0o077 != 0 {
-            return Err(KeyError::Mode { path: path.to_owned(), mode });
-        }
-        if owner != own {
-            return Err(KeyError::Owner { path: path.to_owned(), found: owner, own });
-        }
-        let mut text = Zeroizing::new(String::with_capacity(64));
-        file.take(64).read_to_string(&mut text).map_err(failed("read", path))?;
-        let octets = decode(text.trim()).ok_or_else(|| KeyError::Content { path: path.to_owned() })?;
+        let Some(content) = private::read(path, "remove it for another one")? else { return Ok(None) };
+        let octets = str::from_utf8(&content).ok().and_then(|text| decode(text.trim()));
+        let octets = octets.ok_or_else(|| KeyError::Content { path: path.to_owned() })?;
         Ok(Some(Self::new(&octets)))
     }
 
@@ -111,11 +95,6 @@ impl PrivateKey {
         let octets = Zeroizing::new(self.0.to_bytes());
         Zeroizing::new(STANDARD.encode(*octets))
     }
-}
-
-pub(super) fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> KeyError {
-    let path: PathBuf = path.to_owned();
-    move |source| KeyError::File { operation, path, source }
 }
 
 fn decode(text: &str) -> Option<Zeroizing<[u8; LENGTH]>> {
@@ -190,6 +169,7 @@ impl<'de> Deserialize<'de> for PublicKey {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::super::PRIVATE_KEY_FILE;

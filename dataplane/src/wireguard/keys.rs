@@ -1,9 +1,9 @@
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use super::key::failed;
 use super::{KeyError, PrivateKey, PublicKey};
 use crate::durable;
+use crate::private::failed;
 
 /// The name of the present private key's file in the state directory.
 pub const PRIVATE_KEY_FILE: &str = "wireguard.key";
@@ -61,7 +61,7 @@ impl Keys {
         (self.present, self.next) = (next, None);
         // When that fails and the power goes, both files may be as they were: the record that others have of this node
         // then names the next one, and it is taken at once.
-        durable::sync_directory(&to).map_err(failed("sync the directory of", &to))
+        Ok(durable::sync_directory(&to).map_err(failed("sync the directory of", &to))?)
     }
 }
 

@@ -37,12 +37,12 @@ pub fn compose() -> Result<PathBuf> {
     unpacked("docker-compose", "usr/libexec/docker/cli-plugins/docker-compose").context("Compose, to compare with")
 }
 
-/// `etcd`: the program that `SKEP_ETCD` names, or Debian's, kept as the engine is.
+/// `etcd`: the program that `SKEP_ETCD_PROGRAM` names, or Debian's, kept as the engine is.
 ///
 /// # Errors
 /// It cannot be downloaded.
 pub fn etcd() -> Result<PathBuf> {
-    if let Some(path) = env::var_os("SKEP_ETCD") {
+    if let Some(path) = env::var_os("SKEP_ETCD_PROGRAM") {
         return Ok(path.into());
     }
     unpacked("etcd-server", "usr/bin/etcd").context("etcd, as a store")

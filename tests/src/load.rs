@@ -1,17 +1,19 @@
 //! Traffic between two network namespaces: what the benchmark measures and what runs while something is killed.
 //!
 //! A [`Place`] says where a thread works (namespace, core). A [`Client`] makes one exchange at a time; [`run`] repeats it
-//! and keeps the [`Tally`]. A [`Server`] answers until it is dropped. A [`Mixture`] is one of everything.
+//! and keeps the [`Tally`]. A [`Server`] answers until it is dropped. A [`Mixture`] is one of everything. [`there_and_back`] is a transfer and no load.
 
 mod client;
 mod mixture;
 mod place;
 mod server;
+mod transfer;
 
 pub use client::{Client, Connects, Datagrams, Dns, KeepAlive, PAUSE, Paced, Stream};
 pub use mixture::{Mixture, go_on};
 pub use place::Place;
 pub use server::{Server, Service};
+pub use transfer::there_and_back;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -1,8 +1,7 @@
 //! WireGuard between network namespaces: userspace devices, and the kernel's where it has WireGuard. What goes through is
 //! asked with ping and TCP; who may do what is asked of /proc.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use dataplane::wireguard::{Change, Kind, Peer, PrivateKey, Seen, Wanted};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tests::wait_for;
+use tests::{load, wait_for};
 
 #[path = "wireguard/process.rs"]
 mod process;
@@ -55,28 +54,7 @@ impl Drop for Pings {
 
 /// Octets through a connection from one node to another, and back.
 fn stream(from: &Node, to: &Node, octets: usize) -> Result<()> {
-    let address = format!("10.{}.0.1:0", to.number);
-    let listener = to.netns.enter(|| Ok(TcpListener::bind(&address)?))?;
-    let address = listener.local_addr()?;
-    let mut client = from.netns.enter(|| Ok(TcpStream::connect_timeout(&address, DEADLINE)?))?;
-    let (mut server, _) = listener.accept()?;
-    for side in [&client, &server] {
-        side.set_read_timeout(Some(DEADLINE))?;
-        side.set_write_timeout(Some(DEADLINE))?;
-    }
-    let sent: Vec<u8> = (0..octets).map(|i| (i % 251) as u8).collect();
-    std::thread::scope(|scope| {
-        let echo = scope.spawn(move || -> Result<()> {
-            let mut got = vec![0; octets];
-            server.read_exact(&mut got)?;
-            Ok(server.write_all(&got)?)
-        });
-        client.write_all(&sent)?;
-        let mut back = vec![0; octets];
-        client.read_exact(&mut back)?;
-        ensure!(back == sent, "the octets have changed on the way");
-        echo.join().map_err(|_| anyhow::anyhow!("the server panicked"))?
-    })
+    load::there_and_back(&from.netns, &to.netns, [10, to.number, 0, 1].into(), octets)
 }
 
 #[test]

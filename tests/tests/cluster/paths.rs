@@ -1,19 +1,15 @@
 //! Paths that take less than the uplinks at their ends.
 
-use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use tests::images::Image;
-use tests::{Cluster, Container, Node, wait_for};
+use tests::{Cluster, Container, Node, load, wait_for};
 
 use super::scene;
 
 /// A path is measured anew within that, on a busy computer.
 const MEASURED: Duration = Duration::from_secs(120);
-/// What does not hang goes through by then.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// Octets that a switch of the test takes; a veth adds the four of a VLAN tag.
 const NARROW: u32 = 1_400;
 const TAG: u32 = 4;
@@ -69,33 +65,8 @@ fn narrow(cluster: &Cluster, node: &Node) -> Result<()> {
 /// A large transfer each way, over each family.
 fn there_and_back(client: &Container<'_>, server: &Container<'_>) -> Result<()> {
     for address in [server.address()?, server.address6()?] {
-        transfer(client, server, address.parse()?).with_context(|| format!("{OCTETS} octets to {address} and back"))?;
+        load::there_and_back(&client.netns()?, &server.netns()?, address.parse()?, OCTETS)
+            .with_context(|| format!("{OCTETS} octets to {address} and back"))?;
     }
     Ok(())
-}
-
-fn transfer(client: &Container<'_>, server: &Container<'_>, address: IpAddr) -> Result<()> {
-    let listener = server.netns()?.enter(|| Ok(TcpListener::bind((address, 0))?))?;
-    let to = listener.local_addr()?;
-    let mut asks = client.netns()?.enter(|| Ok(TcpStream::connect_timeout(&to, PATIENCE)?))?;
-    let (mut answers, _) = listener.accept()?;
-    for side in [&asks, &answers] {
-        side.set_read_timeout(Some(PATIENCE))?;
-        side.set_write_timeout(Some(PATIENCE))?;
-    }
-    let sent: Vec<u8> = (0..OCTETS).map(|i| (i % 251) as u8).collect();
-    std::thread::scope(|scope| {
-        let echo = scope.spawn(move || -> Result<()> {
-            let mut got = vec![0; OCTETS];
-            answers.read_exact(&mut got).context("on the way there")?;
-            answers.write_all(&got).context("on the way back")
-        });
-        let asked = asks.write_all(&sent).context("sending");
-        let mut back = vec![0; OCTETS];
-        let heard = asked.and_then(|()| asks.read_exact(&mut back).context("receiving"));
-        echo.join().map_err(|_| anyhow::anyhow!("the server panicked"))??;
-        heard?;
-        ensure!(back == sent, "the octets have changed on the way");
-        Ok(())
-    })
 }

@@ -86,13 +86,15 @@ fn what_has_nowhere_to_go_waits_and_goes_when_it_can() {
     assert_eq!(nodes(&world, "api"), [("n1".into(), false), ("n1".into(), false)]);
 }
 
-/// A service whose runs all go to n2.
+/// A service with a run on n2.
 fn scheduled() -> (World, EnvironmentKey) {
     let (mut world, key) = (world(), environment("production"));
     cordon(&mut world, "n1", true);
     let nightly = ServiceSpec { schedule: Some("@hourly".into()), ..service("backup", 1, &["default"]) };
     world.want(&key, Some(spec(&key, &[("nightly", nightly)])));
     world.come_to_rest();
+    pass(&mut world, 3_600);
+    world.agents();
     cordon(&mut world, "n1", false);
     (world, key)
 }
@@ -105,10 +107,6 @@ fn runs(world: &World) -> Vec<RunState> {
 #[test]
 fn a_run_never_moves_and_no_other_begins_while_it_may_go_on() {
     let (mut world, _) = scheduled();
-    cordon(&mut world, "n1", true);
-    pass(&mut world, 3_600);
-    world.agents();
-    cordon(&mut world, "n1", false);
     assert_eq!((nodes(&world, "nightly"), runs(&world)), (vec![("n2".into(), false)], vec![RunState::Running]));
 
     world.vanish("n2");
@@ -134,10 +132,6 @@ fn a_run_never_moves_and_no_other_begins_while_it_may_go_on() {
 #[test]
 fn a_node_that_is_forgotten_takes_its_run_with_it() {
     let (mut world, _) = scheduled();
-    cordon(&mut world, "n1", true);
-    pass(&mut world, 3_600);
-    world.agents();
-    cordon(&mut world, "n1", false);
     world.vanish("n2");
     pass(&mut world, LOST);
     world.commit(Txn::default().delete(&schema::node("n2")).delete(&schema::addresses("n2")));
@@ -151,12 +145,8 @@ fn a_node_that_is_forgotten_takes_its_run_with_it() {
 #[test]
 fn a_held_run_keeps_no_new_version_waiting() {
     let (mut world, key) = scheduled();
-    cordon(&mut world, "n1", true);
-    pass(&mut world, 3_600);
-    world.agents();
     world.vanish("n2");
     pass(&mut world, LOST);
-    cordon(&mut world, "n1", false);
     for image in ["backup:2", "backup:3"] {
         let nightly = ServiceSpec { schedule: Some("@hourly".into()), ..service(image, 1, &["default"]) };
         world.want(&key, Some(spec(&key, &[("nightly", nightly)])));

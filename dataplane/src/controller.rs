@@ -16,7 +16,6 @@ use tracing::{info, warn};
 use crate::clock::unix;
 use crate::config::AbortAt;
 use crate::failpoint::Failpoint;
-use crate::model::rollout::Millis;
 use crate::model::{
     Condition, Deployment, DeploymentKey, DeploymentState, EnvironmentKey, EnvironmentSpec, NodeRecord, Pools,
     ReplicaKey,
@@ -39,6 +38,7 @@ mod state;
 mod tests;
 
 pub use clock::Clock;
+use clock::Term;
 pub use error::ControllerError;
 pub use reconcile::{Next, reconcile};
 pub use state::State;
@@ -102,14 +102,14 @@ async fn govern(
     leadership: &Leadership,
     failpoint: &Failpoint,
 ) -> Result<(), ControllerError> {
-    let watching = unix();
+    let mut term = Term::begin();
     let mut absent = BTreeMap::new();
     while leads(store, leadership).await? {
         let mut state = State::load(store).await?;
         let watch = store.watch("/", state.revision).await?;
         // Who was away already is so for as long as this controller has seen it.
         state.absent = std::mem::take(&mut absent);
-        state.note_absences(unix());
+        state.note_absences(term.clock().now);
         let dirty = state.keys();
         let mut controller = Controller {
             store,
@@ -117,14 +117,14 @@ async fn govern(
             pools,
             leadership,
             failpoint,
-            watching,
+            term,
             state,
             watch,
             dirty,
             due: BTreeMap::new(),
         };
         let ended = controller.until(Instant::now() + RESYNC).await;
-        absent = controller.state.absent;
+        (absent, term) = (controller.state.absent, controller.term);
         match ended {
             Ok(()) | Err(ControllerError::Store(StoreError::Compacted { .. })) => {}
             Err(error) => return Err(error),
@@ -143,14 +143,13 @@ struct Controller<'a> {
     pools: &'a Pools,
     leadership: &'a Leadership,
     failpoint: &'a Failpoint,
-    /// Since when, in milliseconds since the epoch.
-    watching: Millis,
+    term: Term,
     state: State,
     watch: WatchStream,
     /// Environments to look at.
     dirty: BTreeSet<EnvironmentKey>,
-    /// And when to look at others, whatever happens: milliseconds since the epoch.
-    due: BTreeMap<EnvironmentKey, Millis>,
+    /// And when to look at others, whatever happens.
+    due: BTreeMap<EnvironmentKey, Instant>,
 }
 
 impl Controller<'_> {
@@ -162,12 +161,13 @@ impl Controller<'_> {
                     return Ok(());
                 }
             }
-            let next = self.due.values().min().map(|due| Duration::from_millis(due.saturating_sub(unix())));
-            let until = next.map_or(resync, |next| resync.min(Instant::now() + next));
+            let until = self.due.values().min().map_or(resync, |next| resync.min(*next));
             match timeout_at(until, self.event()).await {
                 Ok(seen) => seen?,
                 Err(_) if resync <= Instant::now() => return Ok(()),
-                Err(_) => self.dirty.extend(self.due.extract_if(.., |_, due| *due <= unix()).map(|(key, _)| key)),
+                Err(_) => {
+                    self.dirty.extend(self.due.extract_if(.., |_, due| *due <= Instant::now()).map(|(key, _)| key))
+                }
             }
         }
     }
@@ -180,10 +180,13 @@ impl Controller<'_> {
             self.secrets.complete(&intent.value, &begun, self.leadership.compare()).await?;
         }
         loop {
-            let Next { mut txn, due, next_run } =
-                reconcile(&self.state, self.pools, key, Clock { watching: self.watching, ..Clock::at(unix()) })?;
+            let clock = self.term.clock();
+            let Next { mut txn, due, next_run } = reconcile(&self.state, self.pools, key, clock)?;
             match [due, next_run].into_iter().flatten().min() {
-                Some(due) => self.due.insert(key.clone(), due),
+                Some(due) => {
+                    let wait = Duration::from_millis(due.saturating_sub(clock.now)).min(RESYNC);
+                    self.due.insert(key.clone(), Instant::now() + wait)
+                }
                 None => self.due.remove(key),
             };
             if txn.then.is_empty() {
@@ -228,7 +231,7 @@ impl Controller<'_> {
                 }
                 // What it has waits for it, or is to go elsewhere; or it takes now what nobody took.
                 Some(Subject::Presence(_) | Subject::Node(_) | Subject::NodeIntent(_)) => {
-                    self.state.note_absences(unix());
+                    self.state.note_absences(self.term.clock().now);
                     self.dirty.extend(self.state.keys());
                 }
                 Some(
@@ -334,7 +337,7 @@ pub async fn register(store: &dyn Store, pools: &Pools, name: &str) -> Result<No
         if let Some(record) = state.nodes.get(name) {
             return Ok(record.value.clone());
         }
-        let mut allocator = allocate::Allocator::new(&state, pools, unix() / 1000);
+        let mut allocator = allocate::Allocator::new(&state, pools, Clock::at(unix()));
         let record = allocator.node(name).map_err(ControllerError::Condition)?;
         let mut txn = Txn::default();
         set(&mut txn, &schema::node(name), None, Some(&record))?;

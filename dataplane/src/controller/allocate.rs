@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::Serialize;
 
+use super::clock::Clock;
 use super::placement::Placement;
 use super::set;
 use super::state::State;
@@ -28,7 +29,7 @@ const PREFIX_LEN6: u8 = 64;
 pub(super) struct Allocator<'a> {
     state: &'a State,
     pools: &'a Pools,
-    now: u64,
+    clock: Clock,
     ids: Ids,
     prefixes: PrefixPool,
     vips: AddressPool,
@@ -55,7 +56,7 @@ pub(super) struct Placed {
 }
 
 impl<'a> Allocator<'a> {
-    pub(super) fn new(state: &'a State, pools: &'a Pools, now: u64) -> Self {
+    pub(super) fn new(state: &'a State, pools: &'a Pools, clock: Clock) -> Self {
         let node = |(name, record): (&String, &Versioned<NodeRecord>)| {
             let pool = state.addresses.get(name).map(|pool| pool.value.clone()).unwrap_or_default();
             (name.clone(), Node { record: record.value.clone(), pool, used: BTreeSet::new() })
@@ -63,7 +64,7 @@ impl<'a> Allocator<'a> {
         Self {
             state,
             pools,
-            now,
+            clock,
             ids: state.ids.as_ref().map_or_else(Ids::default, |ids| ids.value),
             prefixes: state.prefixes.as_ref().map_or_else(PrefixPool::default, |prefixes| prefixes.value),
             vips: state.vips.as_ref().map(|vips| vips.value.clone()).unwrap_or_default(),
@@ -91,7 +92,7 @@ impl<'a> Allocator<'a> {
             .get_or_insert_with(|| services.filter_map(|service| offset_in(pool, service.value.vip4)).collect());
         let size = size_of(pool);
         let usable = |offset| offset != 0 && offset != size - 1 && offset != DNS_OFFSET;
-        let found = take(&mut self.vips, used, size, self.now, usable);
+        let found = take(&mut self.vips, used, size, self.clock, usable);
         let (used, resting) = (used.len(), self.vips.resting.len());
         found.map(|offset| self.pools.vip(offset)).ok_or_else(|| Condition {
             message: format!("no VIP is free in {pool}: {used} are in use, {resting} rest after release"),
@@ -105,7 +106,7 @@ impl<'a> Allocator<'a> {
     /// Lets a VIP rest.
     pub(super) fn release_vip(&mut self, vip: Ipv4Addr) {
         if let Some(offset) = offset_in(self.pools.vip4, vip) {
-            self.vips.resting.insert(offset, self.now);
+            self.vips.resting.insert(offset, self.clock.now / 1000);
         }
     }
 
@@ -125,7 +126,7 @@ impl<'a> Allocator<'a> {
         let name = self.placement.choose(key, spec)?;
         loop {
             let Some(node) = self.nodes.get_mut(&name) else { return Err(no_node()) };
-            if let Some(offset) = node.take(self.now) {
+            if let Some(offset) = node.take(self.clock) {
                 self.placement.put(&name, key, spec);
                 return node.placed(offset);
             }
@@ -174,7 +175,7 @@ impl<'a> Allocator<'a> {
             let offsets: Vec<u32> = node.pool.leaving.iter().filter(|(_, key)| gone(key)).map(|(o, _)| *o).collect();
             for offset in offsets {
                 node.pool.leaving.remove(&offset);
-                node.pool.resting.insert(offset, self.now);
+                node.pool.resting.insert(offset, self.clock.now / 1000);
             }
         }
     }
@@ -254,11 +255,11 @@ impl<'a> Allocator<'a> {
 }
 
 impl Node {
-    fn take(&mut self, now: u64) -> Option<u32> {
+    fn take(&mut self, clock: Clock) -> Option<u32> {
         let size = u32::try_from(self.record.prefixes4.len()).unwrap_or(u32::MAX).saturating_mul(PREFIX_SIZE);
         // Neither a prefix's network nor its broadcast address: some tools refuse them.
         let usable = |offset: u32| !matches!(offset % PREFIX_SIZE, 0 | 255);
-        take(&mut self.pool, &mut self.used, size, now, usable)
+        take(&mut self.pool, &mut self.used, size, clock, usable)
     }
 
     fn placed(&self, offset: u32) -> Result<Placed, Condition> {
@@ -283,21 +284,21 @@ pub(super) fn network_bits<'n>(
     before: &BTreeMap<String, u8>,
     resting: &mut BTreeMap<u8, u64>,
     wanted: impl Iterator<Item = &'n String> + Clone,
-    now: u64,
+    clock: Clock,
 ) -> BTreeMap<String, u8> {
     let mut bits: BTreeMap<String, u8> = BTreeMap::new();
     for (name, bit) in before {
         if wanted.clone().any(|wanted| wanted == name) {
             bits.insert(name.clone(), *bit);
         } else {
-            resting.insert(*bit, now);
+            resting.insert(*bit, clock.now / 1000);
         }
     }
     for name in wanted {
         if bits.contains_key(name) {
             continue;
         }
-        resting.retain(|_, released| rests(*released, now));
+        resting.retain(|_, released| rests(*released, clock));
         let free = |bit: &u8| !resting.contains_key(bit) && !bits.values().any(|used| used == bit);
         if let Some(bit) = (0..64).find(free) {
             bits.insert(name.clone(), bit);
@@ -320,10 +321,10 @@ fn take(
     pool: &mut AddressPool,
     used: &mut BTreeSet<u32>,
     size: u32,
-    now: u64,
+    clock: Clock,
     usable: impl Fn(u32) -> bool,
 ) -> Option<u32> {
-    pool.resting.retain(|_, released| rests(*released, now));
+    pool.resting.retain(|_, released| rests(*released, clock));
     let free = |offset: u32| {
         usable(offset)
             && !used.contains(&offset)
@@ -342,9 +343,9 @@ fn next_fit(size: u32, cursor: u32, free: impl Fn(u32) -> bool) -> Option<u32> {
     (cursor..size).chain(0..cursor).find(|offset| free(*offset))
 }
 
-/// A clock that was set back makes rest longer, never shorter.
-fn rests(released: u64, now: u64) -> bool {
-    now.saturating_sub(released) < REST_SECONDS
+/// By a clock that another node's was ahead of, or that was set, it rests longer, never shorter.
+fn rests(released: u64, clock: Clock) -> bool {
+    !clock.passed(released * 1000, REST_SECONDS * 1000)
 }
 
 fn next_id(last: &mut u32) -> u32 {
@@ -362,4 +363,21 @@ fn offset_in(pool: Ipv4Net, address: Ipv4Addr) -> Option<u32> {
 
 fn no_node() -> Condition {
     Condition { message: "no node is there".into(), remedy: "start skepd on one".into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_rests_whatever_the_clocks_of_those_who_lead_say() {
+        let clock = |began: u64, now: u64| Clock { watching: began * 1_000, ..Clock::at(now * 1_000) };
+        let released = 100_000;
+        assert!(rests(released, clock(90_000, released + REST_SECONDS - 1)));
+        assert!(!rests(released, clock(90_000, released + REST_SECONDS)));
+        for began in [50_000, 200_000] {
+            assert!(rests(released, clock(began, began + REST_SECONDS - 1)), "{began}");
+            assert!(!rests(released, clock(began, began + REST_SECONDS)), "{began}");
+        }
+    }
 }

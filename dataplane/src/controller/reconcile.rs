@@ -49,7 +49,7 @@ pub fn reconcile(state: &State, pools: &Pools, key: &EnvironmentKey, clock: Cloc
         key,
         clock,
         intent: intent.map(|intent| &intent.value),
-        allocator: Allocator::new(state, pools, clock.now / 1000),
+        allocator: Allocator::new(state, pools, clock),
         txn: Txn::default(),
         condition: None,
         due: None,
@@ -60,7 +60,7 @@ pub fn reconcile(state: &State, pools: &Pools, key: &EnvironmentKey, clock: Cloc
         step.removals()?;
         step.releases()?;
     }
-    let next_lost = state.next_lost(clock.now);
+    let next_lost = state.next_lost(clock);
     let (due, next_run) = ([step.due, next_lost].into_iter().flatten().min(), step.next_run);
     let txn = step.finish()?;
     let txn =
@@ -111,8 +111,7 @@ impl<'a> Step<'a> {
         let used = used.chain(state.services_of(self.key).filter(|s| !s.value.leaving).map(|s| &s.value.spec));
         let used = used.flat_map(|spec| spec.networks.keys());
         let wanted: BTreeSet<&String> = intent.networks.keys().chain(used).collect();
-        after.networks =
-            network_bits(&after.networks, &mut after.resting, wanted.iter().copied(), self.clock.now / 1000);
+        after.networks = network_bits(&after.networks, &mut after.resting, wanted.iter().copied(), self.clock);
         after
     }
 
@@ -146,8 +145,8 @@ impl<'a> Step<'a> {
         let key = ServiceKey { environment: self.key.clone(), service: name.to_owned() };
         let before = state.services.get(&key);
         let status = |key: &ReplicaKey| state.status_of(key);
-        let now = self.clock.now;
-        let lost = |key: &ReplicaKey| state.lost_node_of(key, now);
+        let clock = self.clock;
+        let lost = |key: &ReplicaKey| state.lost_node_of(key, clock);
         // A run whose node is lost keeps its place, which is in nobody's way but the next run's.
         let there = state.replicas_of_service(&key).map(|replica| &replica.value);
         let there = there.filter(|replica| !replica.is_run() || lost(&replica.key).is_none());
@@ -159,8 +158,8 @@ impl<'a> Step<'a> {
             replicas: there.map(|replica| (replica.key.deployment, replica.key.replica)).collect(),
             status: &status,
             lost: &lost,
-            acknowledged: before.is_some_and(|before| state.is_acknowledged(before, self.clock.now)),
-            clock: self.clock,
+            acknowledged: before.is_some_and(|before| state.is_acknowledged(before, clock)),
+            clock,
         };
         let mut decision = deploy::decide(&situation);
         let mut after = match self.assigned_service(environment, &key, &decision) {
@@ -247,7 +246,7 @@ impl<'a> Step<'a> {
         for before in self.state.services_of(self.key) {
             let service = &before.value;
             let wanted = self.intent.is_some_and(|intent| intent.services.contains_key(&service.key.service));
-            if service.leaving && !wanted && !self.state.has_replica(&service.key, self.clock.now) && !self.is_full() {
+            if service.leaving && !wanted && !self.state.has_replica(&service.key, self.clock) && !self.is_full() {
                 set(&mut self.txn, &schema::service(&service.key), Some(before), None)?;
                 for deployment in self.state.deployments_of(&service.key) {
                     set(&mut self.txn, &schema::deployment(&deployment.value.key), Some(deployment), None)?;

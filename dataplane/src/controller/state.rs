@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::clock::Clock;
 use crate::model::allocation::{AddressPool, Ids, PrefixPool};
 use crate::model::rollout::Millis;
 use crate::model::{
@@ -204,11 +205,11 @@ impl State {
     }
 
     /// Whether a replica of the service is assigned, or still there on some node that is not lost.
-    pub fn has_replica(&self, key: &ServiceKey, now: Millis) -> bool {
+    pub fn has_replica(&self, key: &ServiceKey, clock: Clock) -> bool {
         let present = (key.replica(0, 0), String::new());
         let told = self.statuses.range(&present..).take_while(|((replica, _), _)| replica.service == *key);
         self.replicas_of_service(key).next().is_some()
-            || told.into_iter().any(|((_, node), _)| !self.is_lost(node, now))
+            || told.into_iter().any(|((_, node), _)| !self.is_lost(node, clock))
     }
 
     /// Notes which nodes are not there at `now`, in milliseconds since the epoch.
@@ -225,24 +226,24 @@ impl State {
     }
 
     /// Whether a node has been removed, or away for so long that what it had is to be elsewhere.
-    pub fn is_lost(&self, node: &str, now: Millis) -> bool {
-        !self.nodes.contains_key(node) || self.absent.get(node).is_some_and(|since| since + LOST_AFTER <= now)
+    pub fn is_lost(&self, node: &str, clock: Clock) -> bool {
+        !self.nodes.contains_key(node) || self.absent.get(node).is_some_and(|since| clock.passed(*since, LOST_AFTER))
     }
 
     /// The node that a replica is assigned to, if that is lost.
-    pub(super) fn lost_node_of(&self, key: &ReplicaKey, now: Millis) -> Option<&str> {
-        self.replicas.get(key).map(|replica| replica.value.node.as_str()).filter(|node| self.is_lost(node, now))
+    pub(super) fn lost_node_of(&self, key: &ReplicaKey, clock: Clock) -> Option<&str> {
+        self.replicas.get(key).map(|replica| replica.value.node.as_str()).filter(|node| self.is_lost(node, clock))
     }
 
     /// When the next node will be lost, unless it comes back.
-    pub(super) fn next_lost(&self, now: Millis) -> Option<Millis> {
-        self.absent.values().map(|since| since + LOST_AFTER).filter(|at| *at > now).min()
+    pub(super) fn next_lost(&self, clock: Clock) -> Option<Millis> {
+        self.absent.values().map(|since| clock.since(*since) + LOST_AFTER).filter(|at| *at > clock.now).min()
     }
 
     /// Whether every node's maps say what the service's assignment says. Nobody waits for one that is lost.
-    pub fn is_acknowledged(&self, service: &Versioned<ServiceAssignment>, now: Millis) -> bool {
+    pub fn is_acknowledged(&self, service: &Versioned<ServiceAssignment>, clock: Clock) -> bool {
         let told = |node: &String| self.acks.get(node).is_some_and(|ack: &Ack| ack.services >= service.revision);
-        self.nodes.keys().filter(|node| !self.is_lost(node, now)).all(told)
+        self.nodes.keys().filter(|node| !self.is_lost(node, clock)).all(told)
     }
 
     /// What nodes would tell of an environment if they did all they are to: for dry runs. Whether they have not yet.

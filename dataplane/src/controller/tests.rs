@@ -66,7 +66,7 @@ impl World {
 
     /// A node joins.
     fn register(&mut self, name: &str) {
-        let mut allocator = allocate::Allocator::new(&self.state, &self.pools, self.now);
+        let mut allocator = allocate::Allocator::new(&self.state, &self.pools, self.clock());
         let mut txn = Txn::default();
         set(&mut txn, &schema::node(name), None, Some(&allocator.node(name).unwrap())).unwrap();
         allocator.finish(&mut txn).unwrap();

@@ -12,13 +12,14 @@ const SETTLE: Millis = 2_000;
 impl Decision {
     /// One step of the one that is on its way.
     pub(super) fn advance(&mut self, situation: &Situation<'_>) {
-        let now = situation.clock.now;
+        let (clock, now) = (situation.clock, situation.clock.now);
         let (serving, switched) = (self.serving, self.switched());
         self.recover(situation);
         let Some(deployment) = self.underway().filter(|d| d.state == DeploymentState::Deploying) else { return };
-        let (number, order, since) = (deployment.key.deployment, deployment.spec.order(), deployment.since);
+        let (number, order, since) =
+            (deployment.key.deployment, deployment.spec.order(), clock.since(deployment.since));
         let (is_back, delay) = (deployment.reason.is_some(), rollout(deployment).delay);
-        let passed = |wait: Millis| now.saturating_sub(since) >= wait;
+        let passed = |wait: Millis| clock.passed(since, wait);
         match deployment.phase {
             Phase::Releasing => self.release(situation),
             Phase::Preparing | Phase::Starting | Phase::Monitoring => self.incoming(situation),
@@ -86,7 +87,7 @@ impl Decision {
         let count = self.deployments.get(&serving).map_or(0, |deployment| deployment.spec.permanent());
         let Some(deployment) = self.underway() else { return };
         let (number, is_back, phase) = (deployment.key.deployment, deployment.reason.is_some(), deployment.phase);
-        let (rollout, since) = (rollout(deployment).clone(), deployment.since.max(situation.clock.watching));
+        let (rollout, since) = (rollout(deployment).clone(), situation.clock.since(deployment.since));
         let lot: Vec<Fares> = match is_back {
             false if number == serving => (1..=count).map(|replica| situation.fares(number, replica)).collect(),
             false => (1..=deployment.started).map(|replica| situation.fares(number, replica)).collect(),

@@ -125,7 +125,7 @@ impl Step<'_> {
     /// those of which there must never be two. The node may be there all the same, and only nothing be heard of it.
     fn is_to_move(&self, replica: &ReplicaAssignment) -> bool {
         let runs_once = replica.is_run() || replica.key.replica == RELEASE_TASK;
-        self.state.is_lost(&replica.node, self.clock.now) && replica.spec.volumes.is_empty() && !runs_once
+        self.state.is_lost(&replica.node, self.clock) && replica.spec.volumes.is_empty() && !runs_once
     }
 
     /// Has the replicas that are not wanted any more end, and takes away those that have.
@@ -148,7 +148,7 @@ impl Step<'_> {
             let goes_on = self.state.nodes.contains_key(&replica.node)
                 && runs.is_some_and(|runs| runs.lost(replica.key.deployment, replica.key.replica));
             // Of others nobody hears when one on a lost node has ended; its address waits for the node.
-            let lost = self.state.is_lost(&replica.node, self.clock.now) && !goes_on;
+            let lost = self.state.is_lost(&replica.node, self.clock) && !goes_on;
             let cut = status.filter(|_| replica.ending).map(|status| status.cut).or(lost.then_some(0));
             match cut {
                 Some(cut) => {

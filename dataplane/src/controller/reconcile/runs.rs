@@ -18,8 +18,8 @@ impl Step<'_> {
         let (state, key) = (self.state, &service.key);
         let before = state.runs.get(key);
         let status = |key: &ReplicaKey| state.status_of(key);
-        let now = self.clock.now;
-        let lost = |key: &ReplicaKey| state.lost_node_of(key, now);
+        let clock = self.clock;
+        let lost = |key: &ReplicaKey| state.lost_node_of(key, clock);
         let assigned = state.replicas_of_service(key).map(|replica| &replica.value);
         let situation = Situation {
             key,
@@ -32,7 +32,7 @@ impl Step<'_> {
                 .collect(),
             status: &status,
             lost: &lost,
-            now: self.clock.wall,
+            now: clock.wall,
         };
         let Some(mut runs) = schedule::decide(&situation) else { return Ok(None) };
         for run in runs.open_mut() {

@@ -389,3 +389,24 @@ fn nobody_is_blamed_for_what_was_while_no_controller_looked_on() {
     story.pass(10);
     assert_eq!(story.deployment(2).phase, Phase::Switching);
 }
+
+#[test]
+fn a_controller_with_another_clock_waits_as_long_as_any() {
+    for ahead in [-3_600, 3_600] {
+        let mut story = Story::new(1);
+        story.up(v2(1, Rollout::default()));
+        story.turn();
+        assert_eq!(story.deployment(2).phase, Phase::Monitoring);
+        story.world.now = story.world.now.strict_add_signed(ahead);
+        story.world.watching = story.world.now;
+        story.pass(9);
+        assert_eq!(story.deployment(2).phase, Phase::Monitoring, "{ahead}");
+        story.pass(1);
+        assert_eq!(story.deployment(2).phase, Phase::Switching, "{ahead}");
+        for _ in 0..3 {
+            story.turn();
+            story.pass(10);
+        }
+        assert_eq!(story.deployment(2).state, DeploymentState::Ready, "{ahead}");
+    }
+}

@@ -1,15 +1,20 @@
-//! Skep beside a bare veth pair, Docker's user-defined bridge, Docker's resolver and docker compose, on one machine in
-//! one run.
+//! Skep beside a bare veth pair, a bare tunnel, Docker's user-defined bridge, Docker's resolver and docker compose, on one
+//! machine in one run.
 //!
 //! Subjects take turns (A B C A B C …), client and server share one core, and what counts is the ratio: then figures repeat
 //! on other machines. `cargo xtask bench` runs it; `--rounds N` and `--seconds S` say how long, `--only CASE/SUBJECT` what.
 
+#[path = "network/across.rs"]
+mod across;
 #[path = "network/report.rs"]
 mod report;
 #[path = "network/scale.rs"]
 mod scale;
 #[path = "network/subject.rs"]
 mod subject;
+#[path = "../tests/wireguard/stage.rs"]
+#[expect(dead_code, reason = "a test needs more of it")]
+mod tunnel;
 #[path = "network/up.rs"]
 mod up;
 
@@ -24,7 +29,8 @@ use tests::load::{Connects, Datagrams, Dns, KeepAlive, Server, Service, Stream, 
 
 const PORT: u16 = 7777;
 /// What ratios are taken of.
-const BASELINES: [&str; 5] = ["bare-veth", "docker-bridge", "docker-dns", "docker-compose", "10-entries"];
+const BASELINES: [&str; 6] =
+    ["bare-veth", "docker-bridge", "docker-dns", "docker-compose", "10-entries", across::BASELINE];
 
 /// A way to measure a path.
 #[derive(Clone, Copy)]
@@ -112,6 +118,8 @@ fn main() -> Result<()> {
     }
     up::measure(&stage.node, &effort, &mut samples)?;
     scale::measure(&mut stage, &effort, &mut samples)?;
+    drop(stage);
+    across::measure(&effort, &mut samples)?;
     let rows = report::rows(&samples, &BASELINES);
     report::print(&rows);
     let results = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench/results.json");

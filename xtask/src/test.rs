@@ -19,16 +19,17 @@ use crate::{
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// Only these: a crate's unit tests (`dataplane`), a file in a `tests` directory (`isolation`), `doc`;
-    /// or `vm`, which runs the kernel's part on other kernels, or `reboot`, a whole machine whose power is cut.
+    /// `vm`, which runs the kernel's part on other kernels; `reboot`, a whole machine whose power is cut; or
+    /// `pair`, two of them with WireGuard between them.
     names: Vec<String>,
     /// Only tests whose name contains this.
     #[arg(long)]
     filter: Option<String>,
     /// As many repetitions as a release needs, not as many as a change does (`SKEP_LONG=1`); random faults go on for
-    /// two hours then, or for `SKEP_SOAK_SECONDS`, and `reboot` is run on two kernels.
+    /// two hours then, or for `SKEP_SOAK_SECONDS`, and `reboot` and `pair` are run on more kernels.
     #[arg(long)]
     long: bool,
-    /// With `vm` and `reboot`: only Debian's newest kernel of this series (`6.1`); may be given several times.
+    /// With `vm`, `reboot` and `pair`: only Debian's newest kernel of this series (`6.1`); may be given several times.
     #[arg(long = "kernel", value_name = "SERIES")]
     kernels: Vec<String>,
     /// Do not ask before something is installed.
@@ -38,15 +39,16 @@ pub(crate) struct Arguments {
 
 /// Set-up, build, tests, summary.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    if arguments.names.iter().any(|name| name == "vm") {
-        ensure!(arguments.names.len() == 1, "`vm` runs a selection of its own: no other names beside it");
-        return vm::run(arguments.yes, &arguments.kernels);
+    if let Some(guests) = arguments.names.iter().find(|name| ["vm", "reboot", "pair"].contains(&name.as_str())) {
+        ensure!(arguments.names.len() == 1, "`{guests}` runs on machines of its own: no other names beside it");
+        let (yes, kernels, long) = (arguments.yes, arguments.kernels.as_slice(), arguments.long);
+        return match guests.as_str() {
+            "vm" => vm::run(yes, kernels),
+            "reboot" => vm::reboot::run(yes, kernels, long),
+            _ => vm::pair::run(yes, kernels, long),
+        };
     }
-    if arguments.names.iter().any(|name| name == "reboot") {
-        ensure!(arguments.names.len() == 1, "`reboot` is a machine of its own: no other names beside it");
-        return vm::reboot::run(arguments.yes, &arguments.kernels, arguments.long);
-    }
-    ensure!(arguments.kernels.is_empty(), "--kernel goes with `vm` and `reboot`: this computer has but one");
+    ensure!(arguments.kernels.is_empty(), "--kernel goes with `vm`, `reboot` and `pair`: this computer has but one");
     setup::run(&setup::Arguments { yes: arguments.yes, vm: false })?;
     // The programs under test; then the tests, which drive them.
     pass(cargo().arg("build"))?;
@@ -68,7 +70,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     println!("\n{summary}");
     ensure!(summary.passed(), "some tests failed");
     if arguments.long && arguments.names.is_empty() && arguments.filter.is_none() {
-        return vm::reboot::run(arguments.yes, &[], true);
+        vm::reboot::run(arguments.yes, &[], true)?;
+        return vm::pair::run(arguments.yes, &[], true);
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ use tests::netns::Namespace;
 const CORE: usize = 1;
 
 /// A client, a server, and how the one reaches the other.
+#[derive(Clone)]
 pub(crate) struct Subject {
     /// Its name in the results.
     pub(crate) name: &'static str,
@@ -65,7 +66,7 @@ impl Stage {
     }
 }
 
-fn place(netns: Namespace) -> Place {
+pub(crate) fn place(netns: Namespace) -> Place {
     Place::inside(netns).on_core(CORE)
 }
 

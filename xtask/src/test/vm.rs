@@ -7,6 +7,8 @@
 mod guest;
 mod initramfs;
 mod kernel;
+mod machine;
+pub(super) mod pair;
 pub(super) mod reboot;
 mod report;
 

@@ -15,7 +15,8 @@ const SERIES: [&str; 3] = ["6.1", "6.12", "7"];
 /// Unpacks a package but for what no test needs, which is most of it.
 const UNPACK: &str = "dpkg-deb --fsys-tarfile \"$1\" | tar --extract --directory \"$2\" --keep-directory-symlink \
     --exclude './usr/share' --exclude '*/kernel/sound' --exclude '*/kernel/fs/[!ejmo]*' \
-    --exclude '*/kernel/drivers/[!bnv]*' --exclude '*/kernel/drivers/net/?*/*' --exclude '*/kernel/drivers/n[!e]*'";
+    --exclude '*/kernel/drivers/[!bnv]*' --exclude '*/kernel/drivers/net/[!w]*/*' \
+    --exclude '*/kernel/drivers/net/wireless/*' --exclude '*/kernel/drivers/net/w[!i]*/*' --exclude '*/kernel/drivers/n[!e]*'";
 
 /// A kernel, unpacked.
 #[derive(Clone, Debug)]

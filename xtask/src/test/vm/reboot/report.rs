@@ -4,73 +4,43 @@ use std::fmt;
 
 use anyhow::{Context as _, Result, ensure};
 
+use crate::test::vm::machine::Facts;
+
 /// The two ways in which a machine went down, as the guest names them.
 const BOOTS: [&str; 2] = ["cut", "reboot"];
 /// Least number of addresses that an environment's probe has to be kept from: the other's, and its own database's.
 const FORBIDDEN: usize = 17;
 
-/// What a machine said of itself; see `stages.sh`.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Facts {
-    words: Vec<Vec<String>>,
-    pub(super) failures: Vec<String>,
-}
-
-impl Facts {
-    /// Takes the lines of a boot in.
-    pub(super) fn read(&mut self, lines: &[String]) {
-        for line in lines {
-            match line.strip_prefix("failed ") {
-                Some(what) => self.failures.push(format!("not so: {what}")),
-                None => self.words.push(line.split_whitespace().map(str::to_owned).collect()),
-            }
-        }
-    }
-
-    /// The rest of the last line that begins with these words.
-    fn last(&self, start: &[&str]) -> Option<&[String]> {
-        self.words.iter().rev().find_map(|words| {
-            let same = words.len() >= start.len() && words.iter().zip(start).all(|(word, wanted)| word == wanted);
-            same.then(|| &words[start.len()..])
-        })
-    }
-
-    /// A word of such a line.
-    fn word(&self, start: &[&str], place: usize) -> Option<&str> {
-        self.last(start)?.get(place).map(String::as_str)
-    }
-
-    /// Fails unless everything that has to be shown was: a stage that says nothing has shown nothing.
-    pub(super) fn must_be_whole(&self) -> Result<()> {
-        ensure!(
-            self.last(&["again"]).is_some_and(|rest| rest.join(" ") == "Everything is there."),
-            "a second `skepd install` still finds something to do: {:?}",
-            self.last(&["again"])
-        );
-        let number = |start: &[&str], place| self.word(start, place).and_then(|count| count.parse::<u32>().ok());
-        for environment in ["production", "staging"] {
-            let forbidden = self.last(&["forbidden", environment]).context("no forbidden addresses")?;
-            ensure!(forbidden.len() >= FORBIDDEN, "{environment} has too little to probe: {forbidden:?}");
-            for boot in BOOTS {
-                for (what, outcome) in [("probes", "reached what it must not"), ("load", "lost requests")] {
-                    let (count, bad) = (number(&[boot, what, environment], 0), number(&[boot, what, environment], 2));
-                    ensure!(count.is_some_and(|count| count > 0), "after the {boot}, {environment} has no {what}");
-                    ensure!(bad == Some(0), "after the {boot}, {environment} {outcome}: {bad:?}");
-                }
-            }
-        }
+/// Fails unless everything that has to be shown was: a stage that says nothing has shown nothing.
+pub(super) fn must_be_whole(facts: &Facts) -> Result<()> {
+    ensure!(
+        facts.last(&["again"]).is_some_and(|rest| rest.join(" ") == "Everything is there."),
+        "a second `skepd install` still finds something to do: {:?}",
+        facts.last(&["again"])
+    );
+    let number = |start: &[&str], place| facts.number::<u32>(start, place);
+    for environment in ["production", "staging"] {
+        let forbidden = facts.last(&["forbidden", environment]).context("no forbidden addresses")?;
+        ensure!(forbidden.len() >= FORBIDDEN, "{environment} has too little to probe: {forbidden:?}");
         for boot in BOOTS {
-            ensure!(number(&[boot, "outside"], 5) == Some(0), "after the {boot}, containers answered the outside");
+            for (what, outcome) in [("probes", "reached what it must not"), ("load", "lost requests")] {
+                let (count, bad) = (number(&[boot, what, environment], 0), number(&[boot, what, environment], 2));
+                ensure!(count.is_some_and(|count| count > 0), "after the {boot}, {environment} has no {what}");
+                ensure!(bad == Some(0), "after the {boot}, {environment} {outcome}: {bad:?}");
+            }
         }
-        for change in ["upgrade", "return", "newer"] {
-            ensure!(number(&[change, "production"], 0).is_some_and(|count| count > 0), "no requests during: {change}");
-        }
-        for end in ["a purge", "skepd uninstall"] {
-            let end: Vec<&str> = std::iter::once("nothing-left").chain(end.split(' ')).collect();
-            ensure!(self.last(&end).is_some(), "not shown: {}", end.join(" "));
-        }
-        Ok(())
     }
+    for boot in BOOTS {
+        ensure!(number(&[boot, "outside"], 5) == Some(0), "after the {boot}, containers answered the outside");
+    }
+    for change in ["upgrade", "return", "newer"] {
+        ensure!(number(&[change, "production"], 0).is_some_and(|count| count > 0), "no requests during: {change}");
+    }
+    for end in ["a purge", "skepd uninstall"] {
+        let end: Vec<&str> = std::iter::once("nothing-left").chain(end.split(' ')).collect();
+        ensure!(facts.last(&end).is_some(), "not shown: {}", end.join(" "));
+    }
+    Ok(())
 }
 
 /// Prints as a table, a column for each kernel.

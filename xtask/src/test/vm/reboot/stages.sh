@@ -1,46 +1,9 @@
-#!/bin/sh
-# What the guest does: a stage at its first boot, one after its power was cut, one after an orderly reboot. Lines with
-# "skep: " are for the test; "failed" says what is wrong.
-export HOME=/root LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin
-kept=/var/lib/stages
-compose=/opt/skep/compose.yaml
-environments="production staging"
-
-say() { echo "skep: $*"; }
-now() { cut -d' ' -f1 /proc/uptime; }
-failed() {
-    say "failed $*"
-    for unit in skepd skepd-dns docker; do journalctl --no-pager --lines=20 --output=cat -u "$unit"; done
-    skepd check
-    docker ps -a
-    say "done"
-    exit 1
-}
-expect() { # what, command …
-    what=$1
-    shift
-    "$@" || failed "$what"
-}
-await() { # what, seconds, command …
-    what=$1 end=$(($(date +%s) + $2))
-    shift 2
-    until "$@" >/dev/null 2>&1; do
-        [ "$(date +%s)" -lt "$end" ] || failed "$what"
-        sleep 0.3
-    done
-}
-
+# What the guest does: a stage at its first boot, one after its power was cut, one after an orderly reboot.
 up() { # environment, what its probe must not reach
     env "FORBIDDEN=$2" skepctl up -f "$compose" -p shop -e "$1"
 }
 running() { [ "$(skepctl services -o json | grep -c "\"running\": $1")" = "$2" ]; }
 serving() { running 2 2 && running 1 4; } # web; db and probe
-vips() { # environment, service
-    skepctl services -o json -p shop -e "$1" | sed -n "/\"service\": \"$2\"/,/vip6/s/.*\"vip6*\": \"\(.*\)\".*/\1/p"
-}
-addresses() { # environment, service
-    skepctl ps -o json -p shop -e "$1" | sed -n "/\"service\": \"$2\"/,/\"address6\"/s/.*\"address6*\": \"\(.*\)\".*/\1/p"
-}
 everything() { # of an environment: virtual addresses, replicas', names
     for service in web db; do echo $(vips "$1" $service) $(addresses "$1" $service) "$service.$1.shop.internal"; done
 }
@@ -51,17 +14,9 @@ state() {
         skepctl "$list" -o json | grep -v -e '"container"' -e '"sandbox"' -e '"message"'
     done
 }
-container() { # environment, service
-    docker ps -q --filter label=skep.environment="$1" --filter label=skep.service="$2" --filter label=skep.role=workload | head -n 1
-}
 request() { # environment, name, answer
     docker exec "$(container "$1" web)" sh -c "nc -w 5 $2 8080 </dev/null" | grep -q "$3"
 }
-volume() { echo "/var/lib/docker/volumes/$(docker volume ls -q | grep "$1" | grep probe)/_data/log"; }
-count() { grep -c "^$1" "$2"; }
-since() { sed -n "/^$1/,\$p" "$2"; }
-lost() { grep -c '^fail'; }
-
 first() {
     find / -xdev -name '*skep*' | sort >"$kept/before-skep"
     echo "nameserver 192.0.2.2" >/etc/resolv.conf
@@ -182,24 +137,6 @@ back_after() { # what happened
     [ "$(count round /run/outside)" -ge 3 ] || failed "nobody asked from outside"
 }
 
-# Another process, the same containers, no request lost.
-while_serving() { # what, command …
-    change=$1
-    shift
-    docker ps -q | sort >"$kept/containers"
-    for environment in $environments; do echo "begin $change" >>"$(volume "$environment")"; done
-    expect "$change" "$@"
-    for unit in skepd skepd-dns; do expect "$unit runs after: $change" systemctl is-active --quiet $unit; done
-    docker ps -q | sort | diff "$kept/containers" - || failed "$change: containers are those of before"
-    for environment in $environments; do
-        log=$(volume "$environment")
-        await "$environment goes on" 60 sh -c "[ \$(sed -n '/^begin $change/,\$p' '$log' | grep -c ^round) -ge 2 ]"
-        requests=$(since "begin $change" "$log" | grep -c -e '^ok' -e '^fail') lost=$(since "begin $change" "$log" | lost)
-        say "$change $environment $requests lost $lost"
-        [ "$lost" = 0 ] || failed "$change cost requests of $environment"
-        grep '^leak' "$log" && failed "$change: $environment reached what it must not"
-    done
-}
 package_again() { dpkg -i /opt/skep/skep.deb; }
 package_gone_and_back() { dpkg --remove skep && dpkg -i /opt/skep/skep.deb; }
 
@@ -218,7 +155,7 @@ by_hand() {
     # What a newer version is to the machine: another program.
     { cat /usr/bin/skepd && echo; } >/run/by-hand/skepd
     chmod +x /run/by-hand/skepd
-    while_serving newer /run/by-hand/skepd upgrade
+    keeping_containers newer /run/by-hand/skepd upgrade
     expect "the newer program is what runs" cmp /run/by-hand/skepd "/proc/$(systemctl show --property=MainPID --value skepd)/exe"
     expect "skepd uninstall" skepd uninstall --yes --purge
     nothing_is_left "skepd uninstall"
@@ -236,11 +173,10 @@ nothing_is_left() { # after what
 }
 
 say "booted $(now) $(uname -r)"
-mkdir -p "$kept"
 if [ -e "$kept/reboot" ]; then
     back_after reboot
-    while_serving upgrade package_again
-    while_serving return package_gone_and_back
+    keeping_containers upgrade package_again
+    keeping_containers return package_gone_and_back
     purge
     by_hand
     say "done"

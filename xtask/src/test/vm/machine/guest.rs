@@ -3,13 +3,14 @@
 use std::{
     fs::{self, File},
     io::{BufRead as _, BufReader, Write as _},
-    path::Path,
-    process::{Child, Stdio},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use ::tests::command;
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::test::vm::guest::{console_device, qemu};
@@ -20,8 +21,42 @@ const OURS: &str = "skep: ";
 /// The last word of a guest, also of one that fails.
 const DONE: &str = "done";
 
+/// What is peculiar to a boot.
+#[derive(Default)]
+pub(in crate::test::vm) struct Setting<'s> {
+    /// For the kernel's command line.
+    pub(in crate::test::vm) parameters: &'s str,
+    pub(in crate::test::vm) network: Option<&'s Network>,
+    /// By how much its clock is wrong, in seconds.
+    pub(in crate::test::vm) ahead: i64,
+}
+
+/// A cable between two machines, and what goes through it.
+pub(in crate::test::vm) struct Network {
+    /// This end's socket, and the other's: it may be unplugged and plugged in again without the other's noticing.
+    pub(in crate::test::vm) ends: [PathBuf; 2],
+    /// Of this end's device.
+    pub(in crate::test::vm) mac: &'static str,
+    /// Where all that goes through is written to, as `tcpdump` would.
+    pub(in crate::test::vm) capture: Option<PathBuf>,
+}
+
+impl Network {
+    fn plug_in(&self, qemu: &mut Command) {
+        let [own, other] = self.ends.each_ref().map(|path| path.display());
+        qemu.args([
+            "-netdev",
+            &format!("dgram,id=lan,local.type=unix,local.path={own},remote.type=unix,remote.path={other}"),
+        ]);
+        qemu.args(["-device", &format!("virtio-net-pci,netdev=lan,mac={}", self.mac)]);
+        if let Some(capture) = &self.capture {
+            qemu.args(["-object", &format!("filter-dump,id=capture,netdev=lan,file={}", capture.display())]);
+        }
+    }
+}
+
 /// QEMU, and its console line by line.
-pub(super) struct Guest {
+pub(in crate::test::vm) struct Guest {
     qemu: Child,
     lines: Receiver<String>,
     console: String,
@@ -29,18 +64,34 @@ pub(super) struct Guest {
 
 impl Guest {
     /// Boots with these disks; what the console says goes into a file as well.
-    pub(super) fn boot(kernel: &Kernel, initramfs: &Path, disks: &[&Path], console: &Path) -> Result<Self> {
+    pub(super) fn boot(
+        kernel: &Kernel,
+        initramfs: &Path,
+        disks: &[PathBuf],
+        console: &Path,
+        setting: &Setting<'_>,
+    ) -> Result<Self> {
         let mut qemu = qemu(kernel)?;
         qemu.arg("-initrd").arg(initramfs);
         qemu.args([
             "-append",
             &format!(
-                "console={} panic=-1 quiet mitigations=off apparmor=0 systemd.show_status=false",
-                console_device()?
+                "console={} panic=-1 quiet mitigations=off apparmor=0 systemd.show_status=false {}",
+                console_device()?,
+                setting.parameters
             ),
         ]);
         for disk in disks {
             qemu.arg("-drive").arg(format!("file={},format=raw,if=virtio", disk.display()));
+        }
+        if let Some(network) = setting.network {
+            network.plug_in(&mut qemu);
+        }
+        if setting.ahead != 0 {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+            let then = format!("@{}", now.strict_add_signed(setting.ahead));
+            let then = command::run(Command::new("date").args(["--utc", "--date", &then, "+%Y-%m-%dT%H:%M:%S"]))?;
+            qemu.args(["-rtc", &format!("base={}", then.trim())]);
         }
         let mut qemu = qemu
             .stdin(Stdio::null())
@@ -65,7 +116,7 @@ impl Guest {
     }
 
     /// Its words, until it says `word`, or that it is done.
-    pub(super) fn until(&mut self, word: &str, deadline: Duration) -> Result<Vec<String>> {
+    pub(in crate::test::vm) fn until(&mut self, word: &str, deadline: Duration) -> Result<Vec<String>> {
         let end = Instant::now() + deadline;
         let mut said = Vec::new();
         loop {
@@ -87,7 +138,7 @@ impl Guest {
     }
 
     /// Waits until it has shut down; QEMU ends where the machine would start again.
-    pub(super) fn ended(&mut self, deadline: Duration) -> Result<()> {
+    pub(in crate::test::vm) fn ended(&mut self, deadline: Duration) -> Result<()> {
         let end = Instant::now() + deadline;
         loop {
             match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
@@ -101,8 +152,13 @@ impl Guest {
         Ok(())
     }
 
+    /// Where its console is written to.
+    pub(in crate::test::vm) fn console(&self) -> &str {
+        &self.console
+    }
+
     /// Takes its power.
-    pub(super) fn kill(&mut self) -> Result<()> {
+    pub(in crate::test::vm) fn kill(&mut self) -> Result<()> {
         self.qemu.kill()?;
         self.qemu.wait()?;
         Ok(())

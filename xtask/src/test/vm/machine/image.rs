@@ -14,10 +14,10 @@ use crate::test::vm::{initramfs, kernel::Kernel};
 
 /// The release whose programs the guest runs.
 const SUITE: &str = "bookworm";
-const PACKAGES: &str = "systemd,systemd-sysv,docker.io,iptables,nftables,iproute2,kmod,procps,passwd";
+const PACKAGES: &str = "systemd,systemd-sysv,docker.io,iptables,nftables,iproute2,kmod,procps,passwd,etcd-server";
 /// Documentation, translations, lists of packages.
 const NOT_WANTED: &str = "usr/share/doc usr/share/man usr/share/locale usr/share/info var/lib/apt/lists var/cache/apt";
-/// What the guest does when it boots: see `stages.sh`.
+/// What the guest does when it boots: see `words.sh`.
 const UNIT: &str = "\
 [Unit]
 After=docker.service containerd.service
@@ -33,8 +33,8 @@ TTYPath=/dev/console
 pub(super) const BUSYBOX: &str = "/bin/busybox";
 pub(super) const NO_BUSYBOX: &str = "/bin/busybox: install busybox-static";
 const INIT: &str = include_str!("init.sh");
-/// Before there is a root to load them from; in this order, with what they depend on.
-const MODULES: [&str; 3] = ["virtio_pci", "virtio_blk", "ext4"];
+/// Before there is a root to load them from, and what nobody else would load; in this order, with what they depend on.
+const MODULES: [&str; 4] = ["virtio_pci", "virtio_blk", "virtio_net", "ext4"];
 
 /// Debian's root, made once; never written to.
 pub(super) fn root(directory: &Path, apt: &Apt) -> Result<PathBuf> {
@@ -70,6 +70,11 @@ pub(super) fn root(directory: &Path, apt: &Apt) -> Result<PathBuf> {
     Ok(disk)
 }
 
+/// A machine's own.
+pub(super) fn copy(root: &Path, disk: &Path) -> Result<()> {
+    command::run(Command::new("cp").arg("--sparse=always").arg(root).arg(disk)).map(drop)
+}
+
 /// A kernel's modules, as a disk.
 pub(super) fn modules(kernel: &Kernel) -> Result<PathBuf> {
     let disk = kernel.directory().join("modules.ext4");
@@ -79,7 +84,7 @@ pub(super) fn modules(kernel: &Kernel) -> Result<PathBuf> {
 
 /// Finds the disks and hands over to systemd.
 pub(super) fn initramfs(kernel: &Kernel) -> Result<PathBuf> {
-    let directory = kernel.directory().join("reboot-initramfs");
+    let directory = kernel.directory().join("machine-initramfs");
     if directory.exists() {
         fs::remove_dir_all(&directory)?;
     }
@@ -90,7 +95,7 @@ pub(super) fn initramfs(kernel: &Kernel) -> Result<PathBuf> {
     fs::write(directory.join("init"), INIT)?;
     fs::set_permissions(directory.join("init"), fs::Permissions::from_mode(0o755))?;
     initramfs::add_modules(&directory, &kernel.modules(&MODULES)?)?;
-    let archive = kernel.directory().join("reboot.cpio");
+    let archive = kernel.directory().join("machine.cpio");
     initramfs::pack(&directory, &archive)?;
     Ok(archive)
 }

@@ -34,7 +34,13 @@ pub use token::Token;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::Config;
 use crate::model::Pools;
+
+/// Whether the cluster's etcd is on this machine.
+pub fn keeps_etcd(config: &Config) -> bool {
+    Files::of(&config.state_dir).member_data().exists()
+}
 
 /// What a node that wants to join says of itself.
 #[derive(Serialize, Deserialize)]

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{engine, lan::Lan, machine::Machine, process::Process, wait::wait_for};
 
@@ -122,8 +122,30 @@ impl Etcd {
     /// # Errors
     /// It cannot be started.
     pub fn start_again(&self) -> Result<()> {
-        *self.process() = self.machine.spawn("etcd", &self.arguments)?;
+        self.start_again_with(&[])
+    }
+
+    /// The same with further options, as [`Self::with`] has them.
+    ///
+    /// # Errors
+    /// As [`Self::start_again`].
+    pub fn start_again_with(&self, options: &[&str]) -> Result<()> {
+        let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).chain(options.iter().copied()).collect();
+        *self.process() = self.machine.spawn("etcd", &arguments)?;
         self.until_it_answers()
+    }
+
+    /// What people do once there is room again: `etcdctl alarm disarm`.
+    ///
+    /// # Errors
+    /// It was not alarmed, or it does not answer.
+    pub fn disarm(&self) -> Result<()> {
+        let alarms = self.ask("/v3/maintenance/alarm", &json!({}))?;
+        for alarm in alarms["alarms"].as_array().context("no alarm")? {
+            let of = json!({"action": "DEACTIVATE", "memberID": alarm["memberID"], "alarm": alarm["alarm"]});
+            self.ask("/v3/maintenance/alarm", &of)?;
+        }
+        Ok(())
     }
 
     /// Asks its own gateway, by a path such as `/v3/kv/compaction` and JSON.

@@ -94,11 +94,7 @@ fn a_full_etcd_refuses_changes_with_the_remedy_and_is_read_all_the_same() -> Res
         let revision = write(&mirror, deletes).await.context("to remove something is no matter of room")?;
         member.compact(revision)?;
         member.ask("/v3/maintenance/defragment", &json!({}))?;
-        let alarms = member.ask("/v3/maintenance/alarm", &json!({}))?;
-        for alarm in alarms["alarms"].as_array().context("no alarm")? {
-            let of = json!({"action": "DEACTIVATE", "memberID": alarm["memberID"], "alarm": alarm["alarm"]});
-            member.ask("/v3/maintenance/alarm", &of)?;
-        }
+        member.disarm()?;
         write(&mirror, vec![put("/f/after", &large)]).await.map(drop)
     })
 }

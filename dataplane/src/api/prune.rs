@@ -107,13 +107,17 @@ impl Api {
     async fn stored_by_gone(&self, state: &Assignments) -> Result<(BTreeSet<EnvironmentKey>, Vec<PruneRow>), Refusal> {
         let is_gone = |key: &EnvironmentKey| surplus::is_gone(state, key);
         let (mut gone, mut rows) = (BTreeSet::new(), Vec::new());
+        let elsewhere = state.volumes.iter().filter(|(_, assigned)| assigned.value.node != self.node.name);
+        let elsewhere = elsewhere.map(|(key, _)| (key.environment.clone(), key.volume.clone()));
+        let here = self.observer.volumes().await?.into_iter().map(|found| (found.environment, found.volume));
+        let volumes: BTreeSet<(EnvironmentKey, String)> = elsewhere.chain(here).collect();
         let mut add = |kind, key: EnvironmentKey, name: &str| {
             let why = format!("the environment {key} is gone");
             rows.push(PruneRow { kind, name: format!("{key}/{name}"), why });
             gone.insert(key);
         };
-        for found in self.observer.volumes().await?.into_iter().filter(|found| is_gone(&found.environment)) {
-            add(Prunable::Volume, found.environment, &found.volume);
+        for (key, volume) in volumes.into_iter().filter(|(key, _)| is_gone(key)) {
+            add(Prunable::Volume, key, &volume);
         }
         for entry in self.store.range(schema::secrets().as_str()).await?.entries {
             let Some(Subject::Secret(service)) = Subject::of(&entry.key) else { continue };

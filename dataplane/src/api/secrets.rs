@@ -131,12 +131,17 @@ impl Api {
 
     /// A container of the service that runs on this node.
     fn running(&self, key: &ServiceKey, state: &Assignments) -> Result<String, Refusal> {
-        let here = state.replicas_of_service(key).filter(|replica| replica.value.node == self.node.name);
-        let statuses = here.filter_map(|replica| state.status_of(&replica.value.key));
+        let replicas = state.replicas_of_service(key).map(|replica| &replica.value);
+        let (here, elsewhere): (Vec<_>, Vec<_>) = replicas.partition(|replica| replica.node == self.node.name);
+        let statuses = here.iter().filter_map(|replica| state.status_of(&replica.key));
         let mut running = statuses.filter(|status| status.state == ReplicaState::Running);
         running.find_map(|status| status.container.clone()).ok_or_else(|| {
             let error = format!("no replica of {key} runs on this node: it cannot be told another password");
-            Refusal::new(StatusCode::CONFLICT, error, "see `skepctl ps`, and try again when one does")
+            let remedy = elsewhere.first().map_or_else(
+                || "see `skepctl ps`, and try again when one does".to_owned(),
+                |replica| format!("run the same on node {}", replica.node),
+            );
+            Refusal::new(StatusCode::CONFLICT, error, remedy)
         })
     }
 }

@@ -41,6 +41,15 @@ impl Cluster {
     /// # Errors
     /// As [`Self::start`].
     pub fn join(&mut self, arguments: &[&str]) -> Result<()> {
+        self.nodes.push(self.another(arguments)?);
+        Ok(())
+    }
+
+    /// One more, which goes when it is dropped.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn another(&self, arguments: &[&str]) -> Result<Node> {
         let url = self.etcd.url();
         let node = Node::builder().lan(&self.lan).skepd_arguments(&["--etcd", &url]).skepd_arguments(arguments);
         let node = node.docker_only()?;
@@ -53,8 +62,7 @@ impl Cluster {
         node.start_skepd()?;
         // It answers when it has all that others need.
         node.replicas()?;
-        self.nodes.push(node);
-        Ok(())
+        Ok(node)
     }
 
     /// Takes a node away, as if its machine had burnt; the others know of it until somebody has them forget it.

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
 use tests::images::Image;
 use tests::load::{Place, Server, Service};
 
@@ -40,10 +41,32 @@ fn nothing_that_replicas_say_is_seen_between_the_nodes_whatever_dies() -> Result
             wait_for("the tunnel to be back", Duration::from_secs(30), || {
                 Ok(node.output(&["pgrep", "-f", TUNNEL])?.status.success().then_some(()))
             })?;
+            node.stop_docker(Signal::SIGKILL)?;
+            node.start_docker()?;
         }
-        Ok(())
+        cluster.etcd().kill()?;
+        cluster.etcd().start_again()?;
+        joins(&cluster)
     })?;
     capture.shows_no_plaintext()
+}
+
+/// A third node comes, and some of what is said to the service goes there.
+fn joins(cluster: &Cluster) -> Result<()> {
+    let third = cluster.another(&[])?;
+    third.load(&[Image::Busybox])?;
+    for node in cluster.nodes() {
+        third.skepctl(&["nodes", "cordon", node.machine().name()])?;
+    }
+    third.skepctl(&["-p", "shop", "scale", "server", "2"])?;
+    let theirs = third.replica("shop", "production", "server", 2)?;
+    ensure!(theirs.replica().node == third.machine().name(), "{:?}", theirs.replica());
+    // Nobody listens there.
+    wait_for("payloads to go to the third node", Duration::from_secs(30), || {
+        let counters = theirs.net(&["cat", "/proc/net/snmp6"])?;
+        let count = counters.lines().find_map(|line| line.strip_prefix("Udp6NoPorts")).context("no counter")?;
+        Ok((count.trim().parse::<u32>()? > 0).then_some(()))
+    })
 }
 
 /// What goes between the nodes.

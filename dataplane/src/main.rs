@@ -157,7 +157,9 @@ async fn remove(config: Config, yes: bool, purge: bool) -> Result<ExitCode> {
             bail!("nobody can be asked: give --yes to remove {} containers and all of Skep", containers.len());
         }
         if cluster::keeps_etcd(&config) {
-            println!("The cluster's etcd is on this machine. Without it the other nodes go on, and take no change any more.");
+            println!(
+                "The cluster's etcd is on this machine. Without it the other nodes go on, and take no change any more."
+            );
         }
         print!("Remove {} containers and everything else of Skep from this machine? [y/N] ", containers.len());
         std::io::stdout().flush()?;

@@ -167,7 +167,8 @@ impl Etcd {
     }
 
     fn until_it_answers(&self) -> Result<()> {
-        let health = format!("{}/health", self.url());
+        // One that is full answers.
+        let health = format!("{}/health?exclude=NOSPACE", self.url());
         wait_for("an answer of etcd", Duration::from_secs(20), || {
             self.process().must_be_running()?;
             let asked = self.machine.output(&["curl", "-sf", "--max-time", "2", &health])?;

@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use tests::images::Image;
 use tests::load::{Place, Server, Service};
+use tests::netns::Namespace;
 
 use tests::raw::{self, Ipv4, Wire};
 use tests::{Cluster, Container, Machine, Node, Process, wait_for};
@@ -108,9 +109,11 @@ pub(crate) fn talk_while(
 ) -> Result<()> {
     let to: [SocketAddr; 2] =
         [(server.address()?.parse::<IpAddr>()?, PORT).into(), (server.vip6()?.parse::<IpAddr>()?, PORT).into()];
+    // Docker may be away meanwhile.
+    let from = client.netns()?;
     let talking = AtomicBool::new(true);
     let heard = thread::scope(|scope| {
-        let talk = scope.spawn(|| talk(client, &to, &talking));
+        let talk = scope.spawn(|| talk(&from, &to, &talking));
         let working = scope.spawn(work);
         let worked = working.join().map_err(|_| anyhow::anyhow!("the work panicked"));
         talking.store(false, Ordering::Relaxed);
@@ -121,7 +124,7 @@ pub(crate) fn talk_while(
     println!("{} payloads sent, {} came back", heard.0, heard.1);
     ensure!(heard.0 >= PAYLOADS && heard.1 > 0, "{heard:?}");
     wait_for("an answer through the tunnels", Duration::from_secs(30), || {
-        Ok((talk_once(client, to[0])? > 0).then_some(()))
+        Ok((talk_once(&from, to[0])? > 0).then_some(()))
     })
 }
 
@@ -162,11 +165,11 @@ fn a_node_that_uses_another_ones_addresses_gets_nowhere_and_is_told_of() -> Resu
     Ok(())
 }
 
-fn talk(client: &Container<'_>, to: &[SocketAddr], go_on: &AtomicBool) -> Result<(u32, u32)> {
+fn talk(from: &Namespace, to: &[SocketAddr], go_on: &AtomicBool) -> Result<(u32, u32)> {
     let (mut sent, mut heard) = (0, 0);
     while sent < PAYLOADS || go_on.load(Ordering::Relaxed) {
         for to in to {
-            heard += talk_once(client, *to)?;
+            heard += talk_once(from, *to)?;
             sent += 1;
         }
     }
@@ -174,8 +177,8 @@ fn talk(client: &Container<'_>, to: &[SocketAddr], go_on: &AtomicBool) -> Result
 }
 
 /// Sends one payload; how many came back.
-fn talk_once(client: &Container<'_>, to: SocketAddr) -> Result<u32> {
-    client.netns()?.enter(|| {
+fn talk_once(from: &Namespace, to: SocketAddr) -> Result<u32> {
+    from.enter(|| {
         let any: SocketAddr = if to.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() };
         let socket = UdpSocket::bind(any)?;
         socket.set_read_timeout(Some(Duration::from_millis(20)))?;

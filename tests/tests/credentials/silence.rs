@@ -189,6 +189,13 @@ fn refusals(stack: &Stack, places: &mut Places) -> Result<()> {
 
 /// Whatever Docker tells of a container but its environment.
 fn docker(stack: &Stack, places: &mut Places) -> Result<()> {
+    // What serves no more is drained for a while.
+    wait_for("the replicas of before to be gone", PATIENCE, || {
+        let there = stack.node.docker(&["ps", "--all", "--quiet", "--no-trunc"])?;
+        let known = stack.node.replicas()?.into_iter().flat_map(|replica| [replica.container, replica.sandbox]);
+        let known: BTreeSet<String> = known.flatten().collect();
+        Ok((there.lines().map(str::to_owned).collect::<BTreeSet<_>>() == known).then_some(()))
+    })?;
     places.add("docker ps", stack.node.docker(&["ps", "--all", "--no-trunc", "--format", "{{json .}}"])?);
     places.add("docker events", stack.node.docker(&["events", "--since=1h", "--until=0s", "--format={{json .}}"])?);
     for id in stack.node.docker(&["ps", "--all", "--quiet"])?.lines() {

@@ -81,8 +81,10 @@ impl Guest {
                 setting.parameters
             ),
         ]);
-        for disk in disks {
-            qemu.arg("-drive").arg(format!("file={},format=raw,if=virtio", disk.display()));
+        for (number, disk) in disks.iter().enumerate() {
+            // But for the first, several machines have the same.
+            let readonly = if number == 0 { "off" } else { "on" };
+            qemu.arg("-drive").arg(format!("file={},format=raw,if=virtio,readonly={readonly}", disk.display()));
         }
         if let Some(network) = setting.network {
             network.plug_in(&mut qemu);

@@ -14,7 +14,7 @@ while :; do
     wait
     echo "round $(now)" >>/probe/log
     # The machine has other things to do, on an emulated processor.
-    sleep 1
+    sleep "${PAUSE:-1}"
 done &
 while :; do
     if [ "$(nc -w 5 web 8080 </dev/null 2>/dev/null)" = pong ]; then

@@ -80,6 +80,11 @@ impl Effort {
     fn wants(&self, case: &str, subject: &str) -> bool {
         format!("{case}/{subject}").contains(&self.only)
     }
+
+    /// Whether there is something to be measured of these subjects.
+    fn wants_any(&self, subjects: &[&str]) -> bool {
+        CASES.iter().any(|case| subjects.iter().any(|subject| self.wants(case.name, subject)))
+    }
 }
 
 fn effort() -> Result<Effort> {

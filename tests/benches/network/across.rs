@@ -14,11 +14,11 @@ use crate::{CASES, Effort, path};
 const GROUP: &str = "two-nodes";
 /// As the bare tunnel is called.
 pub(crate) const BASELINE: &str = "bare-tunnel";
-const SUBJECTS: [&str; 3] = [BASELINE, "across-address", "across-vip"];
+const SUBJECTS: [&str; 3] = [BASELINE, "tunnel-address", "tunnel-vip"];
 
 /// Takes turns between the bare tunnel, the address of a replica on another node, and its service's VIP.
 pub(crate) fn measure(effort: &Effort, samples: &mut Vec<Sample>) -> Result<()> {
-    if !CASES.iter().any(|case| SUBJECTS.iter().any(|subject| effort.wants(case.name, subject))) {
+    if !effort.wants_any(&SUBJECTS) {
         return Ok(());
     }
     let kind = *kinds()?.last().context("there is no tunnel")?;

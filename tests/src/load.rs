@@ -1,7 +1,8 @@
 //! Traffic between two network namespaces: what the benchmark measures and what runs while something is killed.
 //!
 //! A [`Place`] says where a thread works (namespace, core). A [`Client`] makes one exchange at a time; [`run`] repeats it
-//! and keeps the [`Tally`]. A [`Server`] answers until it is dropped. A [`Mixture`] is one of everything. [`there_and_back`] is a transfer and no load.
+//! and keeps the [`Tally`]. A [`Server`] answers until it is dropped. A [`Mixture`] is one of everything.
+//! [`there_and_back`] is a transfer and no load.
 
 mod client;
 mod mixture;

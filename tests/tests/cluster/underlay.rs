@@ -56,9 +56,7 @@ fn nothing_that_replicas_say_is_seen_between_the_nodes_whatever_dies() -> Result
 fn joins(cluster: &Cluster) -> Result<()> {
     let third = cluster.another(&[])?;
     third.load(&[Image::Busybox])?;
-    for node in cluster.nodes() {
-        third.skepctl(&["nodes", "cordon", node.machine().name()])?;
-    }
+    scene::only(cluster, &third)?;
     third.skepctl(&["-p", "shop", "scale", "server", "2"])?;
     let theirs = third.replica("shop", "production", "server", 2)?;
     ensure!(theirs.replica().node == third.machine().name(), "{:?}", theirs.replica());

@@ -189,16 +189,18 @@ fn refusals(stack: &Stack, places: &mut Places) -> Result<()> {
 
 /// Whatever Docker tells of a container but its environment.
 fn docker(stack: &Stack, places: &mut Places) -> Result<()> {
-    // What serves no more is drained for a while.
-    wait_for("the replicas of before to be gone", PATIENCE, || {
-        let there = stack.node.docker(&["ps", "--all", "--quiet", "--no-trunc"])?;
-        let known = stack.node.replicas()?.into_iter().flat_map(|replica| [replica.container, replica.sandbox]);
-        let known: BTreeSet<String> = known.flatten().collect();
-        Ok((there.lines().map(str::to_owned).collect::<BTreeSet<_>>() == known).then_some(()))
+    // What serves no more is drained for a while; the node has other tests' containers too, which come and go.
+    let services = services().as_object().map_or(0, serde_json::Map::len);
+    let replicas = wait_for("one replica of each service", PATIENCE, || {
+        let mut replicas = stack.node.replicas()?;
+        replicas.retain(|replica| replica.environment == stack.environment);
+        Ok((replicas.len() == services).then_some(replicas))
     })?;
     places.add("docker ps", stack.node.docker(&["ps", "--all", "--no-trunc", "--format", "{{json .}}"])?);
     places.add("docker events", stack.node.docker(&["events", "--since=1h", "--until=0s", "--format={{json .}}"])?);
-    for id in stack.node.docker(&["ps", "--all", "--quiet"])?.lines() {
+    let ids: Vec<String> = replicas.into_iter().flat_map(|it| [it.container, it.sandbox]).flatten().collect();
+    ensure!(ids.len() == 2 * services, "without their containers: {ids:?}");
+    for id in &ids {
         let text = stack.node.docker(&["inspect", id])?;
         let mut told: Value = serde_json::from_str(&text)?;
         let environment = told[0]["Config"].as_object_mut().context("no Config")?.remove("Env");

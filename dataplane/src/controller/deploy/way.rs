@@ -12,14 +12,14 @@ const SETTLE: Millis = 2_000;
 impl Decision {
     /// One step of the one that is on its way.
     pub(super) fn advance(&mut self, situation: &Situation<'_>) {
-        let (clock, now) = (situation.clock, situation.clock.now);
+        let now = situation.clock.now;
         let (serving, switched) = (self.serving, self.switched());
         self.recover(situation);
         let Some(deployment) = self.underway().filter(|d| d.state == DeploymentState::Deploying) else { return };
-        let (number, order, since) =
-            (deployment.key.deployment, deployment.spec.order(), clock.since(deployment.since));
+        let since = situation.clock.since(deployment.since);
+        let (number, order) = (deployment.key.deployment, deployment.spec.order());
         let (is_back, delay) = (deployment.reason.is_some(), rollout(deployment).delay);
-        let passed = |wait: Millis| clock.passed(since, wait);
+        let passed = |wait: Millis| situation.clock.passed(since, wait);
         match deployment.phase {
             Phase::Releasing => self.release(situation),
             Phase::Preparing | Phase::Starting | Phase::Monitoring => self.incoming(situation),
@@ -88,6 +88,7 @@ impl Decision {
         let Some(deployment) = self.underway() else { return };
         let (number, is_back, phase) = (deployment.key.deployment, deployment.reason.is_some(), deployment.phase);
         let (rollout, since) = (rollout(deployment).clone(), situation.clock.since(deployment.since));
+        let passed = |wait: Millis| situation.clock.passed(since, wait);
         let lot: Vec<Fares> = match is_back {
             false if number == serving => (1..=count).map(|replica| situation.fares(number, replica)).collect(),
             false => (1..=deployment.started).map(|replica| situation.fares(number, replica)).collect(),
@@ -120,7 +121,7 @@ impl Decision {
                 self.enter(Phase::Monitoring, now);
                 self.due = Some(now + rollout.monitor);
             }
-            (None, None) if now.saturating_sub(since) < rollout.monitor => self.due = Some(since + rollout.monitor),
+            (None, None) if !passed(rollout.monitor) => self.due = Some(since + rollout.monitor),
             (None, None) if deployment.spec.order() == Order::StopFirst => self.end_round(situation),
             (None, None) => {
                 let bound = if is_back { deployment.replaced } else { deployment.started };
@@ -132,9 +133,9 @@ impl Decision {
                 self.enter(Phase::Starting, now);
                 self.due = Some(now + timeout);
             }
-            (_, Some(what)) if phase == Phase::Starting && !is_back => match now.saturating_sub(since) < timeout {
-                true => self.due = Some(since + timeout),
-                false => {
+            (_, Some(what)) if phase == Phase::Starting && !is_back => match passed(timeout) {
+                false => self.due = Some(since + timeout),
+                true => {
                     let what = what.map(|what| format!(": {what}")).unwrap_or_default();
                     self.fail(situation, format!("it was not well within {} s{what}", timeout / 1000));
                 }

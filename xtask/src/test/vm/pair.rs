@@ -13,7 +13,7 @@ use ::tests::command;
 use anyhow::{Context as _, Result, ensure};
 
 use super::kernel::Kernel;
-use super::machine::{Content, DEADLINE, Facts, Guest, Machines, Network, Setting};
+use super::machine::{Content, Facts, Machines, Network, Setting};
 use crate::shell::{as_root_again, pass};
 
 /// The kernels of a short run, and those that a long one adds: today's stable one on both; the oldest with the newest.
@@ -60,16 +60,16 @@ fn two(machines: &Machines, kernels: [&Kernel; 2]) -> Result<()> {
     let mut facts = Facts::default();
 
     let mut one = first.boot("first", &plugged("skep.node=1", &cables[0], 0))?;
-    hear(&mut facts, &mut one, "token")?;
+    facts.hear(&mut one, "token")?;
     let token = facts.word(&["token"], 0).context("no token")?;
     let joins = format!("skep.node=2 skep.token={token}");
     let mut two = second.boot("first", &plugged(&joins, &cables[1], HOUR))?;
-    hear(&mut facts, &mut two, "cut")?;
+    facts.hear(&mut two, "cut")?;
     two.kill()?;
-    hear(&mut facts, &mut one, "alone")?;
+    facts.hear(&mut one, "alone")?;
     let mut two = second.boot("cut", &plugged("skep.node=2", &cables[1], -HOUR))?;
-    hear(&mut facts, &mut one, "done")?;
-    hear(&mut facts, &mut two, "done")?;
+    facts.hear(&mut one, "done")?;
+    facts.hear(&mut two, "done")?;
 
     must_be_whole(&facts)?;
     one.kill()?;
@@ -78,13 +78,6 @@ fn two(machines: &Machines, kernels: [&Kernel; 2]) -> Result<()> {
 
 fn plugged<'s>(parameters: &'s str, cable: &'s Network, ahead: i64) -> Setting<'s> {
     Setting { parameters, network: Some(cable), ahead }
-}
-
-/// Until it says `word`; what is not so is an error.
-fn hear(facts: &mut Facts, guest: &mut Guest, word: &str) -> Result<()> {
-    facts.read(&guest.until(word, DEADLINE)?);
-    ensure!(facts.failures.is_empty(), "{}; see {}", facts.failures.join("; "), guest.console());
-    Ok(())
 }
 
 /// A stage that says nothing has shown nothing.

@@ -8,7 +8,7 @@
 
 mod report;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 
 use self::report::Report;
 use super::kernel::Kernel;
@@ -51,8 +51,7 @@ fn boots(machines: &Machines, kernel: &Kernel) -> Result<Facts> {
     // The last word of each stage, and whether what follows is for the guest to do.
     for (boot, word, orderly) in [("first", "cut", false), ("cut", "reboot", true), ("reboot", "done", false)] {
         let mut guest = machine.boot(boot, &Setting::default())?;
-        facts.read(&guest.until(word, DEADLINE)?);
-        ensure!(facts.failures.is_empty(), "{}; see {}", facts.failures.join("; "), guest.console());
+        facts.hear(&mut guest, word)?;
         if orderly {
             guest.ended(DEADLINE)?;
         } else {

@@ -1,21 +1,26 @@
 use std::str::FromStr;
 
+use anyhow::{Result, ensure};
+
+use super::{DEADLINE, Guest};
+
 /// What a machine said of itself; see `words.sh`.
 #[derive(Clone, Debug, Default)]
 pub(in crate::test::vm) struct Facts {
     words: Vec<Vec<String>>,
-    pub(in crate::test::vm) failures: Vec<String>,
 }
 
 impl Facts {
-    /// Takes the lines of a boot in.
-    pub(in crate::test::vm) fn read(&mut self, lines: &[String]) {
-        for line in lines {
-            match line.strip_prefix("failed ") {
-                Some(what) => self.failures.push(format!("not so: {what}")),
-                None => self.words.push(line.split_whitespace().map(str::to_owned).collect()),
-            }
-        }
+    /// Listens until the guest says `word`.
+    ///
+    /// # Errors
+    /// What it says that is not so, or that it takes too long.
+    pub(in crate::test::vm) fn hear(&mut self, guest: &mut Guest, word: &str) -> Result<()> {
+        let (failures, words): (Vec<String>, Vec<String>) =
+            guest.until(word, DEADLINE)?.into_iter().partition(|line| line.starts_with("failed "));
+        self.words.extend(words.iter().map(|line| line.split_whitespace().map(str::to_owned).collect()));
+        ensure!(failures.is_empty(), "not so: {}; see {}", failures.join("; "), guest.console());
+        Ok(())
     }
 
     /// The rest of the last line that begins with these words.

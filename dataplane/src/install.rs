@@ -24,7 +24,8 @@ pub use upgrade::Upgrade;
 
 /// The daemon, then the forwarder for outside names, which outlives its restarts.
 pub const UNITS: [&str; 2] = ["skepd.service", "skepd-dns.service"];
-/// Started by the daemon or by `skepd cluster init` when they need them, and neither with the machine nor anew by an installation or an upgrade.
+/// Started by the daemon or by `skepd cluster init` when they need them, and not anew by an installation or an upgrade. Only the
+/// member of etcd starts with the machine, once there is one.
 pub const UNITS_ON_DEMAND: [&str; 2] = ["skepd-tunnel.service", ETCD_UNIT];
 /// The member of etcd that `skepd cluster init` makes.
 pub const ETCD_UNIT: &str = "skepd-etcd.service";

@@ -7,7 +7,7 @@ use tests::images::Image;
 use tests::netns::Namespace;
 
 use crate::report::Sample;
-use crate::subject::{Subject, place};
+use crate::subject::{Subject, between, place};
 use crate::tunnel::{Node, kinds, mesh};
 use crate::{CASES, Effort, path};
 
@@ -29,7 +29,8 @@ pub(crate) fn measure(effort: &Effort, samples: &mut Vec<Sample>) -> Result<()> 
     let bare =
         Subject { name: BASELINE, client: end(left)?, server: end(right)?, target: [10, right.number, 0, 1].into() };
     let cluster = Cluster::with(2, &["--tunnel", if kind == Kind::Kernel { "kernel" } else { "userspace" }])?;
-    let subjects = [vec![bare], across(&cluster)?].concat();
+    let [address, vip] = across(&cluster)?;
+    let subjects = [bare, address, vip];
     for round in 1..=effort.rounds {
         eprintln!("two nodes, round {round} of {}", effort.rounds);
         for case in CASES {
@@ -42,7 +43,7 @@ pub(crate) fn measure(effort: &Effort, samples: &mut Vec<Sample>) -> Result<()> 
 }
 
 /// A client on the one node and a server on the other.
-fn across(cluster: &Cluster) -> Result<Vec<Subject>> {
+fn across(cluster: &Cluster) -> Result<[Subject; 2]> {
     let [first, second] = cluster.nodes() else { unreachable!("two nodes") };
     let service = |node: &tests::Node| {
         let name = node.machine().name();
@@ -61,8 +62,5 @@ fn across(cluster: &Cluster) -> Result<Vec<Subject>> {
     )?;
     let client = first.replica("bench", "production", "client", 1)?;
     let server = second.replica("bench", "production", "server", 1)?;
-    let subject = |name, target: &str| -> Result<Subject> {
-        Ok(Subject { name, client: place(client.netns()?), server: place(server.netns()?), target: target.parse()? })
-    };
-    Ok(vec![subject(SUBJECTS[1], server.address()?)?, subject(SUBJECTS[2], server.vip()?)?])
+    between(&client, &server, [SUBJECTS[1], SUBJECTS[2]])
 }

@@ -3,10 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, Result};
-use tests::Node;
 use tests::images::Image;
 use tests::load::Place;
 use tests::netns::Namespace;
+use tests::{Container, Node};
 
 /// Client and server share a core, so that no scheduler's choice is measured.
 const CORE: usize = 1;
@@ -109,6 +109,18 @@ fn skep(node: &Node) -> Result<(Subject, Subject, Resolver)> {
     node.up("bench", "production", COMPOSE)?;
     let client = node.replica("bench", "production", "client", 1)?;
     let server = node.replica("bench", "production", "server", 1)?;
+    let resolver = Resolver {
+        name: "skep-dns",
+        client: place(client.netns()?),
+        server: "10.224.0.53:53".parse()?,
+        question: "server.internal",
+    };
+    let [by_address, by_vip] = between(&client, &server, ["skep-address", "skep-vip"])?;
+    Ok((by_address, by_vip, resolver))
+}
+
+/// One replica asks another, by the replica's address and by the service's VIP.
+pub(crate) fn between(client: &Container, server: &Container, names: [&'static str; 2]) -> Result<[Subject; 2]> {
     let subject = |name, target: &str| -> Result<Subject> {
         Ok(Subject {
             name,
@@ -117,11 +129,5 @@ fn skep(node: &Node) -> Result<(Subject, Subject, Resolver)> {
             target: target.parse().with_context(|| format!("address {target:?}"))?,
         })
     };
-    let resolver = Resolver {
-        name: "skep-dns",
-        client: place(client.netns()?),
-        server: "10.224.0.53:53".parse()?,
-        question: "server.internal",
-    };
-    Ok((subject("skep-address", server.address()?)?, subject("skep-vip", server.vip()?)?, resolver))
+    Ok([subject(names[0], server.address()?)?, subject(names[1], server.vip()?)?])
 }

@@ -67,9 +67,9 @@ fn failures(registry: &Registry) -> Vec<Failure> {
         Failure {
             name: "never healthy, by the node's probe",
             changes: json!({
-                "command": ["web", "sick=0"], "x-skep": { "health": health.clone(), "start_timeout": "3s" },
+                "command": ["web", "sick=0"], "x-skep": { "health": health.clone(), "start_timeout": "5s" },
             }),
-            told: &["not well within 3 s", "GET /health: 503"],
+            told: &["not well within 5 s", "GET /health: 503"],
         },
         Failure {
             name: "flaps",

@@ -13,6 +13,9 @@ use anyhow::{Context as _, Result};
 use super::targets::Target;
 use crate::shell::{as_root, cargo};
 
+/// Several nodes wait for leases and for each other most of the time: a processor has time for two such tests.
+const LEISURELY: &str = "cluster";
+
 /// What became of the tests of one program.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Outcome {
@@ -34,6 +37,10 @@ pub(super) fn target(target: &Target, filter: Option<&str>, long: bool, list: &P
     command.current_dir(&target.directory).args(filter).env(LIST, list);
     if long {
         command.env("SKEP_LONG", "1");
+    }
+    if target.name == LEISURELY {
+        let cores = std::thread::available_parallelism()?;
+        command.env("RUST_TEST_THREADS", (2 * cores.get()).to_string());
     }
     counted(&mut command)
 }

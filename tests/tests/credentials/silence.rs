@@ -189,8 +189,8 @@ fn refusals(stack: &Stack, places: &mut Places) -> Result<()> {
 
 /// Whatever Docker tells of a container but its environment.
 fn docker(stack: &Stack, places: &mut Places) -> Result<()> {
-    // What serves no more is drained for a while; the node has other tests' containers too, which come and go.
-    let services = services().as_object().map_or(0, serde_json::Map::len);
+    // What serves no more is drained for a while.
+    let services = services().as_object().context("services are a mapping")?.len();
     let replicas = wait_for("one replica of each service", PATIENCE, || {
         let mut replicas = stack.node.replicas()?;
         replicas.retain(|replica| replica.environment == stack.environment);
@@ -198,15 +198,21 @@ fn docker(stack: &Stack, places: &mut Places) -> Result<()> {
     })?;
     places.add("docker ps", stack.node.docker(&["ps", "--all", "--no-trunc", "--format", "{{json .}}"])?);
     places.add("docker events", stack.node.docker(&["events", "--since=1h", "--until=0s", "--format={{json .}}"])?);
-    let ids: Vec<String> = replicas.into_iter().flat_map(|it| [it.container, it.sandbox]).flatten().collect();
-    ensure!(ids.len() == 2 * services, "without their containers: {ids:?}");
-    for id in &ids {
-        let text = stack.node.docker(&["inspect", id])?;
-        let mut told: Value = serde_json::from_str(&text)?;
+    let own: BTreeSet<String> = replicas.into_iter().flat_map(|it| [it.container, it.sandbox]).flatten().collect();
+    let all = stack.node.docker(&["ps", "--all", "--quiet", "--no-trunc"])?;
+    let all: BTreeSet<&str> = all.lines().collect();
+    ensure!(own.len() == 2 * services && own.iter().all(|id| all.contains(id.as_str())), "{own:?} of {all:?}");
+    for id in all {
+        let url = stack.node.docker_url();
+        let inspected = stack.node.output(&["docker", "--host", &url, "inspect", id])?;
+        if !inspected.status.success() && !own.contains(id) {
+            // Those of other tests come and go.
+            continue;
+        }
+        let mut told: Value = serde_json::from_slice(&inspected.stdout)?;
         let environment = told[0]["Config"].as_object_mut().context("no Config")?.remove("Env");
         ensure!(environment.is_some(), "a container without an environment");
         places.add("docker inspect", told.to_string());
-        let url = stack.node.docker_url();
         places.said("docker logs", stack.node.output(&["docker", "--host", &url, "logs", id])?);
     }
     Ok(())

@@ -15,6 +15,8 @@ use crate::shell::{as_root, cargo};
 
 /// Several nodes wait for leases and for each other most of the time: a processor has time for two such tests.
 const LEISURELY: &str = "cluster";
+/// How many tests of a program run at once, for libtest; a person's own number stands.
+const THREADS: &str = "RUST_TEST_THREADS";
 
 /// What became of the tests of one program.
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,9 +40,9 @@ pub(super) fn target(target: &Target, filter: Option<&str>, long: bool, list: &P
     if long {
         command.env("SKEP_LONG", "1");
     }
-    if target.name == LEISURELY {
+    if target.name == LEISURELY && std::env::var_os(THREADS).is_none() {
         let cores = std::thread::available_parallelism()?;
-        command.env("RUST_TEST_THREADS", (2 * cores.get()).to_string());
+        command.env(THREADS, (2 * cores.get()).to_string());
     }
     counted(&mut command)
 }

@@ -16,9 +16,13 @@ impl Facts {
     /// # Errors
     /// What it says that is not so, or that it takes too long.
     pub(in crate::test::vm) fn hear(&mut self, guest: &mut Guest, word: &str) -> Result<()> {
-        let (failures, words): (Vec<String>, Vec<String>) =
-            guest.until(word, DEADLINE)?.into_iter().partition(|line| line.starts_with("failed "));
-        self.words.extend(words.iter().map(|line| line.split_whitespace().map(str::to_owned).collect()));
+        let mut failures = Vec::new();
+        for line in guest.until(word, DEADLINE)? {
+            match line.strip_prefix("failed ") {
+                Some(what) => failures.push(what.to_owned()),
+                None => self.words.push(line.split_whitespace().map(str::to_owned).collect()),
+            }
+        }
         ensure!(failures.is_empty(), "not so: {}; see {}", failures.join("; "), guest.console());
         Ok(())
     }

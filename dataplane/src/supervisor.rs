@@ -11,14 +11,15 @@ mod process;
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::hash::{DefaultHasher, Hasher};
-use std::io::{self, Read};
+use std::io::{self, Read as _};
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use blake2::digest::consts::U8;
+use blake2::{Blake2b, Digest as _};
 use nix::fcntl::{Flock, FlockArg};
 use tracing::{error, info, warn};
 
@@ -323,7 +324,8 @@ impl Supervisor {
 
     /// Of the process that this supervisor would start.
     fn instance_path(&self) -> Result<PathBuf, SupervisorError> {
-        let mut digest = DefaultHasher::new();
+        // One whose value is the same whatever compiler has built this.
+        let mut digest = Blake2b::<U8>::new();
         let arguments = if self.charge.keeps_build {
             // What only tells how to log makes no other process either.
             let log = self.arguments.iter().position(|argument| argument == "--log");
@@ -334,28 +336,17 @@ impl Supervisor {
                 .map(|(_, a)| a)
                 .collect()
         } else {
-            self.digest_program(&mut digest)?;
+            let (what, program) = (self.charge.what, &self.program);
+            let failed = |source| SupervisorError::Start { what, program: program.clone(), source };
+            read(program, |block| digest.update(block)).map_err(failed)?;
             self.arguments.iter().collect::<Vec<_>>()
         };
         for argument in arguments {
-            digest.write(argument.as_encoded_bytes());
-            digest.write_u8(0);
+            digest.update(argument.as_encoded_bytes());
+            digest.update([0]);
         }
-        Ok(instance::path(self.charge, &self.run_dir, &format!("{:016x}", digest.finish())))
-    }
-
-    fn digest_program(&self, digest: &mut DefaultHasher) -> Result<(), SupervisorError> {
-        let (what, program) = (self.charge.what, &self.program);
-        let failed = |source| SupervisorError::Start { what, program: program.clone(), source };
-        let mut binary = File::open(program).map_err(failed)?;
-        let mut block = vec![0; 1 << 16];
-        loop {
-            match binary.read(&mut block) {
-                Ok(0) => return Ok(()),
-                Ok(n) => digest.write(&block[..n]),
-                Err(source) => return Err(failed(source)),
-            }
-        }
+        let key = u64::from_be_bytes(digest.finalize().into());
+        Ok(instance::path(self.charge, &self.run_dir, &format!("{key:016x}")))
     }
 
     /// Has the service manager start its own.
@@ -384,6 +375,18 @@ impl Supervisor {
 
     fn log_path(&self) -> PathBuf {
         self.run_dir.join(format!("{}.log", self.charge.name))
+    }
+}
+
+/// Hands a file's content over, block by block.
+fn read(path: &Path, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+    let mut file = File::open(path)?;
+    let mut block = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut block)? {
+            0 => return Ok(()),
+            n => each(&block[..n]),
+        }
     }
 }
 

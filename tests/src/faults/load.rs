@@ -1,8 +1,10 @@
 //! The load of a scene, and those who ask although they must not.
 
+use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -142,8 +144,8 @@ enum Seat {
         docker: String,
         sandbox: String,
         root: PathBuf,
-        /// The last one known, for the time that Docker does not answer.
-        last: Mutex<Option<Arc<Namespace>>>,
+        /// The last one known: most failures have left it as it was, and Docker does not always answer.
+        last: Mutex<Option<Arc<Inhabited>>>,
     },
 }
 
@@ -171,21 +173,39 @@ impl Seat {
             Self::Fixed(namespace) => enter(namespace),
             Self::Replica { docker, sandbox, root, last } => {
                 let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Ok(found) = find(docker, sandbox, root) {
+                if !last.as_ref().is_some_and(|inhabited| inhabited.still())
+                    && let Ok(found) = find(docker, sandbox, root)
+                {
                     *last = Some(Arc::new(found));
                 }
-                let namespace = last.clone();
+                let inhabited = last.clone().ok_or_else(|| io::Error::other(format!("{sandbox} does not run")))?;
                 drop(last);
-                enter(namespace.as_deref().ok_or_else(|| io::Error::other(format!("{sandbox} does not run")))?)
+                enter(&inhabited.namespace)
             }
         }
     }
 }
 
-fn find(docker: &str, sandbox: &str, root: &Path) -> Result<Namespace> {
+/// The network namespace of a container's process.
+struct Inhabited {
+    namespace: Namespace,
+    /// `/proc/<pid>/ns/net`.
+    process: PathBuf,
+}
+
+impl Inhabited {
+    /// Whether the process lives, there: nobody else's namespace has this one's number while it is open here.
+    fn still(&self) -> bool {
+        let number = |path: &Path| fs::metadata(path).map(|it| it.ino()).ok();
+        number(&self.process).is_some_and(|now| number(&self.namespace.path()) == Some(now))
+    }
+}
+
+fn find(docker: &str, sandbox: &str, root: &Path) -> Result<Inhabited> {
     let mut inspect = Command::new("docker");
     inspect.args(["--host", docker, "inspect", "--format", "{{.State.Pid}}", sandbox]);
     let pid = command::run(&mut inspect)?;
     anyhow::ensure!(pid != "0", "{sandbox} does not run");
-    Namespace::open(&root.join("proc").join(pid).join("ns/net"))
+    let process = root.join("proc").join(pid).join("ns/net");
+    Ok(Inhabited { namespace: Namespace::open(&process)?, process })
 }

@@ -108,6 +108,8 @@ pub(crate) enum Command {
     Registry(RegistryArgs),
     /// What became of deployments and runs, and with -f every step and every replica as it happens, until Ctrl-C.
     Events(EventsArgs),
+    /// What replicas say, in the order of time; with -f also what they say from now on, until Ctrl-C.
+    Logs(LogsArgs),
     /// Nodes: how they stand, and the tunnels between them; cordon, drain, remove, other keys.
     Nodes(NodesArgs),
     /// Replicas: state, node, addresses, containers.
@@ -138,11 +140,15 @@ pub(crate) enum Command {
     Documents,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct FileArgs {
-    /// The compose file [default: compose.yaml, compose.yml, docker-compose.yaml or docker-compose.yml here].
-    #[arg(long, short, value_name = "FILE")]
-    pub(crate) file: Option<PathBuf>,
+    /// A compose file; given several times, each one changes what the ones before say [default: $COMPOSE_FILE, else
+    /// compose.yaml, compose.yml, docker-compose.yaml or docker-compose.yml here or above, with its override file].
+    #[arg(long = "file", short, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Services of this profile, too; `*`: of all.
+    #[arg(long = "profile", env = "COMPOSE_PROFILES", value_name = "NAME", value_delimiter = ',')]
+    pub(crate) profiles: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -246,6 +252,25 @@ pub(crate) struct EventsArgs {
     /// Go on with what happens from now on.
     #[arg(long, short)]
     pub(crate) follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogsArgs {
+    /// A service, or a replica of it such as web.2 [default: all].
+    #[arg(value_name = "SERVICE")]
+    pub(crate) service: Option<String>,
+    /// Go on with what is said from now on, by replicas that come later, too.
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    /// Only so many lines of each replica.
+    #[arg(long, short = 'n', value_name = "LINES")]
+    pub(crate) tail: Option<u32>,
+    /// Only what was said since, such as 10m or 2h ago.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) since: Option<Duration>,
+    /// With the time of each line, in UTC.
+    #[arg(long, short)]
+    pub(crate) timestamps: bool,
 }
 
 #[derive(Debug, Args)]

@@ -7,7 +7,7 @@ use dataplane::model::{DeploymentState, EnvironmentKey};
 use serde::Serialize;
 
 use crate::cell::{Cell, Tone};
-use crate::cli::{DeployArgs, Global, HistoryArgs, RollbackArgs, ScaleArgs, WaitArgs};
+use crate::cli::{DeployArgs, FileArgs, Global, HistoryArgs, RollbackArgs, ScaleArgs, WaitArgs};
 use crate::client::{Client, encode};
 use crate::environment::follow;
 use crate::error::CtlError;
@@ -106,7 +106,7 @@ pub(crate) async fn ask(
     wait: &WaitArgs,
     output: &mut Output,
 ) -> Result<ExitCode, CtlError> {
-    let key: EnvironmentKey = scope::key(global, None)?;
+    let key: EnvironmentKey = scope::key(global, &FileArgs::default())?;
     let path = format!("{}/services/{}/{what}", scope::path(&key), encode(&normalise(service)?));
     let path = scope::with(path, &[("dry_run", wait.dry_run)]);
     let client = Client::new(global);

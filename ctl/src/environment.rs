@@ -11,7 +11,7 @@ use crate::scope;
 
 /// `up`.
 pub(crate) async fn up(global: &Global, args: &UpArgs, output: &mut Output) -> Result<ExitCode, CtlError> {
-    let manifest = scope::load(global, args.file.file.as_deref())?;
+    let manifest = scope::load(global, &args.file)?;
     for note in &manifest.notes {
         output.note(&format!("note: {note}"));
     }
@@ -23,7 +23,7 @@ pub(crate) async fn up(global: &Global, args: &UpArgs, output: &mut Output) -> R
 
 /// `down`.
 pub(crate) async fn down(global: &Global, args: &DownArgs, output: &mut Output) -> Result<ExitCode, CtlError> {
-    let key = scope::key(global, args.file.file.as_deref())?;
+    let key = scope::key(global, &args.file)?;
     let client = Client::new(global);
     let options = [("dry_run", args.wait.dry_run), ("volumes", args.volumes)];
     let path = scope::with(scope::path(&key), &options);

@@ -11,6 +11,7 @@ mod endpoint;
 mod environment;
 mod error;
 mod event;
+mod log;
 mod map;
 mod monitor;
 mod name;
@@ -64,6 +65,7 @@ async fn run(cli: Cli, output: &mut Output) -> Result<ExitCode, CtlError> {
         Command::History(args) => deployment::history(global, &args, output).await,
         Command::Runs(args) => run::list(global, &args, output).await,
         Command::Events(args) => event::show(global, &args, output).await,
+        Command::Logs(args) => log::show(global, &args, output).await,
         Command::Registry(args) => registry::run(global, &args.command, output).await,
         Command::Secrets(args) => secret::run(global, &args.command, output).await,
         Command::Nodes(args) => node::run(global, &args, output).await,

@@ -4,7 +4,7 @@ use dataplane::manifest;
 use dataplane::model::EnvironmentKey;
 use dataplane::model::name::normalise;
 
-use crate::cli::Global;
+use crate::cli::{FileArgs, Global};
 use crate::client::encode;
 use crate::error::CtlError;
 
@@ -13,6 +13,10 @@ pub(crate) const ENVIRONMENT: &str = "production";
 
 /// What Compose looks for, in its order.
 const FILES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"];
+
+/// What it takes beside it.
+const OVERRIDES: [&str; 4] =
+    ["compose.override.yml", "compose.override.yaml", "docker-compose.override.yml", "docker-compose.override.yaml"];
 
 /// Projects and environments that are meant; none named: all of them.
 pub(crate) struct Scope {
@@ -50,27 +54,41 @@ pub(crate) fn environment(global: &Global) -> Result<String, CtlError> {
     Ok(normalise(global.environment.as_deref().unwrap_or(ENVIRONMENT))?)
 }
 
-/// The compose file: the one that is named, else the first that Compose would take.
-pub(crate) fn compose_file(named: Option<&Path>) -> Result<PathBuf, CtlError> {
-    let found = || FILES.iter().map(PathBuf::from).find(|file| file.exists());
-    named.map(Path::to_owned).or_else(found).ok_or(CtlError::NoFile)
+/// The compose files: those that are named, else those that Compose would take.
+fn compose_files(args: &FileArgs) -> Result<Vec<PathBuf>, CtlError> {
+    if !args.files.is_empty() {
+        return Ok(args.files.clone());
+    }
+    if let Some(files) = std::env::var_os("COMPOSE_FILE").filter(|files| !files.is_empty()) {
+        let separator = std::env::var("COMPOSE_PATH_SEPARATOR").unwrap_or_else(|_| ":".to_owned());
+        return Ok(files.to_string_lossy().split(&separator).map(PathBuf::from).collect());
+    }
+    let here = std::env::current_dir().map_err(|_| CtlError::NoFile)?;
+    let directories = here.ancestors().map(|directory| directory.strip_prefix(&here).unwrap_or(directory));
+    let first = |directory: &Path, names: [&str; 4]| {
+        names.into_iter().map(|name| directory.join(name)).find(|file| file.exists())
+    };
+    let mut found = directories.filter_map(|directory| Some((first(directory, FILES)?, first(directory, OVERRIDES))));
+    let (file, over) = found.next().ok_or(CtlError::NoFile)?;
+    Ok([Some(file), over].into_iter().flatten().collect())
 }
 
-/// Reads the compose file as this project and environment.
-pub(crate) fn load(global: &Global, file: Option<&Path>) -> Result<manifest::Manifest, CtlError> {
+/// Reads the compose files as this project and environment.
+pub(crate) fn load(global: &Global, args: &FileArgs) -> Result<manifest::Manifest, CtlError> {
     Ok(manifest::load(&manifest::Options {
-        file: compose_file(file)?,
+        files: compose_files(args)?,
+        profiles: args.profiles.clone(),
         project: global.project.clone(),
         environment: environment(global)?,
         variables: &|name| std::env::var(name).ok(),
     })?)
 }
 
-/// The project that is named, else the compose file's.
-pub(crate) fn key(global: &Global, file: Option<&Path>) -> Result<EnvironmentKey, CtlError> {
+/// The project that is named, else the compose files'.
+pub(crate) fn key(global: &Global, args: &FileArgs) -> Result<EnvironmentKey, CtlError> {
     match &global.project {
         Some(project) => Ok(EnvironmentKey { project: normalise(project)?, environment: environment(global)? }),
-        None => Ok(load(global, file)?.spec.key),
+        None => Ok(load(global, args)?.spec.key),
     }
 }
 

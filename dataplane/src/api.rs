@@ -17,6 +17,7 @@ mod events;
 mod intent;
 mod invitations;
 mod leave;
+mod logs;
 mod monitor;
 mod nodes;
 mod openapi;

@@ -1,17 +1,17 @@
 //! Compose files → [`EnvironmentSpec`]. People already have the file; this reads it, refuses what would
 //! not mean what they think, and says so by line. Nothing is applied of a file with an error.
 //!
-//! `yaml` makes a tree of the text, `reader` takes nodes as what they should be and collects every
-//! error, [`keys`] is the table of all keys, `service` and what is around it put the spec together.
+//! `yaml` makes a tree of a text, `assemble` one tree of all files, `reader` takes nodes as what they should be and
+//! collects every error, [`keys`] is the table of all keys, `service` and what is around it put the spec together.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::model::name::normalise;
 use crate::model::spec::NetworkSpec;
 use crate::model::{EnvironmentKey, EnvironmentSpec, ServiceSpec};
 
+mod assemble;
 mod diagnostic;
 mod dotenv;
 mod duration;
@@ -27,7 +27,9 @@ mod placement;
 mod reader;
 mod rollout;
 mod service;
+mod settings;
 mod shell;
+mod sources;
 mod yaml;
 
 #[cfg(test)]
@@ -39,24 +41,24 @@ use diagnostic::Place;
 use keys::{NETWORK, TOP, VOLUME};
 use reader::{Reader, join};
 use service::DEFAULT_NETWORK;
+use sources::Sources;
 use yaml::Node;
-
-/// Largest file that is read.
-const SIZE_MAX: u64 = 4 << 20;
 
 /// What to read, and as what.
 pub struct Options<'a> {
-    /// The compose file.
-    pub file: PathBuf,
-    /// The project; else the file's `name`, else its directory's name.
+    /// The compose files, never none: each one changes what the ones before say.
+    pub files: Vec<PathBuf>,
+    /// Services of these profiles are taken too; of all, for `*`.
+    pub profiles: Vec<String>,
+    /// The project; else the files' `name`, else the name of the first one's directory.
     pub project: Option<String>,
     /// The environment.
     pub environment: String,
-    /// Variables of the caller, for `${…}` and for bare keys; they win over `.env` beside the file.
+    /// Variables of the caller, for `${…}` and for bare keys; they win over `.env` beside the first file.
     pub variables: &'a dyn Fn(&str) -> Option<String>,
 }
 
-/// A file that can be applied.
+/// Files that can be applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
     /// What it asks for.
@@ -65,20 +67,13 @@ pub struct Manifest {
     pub notes: Vec<Diagnostic>,
 }
 
-/// Reads a compose file.
+/// Reads compose files.
 ///
 /// # Errors
 /// [`ManifestError`] when a file can't be read, or with everything that is wrong with it, one line each.
 pub fn load(options: &Options<'_>) -> Result<Manifest, ManifestError> {
-    let text = read(&options.file)?;
-    let beside = dot_env(&options.file, options.variables)?;
-    let variables = |name: &str| (options.variables)(name).or_else(|| beside.get(name).cloned());
-    let mut reader = Reader::new(&options.file, &variables);
-
-    let (root, errors) = yaml::parse(&text);
-    for error in errors {
-        reader.error(error.at, "", error.what, error.remedy);
-    }
+    let mut reader = Reader::new(Sources::new(options.variables));
+    let root = assemble::project(&mut reader, &options.files)?;
     let mut spec = None;
     if let Some(root) = root {
         let read = environment(&mut reader, &root, options);
@@ -101,32 +96,6 @@ pub fn load(options: &Options<'_>) -> Result<Manifest, ManifestError> {
     }
 }
 
-fn read(path: &Path) -> Result<String, ManifestError> {
-    let failed = |source| ManifestError::Read { path: path.to_owned(), source };
-    let size = std::fs::metadata(path).map_err(failed)?.len();
-    if size > SIZE_MAX {
-        return Err(failed(io::Error::new(io::ErrorKind::FileTooLarge, format!("{size} bytes are too many"))));
-    }
-    std::fs::read_to_string(path).map_err(failed)
-}
-
-/// Variables of `.env` beside the file, if there is one.
-fn dot_env(file: &Path, variables: &dyn Fn(&str) -> Option<String>) -> Result<BTreeMap<String, String>, ManifestError> {
-    let path = file.parent().unwrap_or(Path::new("")).join(".env");
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-        Err(source) => return Err(ManifestError::Read { path, source }),
-    };
-    match dotenv::parse(&text, false, variables) {
-        Ok(parsed) => Ok(parsed.into_iter().collect()),
-        Err(dotenv::DotenvError { line, what, remedy }) => {
-            let (key, remedy) = (String::new(), remedy.to_owned());
-            Err(ManifestError::Refused(vec![Diagnostic { file: path, line, column: 1, key, what, remedy }]))
-        }
-    }
-}
-
 fn environment(reader: &mut Reader<'_>, root: &Node, options: &Options<'_>) -> EnvironmentSpec {
     let mut name = None;
     let mut services = BTreeMap::new();
@@ -136,7 +105,7 @@ fn environment(reader: &mut Reader<'_>, root: &Node, options: &Options<'_>) -> E
         reader.places.insert(field.key.to_owned(), field.at);
         match field.key {
             "name" => name = reader.optional(field.node, &field.path).map(|name| (field.at, name)),
-            "services" => services = self::services(reader, field.node),
+            "services" => services = self::services(reader, field.node, &options.profiles),
             "networks" => declared = networks(reader, field.node),
             _ => volumes = self::volumes(reader, field.node),
         }
@@ -153,7 +122,7 @@ fn environment(reader: &mut Reader<'_>, root: &Node, options: &Options<'_>) -> E
 /// Project and environment, normalised.
 fn key(reader: &mut Reader<'_>, options: &Options<'_>, name: Option<(Place, String)>) -> EnvironmentKey {
     let directory = || {
-        let file = std::path::absolute(&options.file).ok()?;
+        let file = std::path::absolute(options.files.first()?).ok()?;
         Some(file.parent()?.file_name()?.to_string_lossy().into_owned())
     };
     let at = name.as_ref().map_or(Place::START, |(at, _)| *at);
@@ -172,8 +141,8 @@ fn key(reader: &mut Reader<'_>, options: &Options<'_>, name: Option<(Place, Stri
     }
 }
 
-fn services(reader: &mut Reader<'_>, node: &Node) -> BTreeMap<String, ServiceSpec> {
-    let mut services = BTreeMap::new();
+fn services(reader: &mut Reader<'_>, node: &Node, profiles: &[String]) -> BTreeMap<String, ServiceSpec> {
+    let mut readings = BTreeMap::new();
     let mut names: BTreeMap<String, (Place, String)> = BTreeMap::new();
     for (key, node) in reader.entries(node, "services") {
         let path = join("services", &key.text);
@@ -186,10 +155,9 @@ fn services(reader: &mut Reader<'_>, node: &Node) -> BTreeMap<String, ServiceSpe
         let place = join("services", &name);
         reader.places.insert(place.clone(), key.at);
         names.insert(name.clone(), (key.at, key.text.clone()));
-        if let Some(spec) = service::read(reader, node, &path, &place) {
-            services.insert(name, spec);
-        }
+        readings.extend(service::read(reader, node, &path, &place, profiles).map(|reading| (name, reading)));
     }
+    let mut services = service::settle(readings);
     links::settle(reader, &mut services);
     services
 }

@@ -17,8 +17,10 @@ pub mod rollout;
 pub mod run;
 pub mod schedule;
 pub mod secret;
+pub mod settings;
 pub mod spec;
 pub mod status;
+pub mod typo;
 pub mod upkeep;
 
 pub use allocation::Pools;

@@ -161,7 +161,11 @@ impl<'a> Container<'a> {
     }
 
     /// The id of the workload container.
-    fn id(&self) -> Result<&str> {
+    /// Docker's id of the workload.
+    ///
+    /// # Errors
+    /// It has none.
+    pub fn id(&self) -> Result<&str> {
         self.replica.container.as_deref().with_context(|| format!("{} has no container", self.name()))
     }
 }

@@ -9,6 +9,7 @@ use dataplane::docker::{
     volume_name,
 };
 use dataplane::model::rollout::HealthCheck;
+use dataplane::model::settings::Identity;
 use dataplane::model::spec::{RestartPolicy, VolumeMount};
 use dataplane::model::{EnvironmentKey, ReplicaKey, ServiceKey, ServiceSpec};
 use futures_util::{Stream, StreamExt};
@@ -32,6 +33,8 @@ fn sandbox(service: &str) -> Result<SandboxSpec> {
         vip4: [10, 224, 0, 9].into(),
         vip6: "fd53:6b65:7001::9".parse()?,
         dns: [10, 224, 0, 53].into(),
+        identity: Identity::default(),
+        sysctls: BTreeMap::new(),
     })
 }
 

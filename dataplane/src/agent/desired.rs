@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use super::health::Well;
 use crate::config::Config;
 use crate::model::rollout::Rollout;
+use crate::model::settings::Identity;
 use crate::model::{
     EnvironmentAssignment, EnvironmentKey, EnvironmentSpec, Placement, ReplicaAssignment, ReplicaKey, ReplicaState,
     Reserved, ServiceAssignment, ServiceKey, ServiceSpec, TunnelRecord,
@@ -60,6 +61,8 @@ pub struct Elsewhere {
     pub networks: u64,
     /// How it is, if it runs.
     pub well: Option<Well>,
+    /// It ended by itself with status 0.
+    pub ended: bool,
 }
 
 impl Elsewhere {
@@ -162,7 +165,14 @@ fn of_container(spec: &ServiceSpec) -> ServiceSpec {
 /// A digest of what a sandbox is made of.
 pub fn sandbox_digest(replica: &ReplicaAssignment, node: &Node) -> String {
     let addresses = (replica.address4, replica.address6, replica.vip4, replica.vip6);
-    digest(&(&replica.key, addresses, node.config.dns()))
+    let sysctls: Vec<_> = replica.spec.sysctls(true).collect();
+    let said = (&replica.spec.settings.identity, sysctls);
+    // Where nothing is said, as before anything could be.
+    let said = (said != (&Identity::default(), Vec::new())).then_some(said);
+    match said {
+        None => digest(&(&replica.key, addresses, node.config.dns())),
+        Some(said) => digest(&(&replica.key, addresses, node.config.dns(), said)),
+    }
 }
 
 /// FNV-1a over the JSON, in hexadecimal: the values are the operator's own, an accidental change is what must show.

@@ -112,11 +112,13 @@ fn state(
         Some(WorkloadState::Exited { exit, .. }) => (ReplicaState::Failed, Some(told(exit, replica))),
         Some(WorkloadState::Paused) => (ReplicaState::Failed, Some(format!("it is paused: `docker unpause {name}`"))),
         Some(WorkloadState::Created | WorkloadState::Leaving) | None => match waits_for(replica, desired, observed) {
-            Some((service, DependsOn::ServiceHealthy)) => {
-                (ReplicaState::Starting, Some(format!("waits for {} to be healthy", service.service)))
-            }
-            Some((service, DependsOn::ServiceStarted)) => {
-                (ReplicaState::Starting, Some(format!("waits for {} to start", service.service)))
+            Some((service, condition)) => {
+                let what = match condition {
+                    DependsOn::ServiceStarted => "start",
+                    DependsOn::ServiceHealthy => "be healthy",
+                    DependsOn::ServiceCompletedSuccessfully => "end with status 0",
+                };
+                (ReplicaState::Starting, Some(format!("waits for {} to {what}", service.service)))
             }
             None => (ReplicaState::Pending, None),
         },

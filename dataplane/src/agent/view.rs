@@ -228,7 +228,8 @@ impl Content {
             let node = self.nodes.get(name)?.id;
             let told = self.told.get(&(key.clone(), name.clone())).map(|told| told.state);
             let well = Elsewhere::well(told, name, self.present.contains(name));
-            Some((key.clone(), Elsewhere { node, env, service_id, address4, address6, networks, well }))
+            let ended = told == Some(ReplicaState::Exited);
+            Some((key.clone(), Elsewhere { node, env, service_id, address4, address6, networks, well, ended }))
         });
         let others = self.nodes.values().filter(|other| other.name != node.name);
         let peer = |other: &NodeRecord| Peer {

@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use super::types::ErrorBody;
 use crate::agent::{AgentError, in_one_line};
 use crate::controller::ControllerError;
-use crate::model::{EnvironmentKey, ServiceKey};
+use crate::model::{EnvironmentKey, ServiceKey, typo};
 use crate::secrets::SecretsError;
 use crate::store::StoreError;
 
@@ -28,8 +28,13 @@ impl Refusal {
         Self::new(StatusCode::NOT_FOUND, format!("there is no environment {key}"), remedy)
     }
 
-    pub(super) fn no_service(key: &ServiceKey) -> Self {
-        let remedy = "see `skepctl services` for those that are there";
+    /// Of those that its environment has.
+    pub(super) fn no_service<'a>(key: &ServiceKey, all: impl IntoIterator<Item = &'a ServiceKey>) -> Self {
+        let all = all.into_iter().filter(|other| other.environment == key.environment);
+        let remedy = match typo::meant(&key.service, all.map(|other| other.service.as_str())) {
+            Some(meant) => format!("perhaps {meant} was meant"),
+            None => "see `skepctl services` for those that are there".to_owned(),
+        };
         Self::new(StatusCode::NOT_FOUND, format!("there is no service {key}"), remedy)
     }
 

@@ -130,7 +130,8 @@ pub(super) async fn scale(
 
 /// The version to go back to: that one, or the last that served before the one that does.
 fn older<'a>(state: &'a Assignments, key: &ServiceKey, to: Option<u32>) -> Result<&'a Deployment, Refusal> {
-    let serving = state.services.get(key).ok_or_else(|| Refusal::no_service(key))?.value.deployment;
+    let serving =
+        state.services.get(key).ok_or_else(|| Refusal::no_service(key, state.services.keys()))?.value.deployment;
     let mut all = state.deployments_of(key).map(|deployment| &deployment.value);
     let found = match to {
         Some(number) => all.find(|deployment| deployment.key.deployment == number),
@@ -175,7 +176,8 @@ impl Api {
             let intent =
                 state.intents.get(&key.environment).ok_or_else(|| Refusal::no_environment(&key.environment))?;
             let mut spec = intent.value.clone();
-            let service = spec.services.get_mut(&key.service).ok_or_else(|| Refusal::no_service(key))?;
+            let service =
+                spec.services.get_mut(&key.service).ok_or_else(|| Refusal::no_service(key, state.services.keys()))?;
             change(service, state)?;
             Ok(Some(spec))
         })

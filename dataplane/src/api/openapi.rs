@@ -2,7 +2,9 @@
 
 use utoipa::OpenApi;
 
-use super::{events, intent, invitations, leave, monitor, nodes, prune, registries, routes, runs, secrets, stream};
+use super::{
+    events, intent, invitations, leave, logs, monitor, nodes, prune, registries, routes, runs, secrets, stream,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -39,6 +41,7 @@ use super::{events, intent, invitations, leave, monitor, nodes, prune, registrie
         routes::version,
         stream::watch,
         events::events,
+        logs::logs,
         monitor::monitor,
     )
 )]

@@ -47,6 +47,7 @@ pub(super) fn router(api: Api) -> Router {
         .route("/v1/names", get(names))
         .route("/v1/prune", post(prune::prune))
         .route("/v1/events", get(super::events::events))
+        .route("/v1/logs", get(super::logs::logs))
         .route("/v1/monitor", get(super::monitor::monitor))
         .route("/v1/check", get(check))
         .route("/v1/snapshot", get(snapshot))

@@ -1,5 +1,6 @@
 //! The store's content as people look at it.
 
+use super::error::Refusal;
 use super::types::{DeploymentRow, EndpointRow, NameRow, ReplicaRow, ServiceRow};
 use crate::agent::tables;
 use crate::controller::State;
@@ -30,6 +31,21 @@ impl Filter {
     pub(super) fn shows(&self, key: &EnvironmentKey) -> bool {
         self.project.as_ref().is_none_or(|project| *project == key.project)
             && self.environment.as_ref().is_none_or(|environment| *environment == key.environment)
+    }
+
+    /// Refuses a service of one environment that is not among all.
+    pub(super) fn knows<'a>(
+        &self,
+        service: Option<&str>,
+        mut all: impl Iterator<Item = &'a ServiceKey> + Clone,
+    ) -> Result<(), Refusal> {
+        let (Some(service), Some(project), Some(environment)) = (service, &self.project, &self.environment) else {
+            return Ok(());
+        };
+        let environment = EnvironmentKey { project: project.clone(), environment: environment.clone() };
+        let key = ServiceKey { environment, service: service.to_owned() };
+        let known = all.clone();
+        if all.any(|other| *other == key) { Ok(()) } else { Err(Refusal::no_service(&key, known)) }
     }
 
     /// The same for what may be nobody's, which only who asks for everything is shown.

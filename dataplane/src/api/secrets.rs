@@ -68,7 +68,7 @@ pub(super) async fn rotate(
     let state = Assignments::load(api.store.as_ref()).await?;
     let intent = state.intents.get(&key.environment).ok_or_else(|| Refusal::no_environment(&key.environment))?;
     if !intent.value.services.contains_key(&key.service) {
-        return Err(Refusal::no_service(&key));
+        return Err(Refusal::no_service(&key, state.services.keys()));
     }
     let kept = api.secrets.kept(&key.environment).await?;
     let record = kept.get(&key.service).cloned();

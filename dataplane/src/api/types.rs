@@ -12,10 +12,12 @@ use crate::model::{
 };
 pub use crate::monitor::{Dropped, MonitorEvent, Traffic};
 
+mod log;
 mod node;
 mod prune;
 mod run;
 
+pub use log::{LogEvent, LogRow};
 pub use node::{Invite, Invited, Labels, NodeRow, NodeState, Roles};
 pub use prune::{Prunable, Prune, PruneRow};
 pub use run::RunRow;

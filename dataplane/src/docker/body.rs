@@ -1,10 +1,10 @@
 //! A spec in the engine's words.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use bollard::models::{
-    ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType,
+    ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType, ResourcesUlimits,
     RestartPolicy as EnginePolicy, RestartPolicyNameEnum,
 };
 
@@ -14,6 +14,7 @@ use super::{Role, SandboxSpec, WorkloadSpec, pause};
 use crate::model::ReplicaKey;
 use crate::model::name::{LABEL_MAX, ZONE};
 use crate::model::rollout::{HealthCheck, Millis};
+use crate::model::settings::{Logging, Ulimit};
 use crate::model::spec::{RestartPolicy, VolumeMount};
 
 /// Bytes; the program needs none, the runtime that starts it does.
@@ -31,7 +32,8 @@ impl SandboxSpec {
         ContainerCreateBody {
             image: Some(pause::reference()),
             entrypoint: Some(vec![pause::PATH.to_owned()]),
-            hostname: Some(hostname(&self.key)),
+            hostname: Some(self.hostname()),
+            domainname: self.identity.domainname.clone(),
             // Nobody: the program needs no right at all.
             user: Some("65534:65534".to_owned()),
             labels: Some(labels.into_map()),
@@ -39,8 +41,9 @@ impl SandboxSpec {
                 network_mode: Some("none".to_owned()),
                 extra_hosts: Some(self.hosts()),
                 dns: Some(vec![self.dns.to_string()]),
-                dns_search: Some(vec![ZONE.to_owned()]),
+                dns_search: Some([&[ZONE.to_owned()], self.identity.search.as_slice()].concat()),
                 dns_options: Some(vec!["ndots:1".to_owned()]),
+                sysctls: (!self.sysctls.is_empty()).then(|| self.sysctls.clone().into_iter().collect()),
                 cap_drop: Some(vec!["ALL".to_owned()]),
                 security_opt: Some(vec!["no-new-privileges".to_owned()]),
                 readonly_rootfs: Some(true),
@@ -56,10 +59,14 @@ impl SandboxSpec {
         }
     }
 
+    fn hostname(&self) -> String {
+        self.identity.hostname.clone().unwrap_or_else(|| hostname(&self.key))
+    }
+
     /// The replica by its host name, the service by its own: a server that binds to its own name gets
-    /// an address it has, a client gets the VIP.
+    /// an address it has, a client gets the VIP. Then what the user says.
     fn hosts(&self) -> Vec<String> {
-        let own = hostname(&self.key);
+        let own = self.hostname();
         let service = &self.key.service.service;
         let entries: [(&str, IpAddr); 4] = [
             (&own, self.address4.into()),
@@ -67,7 +74,9 @@ impl SandboxSpec {
             (service, self.vip4.into()),
             (service, self.vip6.into()),
         ];
-        entries.iter().map(|(name, address)| format!("{name}:{address}")).collect()
+        let said = self.identity.extra_hosts.iter();
+        let said = said.flat_map(|(name, addresses)| addresses.iter().map(move |address| (name.as_str(), *address)));
+        entries.into_iter().chain(said).map(|(name, address)| format!("{name}:{address}")).collect()
     }
 }
 
@@ -101,19 +110,42 @@ impl WorkloadSpec {
             healthcheck: service.healthcheck.as_ref().map(health_config),
             stop_signal: service.stop_signal.clone(),
             stop_timeout: Some(i64::try_from(service.stop_grace_period.div_ceil(1000)).unwrap_or(i64::MAX)),
-            host_config: Some(HostConfig {
-                network_mode: Some(format!("container:{}", self.sandbox)),
-                mounts: Some(self.mounts()),
-                restart_policy: Some(policy(service.restart)),
-                log_config: log_rotation(log_default),
-                memory: service.limits.memory.map(in_engine),
-                // Memory and swap together: the engine would add as much swap as there is memory.
-                memory_swap: service.limits.memory.map(in_engine),
-                nano_cpus: service.limits.nano_cpus.map(in_engine),
-                pids_limit: service.limits.pids.map(i64::from),
-                ..HostConfig::default()
-            }),
+            host_config: Some(self.host_config(log_default)),
             ..ContainerCreateBody::default()
+        }
+    }
+
+    /// What is not said is left out, for the engine to decide.
+    fn host_config(&self, log_default: &HostConfigLogConfig) -> HostConfig {
+        let (limits, settings) = (&self.service.limits, &self.service.settings);
+        let set = |names: &BTreeSet<String>| (!names.is_empty()).then(|| names.iter().cloned().collect());
+        let sysctls: HashMap<String, String> =
+            self.service.sysctls(false).map(|(name, value)| (name.clone(), value.clone())).collect();
+        HostConfig {
+            network_mode: Some(format!("container:{}", self.sandbox)),
+            mounts: Some(self.mounts()),
+            restart_policy: Some(policy(self.service.restart)),
+            log_config: match &settings.logging {
+                Some(said) => Some(log_config(said, log_default)),
+                None => log_rotation(log_default),
+            },
+            memory: limits.memory.map(in_engine),
+            // Memory and swap together: the engine would add as much swap as there is memory.
+            memory_swap: limits.memory.map(in_engine),
+            nano_cpus: limits.nano_cpus.map(in_engine),
+            pids_limit: limits.pids.map(i64::from),
+            init: settings.init.then_some(true),
+            cap_add: set(&settings.cap_add),
+            cap_drop: set(&settings.cap_drop),
+            security_opt: settings.no_new_privileges.then(|| vec!["no-new-privileges".to_owned()]),
+            readonly_rootfs: settings.read_only.then_some(true),
+            shm_size: settings.shm_size.map(in_engine),
+            tmpfs: (!settings.tmpfs.is_empty()).then(|| settings.tmpfs.clone().into_iter().collect()),
+            ulimits: (!settings.ulimits.is_empty()).then(|| settings.ulimits.iter().map(ulimit).collect()),
+            group_add: (!settings.group_add.is_empty()).then(|| settings.group_add.clone()),
+            oom_score_adj: settings.oom_score_adj.map(i64::from),
+            sysctls: (!sysctls.is_empty()).then_some(sysctls),
+            ..HostConfig::default()
         }
     }
 
@@ -165,8 +197,27 @@ fn health_config(check: &HealthCheck) -> HealthConfig {
     }
 }
 
+fn ulimit((name, limit): (&String, &Ulimit)) -> ResourcesUlimits {
+    ResourcesUlimits { name: Some(name.clone()), soft: Some(limit.soft), hard: Some(limit.hard) }
+}
+
 fn in_engine(limit: u64) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+/// A driver's options are of no use to another one: without a driver, they are for the engine's own.
+fn log_config(said: &Logging, default: &HostConfigLogConfig) -> HostConfigLogConfig {
+    let limited = HostConfigLogConfig {
+        typ: said.driver.clone().or_else(|| default.typ.clone()),
+        config: Some(said.options.clone().into_iter().collect()),
+    };
+    log_rotation(&limited).map_or_else(
+        || limited.clone(),
+        |rotation| {
+            let options = rotation.config.into_iter().flatten().chain(limited.config.clone().into_iter().flatten());
+            HostConfigLogConfig { typ: rotation.typ, config: Some(options.collect()) }
+        },
+    )
 }
 
 /// The engine's own default writes a file that grows until the disk is full. A limit that a person gave to the engine
@@ -184,7 +235,10 @@ fn log_rotation(default: &HostConfigLogConfig) -> Option<HostConfigLogConfig> {
 mod tests {
     use super::super::labels::example;
     use super::*;
+    use std::collections::BTreeMap;
+
     use crate::model::ServiceSpec;
+    use crate::model::settings::Identity;
 
     fn key(service: &str) -> ReplicaKey {
         let mut key = example(Role::Sandbox).key;
@@ -217,6 +271,8 @@ mod tests {
             vip4: [10, 224, 0, 9].into(),
             vip6: "fd54::9".parse().unwrap(),
             dns: [10, 224, 0, 53].into(),
+            identity: Identity::default(),
+            sysctls: BTreeMap::new(),
         };
         assert_eq!(spec.hosts(), ["api-2:10.208.0.5", "api-2:fd53::5", "api:10.224.0.9", "api:fd54::9"]);
         let host = spec.body().host_config.unwrap();

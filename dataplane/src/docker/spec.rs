@@ -1,5 +1,7 @@
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use crate::model::settings::Identity;
 use crate::model::{EnvironmentKey, ReplicaKey, ServiceKey, ServiceSpec};
 
 /// The container that owns a replica's network namespace.
@@ -21,6 +23,10 @@ pub struct SandboxSpec {
     pub vip6: Ipv6Addr,
     /// Cluster DNS address.
     pub dns: Ipv4Addr,
+    /// What it knows of itself and others.
+    pub identity: Identity,
+    /// The kernel's parameters for its network.
+    pub sysctls: BTreeMap<String, String>,
 }
 
 /// The container that runs the user's image.

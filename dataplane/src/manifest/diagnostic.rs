@@ -4,9 +4,13 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use super::sources::FileId;
+
 /// A place in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
+    /// Which.
+    pub(super) file: FileId,
     /// From 1.
     pub(super) line: usize,
     /// From 1, in characters.
@@ -14,8 +18,8 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Where a file begins.
-    pub(super) const START: Self = Self { line: 1, column: 1 };
+    /// Where the first file begins.
+    pub(super) const START: Self = Self { file: FileId::FIRST, line: 1, column: 1 };
 }
 
 /// One remark about one place, in one line: `file:line:column: key: what; remedy`.

@@ -38,7 +38,7 @@ pub(super) fn variables(reader: &mut Reader<'_>, node: &Node, path: &str) -> BTr
 }
 
 fn callers(reader: &mut Reader<'_>, at: Place, path: &str, key: &str) -> Option<String> {
-    let value = (reader.variables)(key);
+    let value = reader.sources.lookup(at, key);
     if value.is_none() {
         reader.note(at, path, "is left out: it has no value here and none where the command was started", "set it");
     }
@@ -89,7 +89,7 @@ impl EnvFile {
 
     fn read(&self, reader: &mut Reader<'_>, at: Place, path: &str) -> Vec<(String, String)> {
         let Some(name) = &self.name else { return Vec::new() };
-        let file = reader.directory().join(name);
+        let file = reader.sources.directory(at).join(name);
         let text = match std::fs::read_to_string(&file) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound && !self.required => return Vec::new(),
@@ -99,7 +99,7 @@ impl EnvFile {
                 return Vec::new();
             }
         };
-        match dotenv::parse(&text, self.raw, reader.variables) {
+        match dotenv::parse(&text, self.raw, &|name| reader.sources.lookup(at, name)) {
             Ok(variables) => variables,
             Err(error) => {
                 let what = format!("{}, line {}: {}", file.display(), error.line, error.what);

@@ -8,7 +8,11 @@ pub(super) use rollout::{
     DEPLOY, HEALTHCHECK, PLACEMENT, RESOURCES, RESOURCES_LIMITS, RESOURCES_RESERVATIONS, ROLLBACK_CONFIG,
     UPDATE_CONFIG, X_SKEP, X_SKEP_HEALTH,
 };
-pub(super) use service::{ATTACHMENT, DEPENDENCY, ENV_FILE, MOUNT, MOUNT_VOLUME, SERVICE};
+pub(super) use service::{
+    ATTACHMENT, DEPENDENCY, ENV_FILE, EXTENDS, LOGGING, MOUNT, MOUNT_TMPFS, MOUNT_VOLUME, SERVICE, ULIMIT,
+};
+
+use crate::model::typo;
 
 /// What becomes of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,8 +43,7 @@ pub struct Section {
 impl Section {
     /// The key that was probably meant.
     pub(super) fn similar(&self, key: &str) -> Option<&'static str> {
-        let near = self.keys.iter().map(|(name, _)| (distance(&key.to_ascii_lowercase(), name), *name)).min()?;
-        (near.0 <= 2 && near.0 < near.1.len().min(key.len())).then_some(near.1)
+        typo::meant(key, self.keys.iter().map(|(name, _)| *name))
     }
 }
 
@@ -51,8 +54,9 @@ const REMOVE: &str = "remove it";
 const OWN_DNS: &str = "the private network answers all names";
 
 /// All sections.
-pub const SECTIONS: [&Section; 19] = [
+pub const SECTIONS: [&Section; 24] = [
     &TOP,
+    &INCLUDE,
     &SERVICE,
     &DEPLOY,
     &UPDATE_CONFIG,
@@ -64,9 +68,13 @@ pub const SECTIONS: [&Section; 19] = [
     &HEALTHCHECK,
     &ATTACHMENT,
     &MOUNT,
+    &MOUNT_TMPFS,
     &MOUNT_VOLUME,
     &DEPENDENCY,
     &ENV_FILE,
+    &EXTENDS,
+    &LOGGING,
+    &ULIMIT,
     &NETWORK,
     &VOLUME,
     &X_SKEP,
@@ -78,7 +86,7 @@ pub(super) static TOP: Section = Section {
     name: "",
     keys: &[
         ("configs", NoEffect("services can't use configs yet")),
-        ("include", Refused(LATER, "copy the included file's services into this one")),
+        ("include", Honoured),
         ("models", Refused(LATER, REMOVE)),
         ("name", Honoured),
         ("networks", Honoured),
@@ -88,6 +96,10 @@ pub(super) static TOP: Section = Section {
         ("volumes", Honoured),
     ],
 };
+
+/// Another project's files.
+pub(super) static INCLUDE: Section =
+    Section { name: "include[]", keys: &[("env_file", Honoured), ("path", Honoured), ("project_directory", Honoured)] };
 
 /// A network.
 pub(super) static NETWORK: Section = Section {
@@ -129,31 +141,6 @@ pub(super) static VOLUME: Section = Section {
         ("name", NoEffect("Docker's name for it is <project>_<environment>_<volume>")),
     ],
 };
-
-/// Edits (a letter more, less, other, or swapped with its neighbour) between two short ASCII words.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b) = (a.as_bytes(), b.as_bytes());
-    if a.len().abs_diff(b.len()) > 2 {
-        return usize::MAX;
-    }
-    let mut rows = vec![(0..=b.len()).collect::<Vec<usize>>()];
-    for (i, x) in a.iter().enumerate() {
-        let mut row = vec![i + 1];
-        for (j, y) in b.iter().enumerate() {
-            let swapped = i > 0 && j > 0 && a.get(i - 1) == Some(y) && b.get(j - 1) == Some(x);
-            let swap = if swapped { at(&rows, i.wrapping_sub(1), j - 1) + 1 } else { usize::MAX };
-            let replace = at(&rows, i, j) + usize::from(x != y);
-            let insert_or_delete = at(&rows, i, j + 1).min(row.last().copied().unwrap_or(usize::MAX)) + 1;
-            row.push(replace.min(insert_or_delete).min(swap));
-        }
-        rows.push(row);
-    }
-    at(&rows, a.len(), b.len())
-}
-
-fn at(rows: &[Vec<usize>], row: usize, column: usize) -> usize {
-    rows.get(row).and_then(|row| row.get(column)).copied().unwrap_or(usize::MAX / 2)
-}
 
 #[cfg(test)]
 mod tests {

@@ -132,7 +132,7 @@ impl Said {
 }
 
 /// Octets, with or without a unit; [`None`] also for 0, Compose's way to say nothing.
-fn size(reader: &mut Reader<'_>, node: &Node, path: &str) -> Option<u64> {
+pub(super) fn size(reader: &mut Reader<'_>, node: &Node, path: &str) -> Option<u64> {
     let text = reader.optional(node, path)?;
     let size = bytes(&text);
     if size.is_none() {

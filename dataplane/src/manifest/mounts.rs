@@ -1,18 +1,26 @@
-//! A service's `volumes`: named ones, in the short and the long form.
+//! A service's `volumes`: named ones, in the short and the long form, and file systems in memory.
 
-use super::keys::{MOUNT, MOUNT_VOLUME};
+use std::collections::BTreeMap;
+
+use super::keys::{MOUNT, MOUNT_TMPFS, MOUNT_VOLUME};
+use super::limits;
 use super::reader::Reader;
 use super::yaml::{Node, Value};
 use crate::model::spec::VolumeMount;
 
 const NAME_IT: &str = "declare a volume at the top, as in volumes: { data: }, and mount it as data:/path";
 
-/// Reads all mounts that can be; the others are errors.
-pub(super) fn read(reader: &mut Reader<'_>, node: &Node, path: &str) -> Vec<VolumeMount> {
+/// Reads all mounts that can be; the others are errors. Those in memory, with their options, go to `tmpfs`.
+pub(super) fn read(
+    reader: &mut Reader<'_>,
+    node: &Node,
+    path: &str,
+    tmpfs: &mut BTreeMap<String, String>,
+) -> Vec<VolumeMount> {
     let mut mounts = Vec::new();
     for item in reader.list(node, path, false) {
         let mount = match item.value {
-            Value::Map(_) => long_form(reader, item, path),
+            Value::Map(_) => long_form(reader, item, path, tmpfs),
             _ => short_form(reader, item, path),
         };
         mounts.extend(mount);
@@ -48,25 +56,40 @@ fn short_form(reader: &mut Reader<'_>, node: &Node, path: &str) -> Option<Volume
     Some(VolumeMount { volume: source.to_owned(), target: target.to_owned(), read_only })
 }
 
-fn long_form(reader: &mut Reader<'_>, node: &Node, path: &str) -> Option<VolumeMount> {
+fn long_form(
+    reader: &mut Reader<'_>,
+    node: &Node,
+    path: &str,
+    tmpfs: &mut BTreeMap<String, String>,
+) -> Option<VolumeMount> {
     let (mut kind, mut source, mut target, mut read_only) = (None, None, None, false);
+    let mut options = Vec::new();
     for field in reader.fields(node, path, &MOUNT) {
         match field.key {
             "type" => kind = reader.text(field.node, &field.path),
             "source" => source = reader.optional(field.node, &field.path),
             "target" => target = reader.text(field.node, &field.path),
             "read_only" => read_only = reader.flag(field.node, &field.path),
+            "tmpfs" => options = tmpfs_options(reader, field.node, &field.path),
             _ => drop(reader.fields(field.node, &field.path, &MOUNT_VOLUME)),
         }
     }
     match kind.as_deref() {
         None | Some("volume") => {}
+        Some("tmpfs") => {
+            match target {
+                Some(target) => drop(tmpfs.insert(target, options.join(","))),
+                None => reader.error(node.at, path, "it has no target", "add target: with a path in the container"),
+            }
+            return None;
+        }
         Some("bind") => {
             refuse_bind(reader, node, path, source.as_deref().unwrap_or_default());
             return None;
         }
         Some(other) => {
-            reader.error(node.at, path, format!("mounts of type {other:?} are not supported yet"), "use type: volume");
+            let what = format!("mounts of type {other:?} are not supported");
+            reader.error(node.at, path, what, "use type: volume or type: tmpfs");
             return None;
         }
     }
@@ -79,6 +102,24 @@ fn long_form(reader: &mut Reader<'_>, node: &Node, path: &str) -> Option<VolumeM
         return None;
     };
     Some(VolumeMount { volume, target, read_only })
+}
+
+/// As mount(8) has them.
+fn tmpfs_options(reader: &mut Reader<'_>, node: &Node, path: &str) -> Vec<String> {
+    let mut options = Vec::new();
+    for field in reader.fields(node, path, &MOUNT_TMPFS) {
+        match field.key {
+            "size" => options.extend(limits::size(reader, field.node, &field.path).map(|size| format!("size={size}"))),
+            _ => match reader.optional(field.node, &field.path) {
+                Some(mode) if mode.bytes().all(|b| (b'0'..=b'7').contains(&b)) => options.push(format!("mode={mode}")),
+                Some(mode) => {
+                    reader.error(field.at, &field.path, format!("{mode:?} is no mode"), "write it in octal, as 1777");
+                }
+                None => {}
+            },
+        }
+    }
+    options
 }
 
 fn is_host_path(source: &str) -> bool {

@@ -1,20 +1,18 @@
 //! Reads nodes as what they should be, and collects what is wrong on the way.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
 use super::diagnostic::{Diagnostic, Place};
 use super::interpolate::{InterpolationError, interpolate};
 use super::keys::{Class, Section};
+use super::sources::Sources;
 use super::yaml::{Node, Value};
 
-/// A reader of one file.
+/// A reader of one project.
 pub(super) struct Reader<'a> {
-    file: PathBuf,
+    pub(super) sources: Sources<'a>,
     pub(super) errors: Vec<Diagnostic>,
     pub(super) notes: Vec<Diagnostic>,
-    /// Variables: the caller's, then those of `.env`.
-    pub(super) variables: &'a dyn Fn(&str) -> Option<String>,
     /// Where the keys of the result came from, for what is found when all of it is known.
     pub(super) places: BTreeMap<String, Place>,
 }
@@ -28,9 +26,9 @@ pub(super) struct Field<'n> {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(file: &Path, variables: &'a dyn Fn(&str) -> Option<String>) -> Self {
+    pub(super) fn new(sources: Sources<'a>) -> Self {
         let (errors, notes, places) = (Vec::new(), Vec::new(), BTreeMap::new());
-        Self { file: file.to_owned(), errors, notes, variables, places }
+        Self { sources, errors, notes, places }
     }
 
     pub(super) fn error(&mut self, at: Place, path: &str, what: impl Into<String>, remedy: impl Into<String>) {
@@ -44,16 +42,12 @@ impl<'a> Reader<'a> {
     }
 
     fn diagnostic(&self, at: Place, path: &str, what: String, remedy: String) -> Diagnostic {
-        let Place { line, column } = at;
+        let Place { file, line, column } = at;
+        let file = self.sources.path(file).to_owned();
         // One line each, whatever the file's keys and values hold.
         let key = path.escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'");
         let what = what.replace(['\n', '\r'], " ");
-        Diagnostic { file: self.file.clone(), line, column, key, what, remedy: remedy.replace(['\n', '\r'], " ") }
-    }
-
-    /// The directory that paths in the file start from.
-    pub(super) fn directory(&self) -> &Path {
-        self.file.parent().unwrap_or(Path::new(""))
+        Diagnostic { file, line, column, key, what, remedy: remedy.replace(['\n', '\r'], " ") }
     }
 
     /// A mapping with free names.
@@ -168,8 +162,14 @@ impl<'a> Reader<'a> {
         number
     }
 
+    /// What a text is about to become, where it only says which of two things is meant: nothing is said about it.
+    pub(super) fn meant(&self, at: Place, text: &str) -> String {
+        let result = interpolate(text, &|name| self.sources.lookup(at, name));
+        result.map_or_else(|_| text.to_owned(), |result| result.text)
+    }
+
     pub(super) fn interpolated(&mut self, at: Place, path: &str, text: &str) -> Option<String> {
-        match interpolate(text, self.variables) {
+        match interpolate(text, &|name| self.sources.lookup(at, name)) {
             Ok(result) => {
                 for variable in result.unset {
                     let remedy = format!("set it, or write ${{{variable}:-default}}");

@@ -9,7 +9,7 @@ use super::own::{self, Own};
 use super::reader::{Field, Reader, join};
 use super::shell::words;
 use super::yaml::{Node, Value};
-use super::{duration, health, limits, links, mounts, placement, rollout};
+use super::{duration, health, limits, links, mounts, placement, rollout, settings};
 use crate::model::name::normalise;
 use crate::model::spec::{DependsOn, NetworkAttachment, RestartPolicy};
 use crate::model::{Kind, ServiceSpec};
@@ -17,14 +17,30 @@ use crate::model::{Kind, ServiceSpec};
 /// The network of services that name none.
 pub(super) const DEFAULT_NETWORK: &str = "default";
 
+/// Stands for every profile.
+const ALL_PROFILES: &str = "*";
+
 /// Stands in for an image that is missing, which is an error already.
 const MISSING: &str = "missing";
 
 /// Reads a service. [`None`]: it is left out, because it only starts with a profile.
-pub(super) fn read(reader: &mut Reader<'_>, node: &Node, path: &str, place: &str) -> Option<ServiceSpec> {
-    if let Some(at) = profiles(node) {
-        reader.note(at, path, "is left out: it belongs to a profile", "remove profiles to have it started");
-        return None;
+pub(super) fn read(
+    reader: &mut Reader<'_>,
+    node: &Node,
+    path: &str,
+    place: &str,
+    enabled: &[String],
+) -> Option<Reading> {
+    if let Some((key, profiles)) = node.entry("profiles").filter(|(_, profiles)| !profiles.is_empty()) {
+        let path = join(path, "profiles");
+        let names = reader.list(profiles, &path, true).iter();
+        let names: Vec<String> = names.filter_map(|name| reader.text(name, &path)).collect();
+        if !names.iter().any(|name| enabled.contains(name)) && !enabled.iter().any(|name| name == ALL_PROFILES) {
+            // What else it says does not matter.
+            let remedy = format!("start it with --profile {}", names.first().map_or("NAME", String::as_str));
+            reader.note(key.at, place, "is left out: it belongs to a profile", remedy);
+            return None;
+        }
     }
     let fields = reader.placed(node, path, place, &SERVICE);
     let mut service = Service {
@@ -35,6 +51,7 @@ pub(super) fn read(reader: &mut Reader<'_>, node: &Node, path: &str, place: &str
         variables: BTreeMap::new(),
         scale: None,
         limits: limits::Said::default(),
+        optional: BTreeSet::new(),
     };
     for field in &fields {
         service.field(reader, field, place);
@@ -42,15 +59,29 @@ pub(super) fn read(reader: &mut Reader<'_>, node: &Node, path: &str, place: &str
     if !fields.iter().any(|field| field.key == "image") {
         reader.error(node.at, path, "it has no image", "build one if it has build:, and name it in image");
     }
+    let (optional, restarts) = (std::mem::take(&mut service.optional), service.restart.is_some());
     let spec = service.finish();
     rollout::note_order(reader, &spec, path, place);
-    Some(spec)
+    Some(Reading { spec, optional, restarts })
 }
 
-/// Where the service says that it belongs to profiles. What else it says does not matter then.
-fn profiles(node: &Node) -> Option<Place> {
-    let Value::Map(entries) = &node.value else { return None };
-    entries.iter().find(|(key, value)| key.text == "profiles" && !value.is_empty()).map(|(key, _)| key.at)
+/// All services, now that it is known who is there and who waits for whom.
+pub(super) fn settle(readings: BTreeMap<String, Reading>) -> BTreeMap<String, ServiceSpec> {
+    let there: BTreeSet<String> = readings.keys().cloned().collect();
+    let awaited = |reading: &Reading| {
+        let ends = reading.spec.depends_on.iter().filter(|(_, on)| **on == DependsOn::ServiceCompletedSuccessfully);
+        ends.map(|(name, _)| name.clone()).collect::<Vec<_>>()
+    };
+    let end: BTreeSet<String> = readings.values().flat_map(awaited).collect();
+    let settled = readings.into_iter().map(|(name, Reading { mut spec, optional, restarts })| {
+        spec.depends_on.retain(|dependency, _| there.contains(dependency) || !optional.contains(dependency));
+        if end.contains(&name) && !restarts {
+            // Who is waited for to end ends, as Compose has it; what is started again never does.
+            spec.restart = RestartPolicy::No;
+        }
+        (name, spec)
+    });
+    settled.collect()
 }
 
 struct Service {
@@ -62,6 +93,17 @@ struct Service {
     /// Where the number of replicas was said first.
     scale: Option<&'static str>,
     limits: limits::Said,
+    /// Dependencies that need not be there.
+    optional: BTreeSet<String>,
+}
+
+/// A service, and what is not known before all of them are.
+pub(super) struct Reading {
+    pub(super) spec: ServiceSpec,
+    /// Dependencies that need not be there.
+    pub(super) optional: BTreeSet<String>,
+    /// It says what is to happen when it ends.
+    pub(super) restarts: bool,
 }
 
 impl Service {
@@ -73,10 +115,10 @@ impl Service {
             "entrypoint" => self.spec.entrypoint = words(reader, node, path),
             "environment" => self.variables = environment::variables(reader, node, path),
             "env_file" => self.env_files = environment::files(reader, node, path),
-            "depends_on" => self.spec.depends_on = dependencies(reader, node, path),
+            "depends_on" => self.spec.depends_on = dependencies(reader, node, path, &mut self.optional),
             "links" => self.spec.links = links::read(reader, node, path, place),
             "networks" => self.spec.networks = attachments(reader, node, path, place),
-            "volumes" => self.spec.volumes = mounts::read(reader, node, path),
+            "volumes" => self.spec.volumes = mounts::read(reader, node, path, &mut self.spec.settings.tmpfs),
             "restart" => self.restart = restart(reader, node, path),
             "deploy" => self.deploy(reader, node, path, place),
             "healthcheck" => self.spec.healthcheck = health::check(reader, node, path, place),
@@ -87,11 +129,11 @@ impl Service {
             "mem_reservation" => self.limits.reserved_memory(reader, node, path, "mem_reservation"),
             "cpus" => self.limits.cpus(reader, node, path, "cpus"),
             "pids_limit" => self.limits.pids(reader, node, path, "pids_limit"),
-            "labels" => self.spec.labels = labels(reader, node, path),
+            "labels" => self.spec.labels = settings::pairs(reader, node, path),
             "working_dir" => self.spec.working_dir = reader.optional(node, path),
             "user" => self.spec.user = reader.optional(node, path),
             "x-skep" => self.own = own::read(reader, node, path, place),
-            _ => {}
+            _ => settings::field(reader, field, &mut self.spec.settings, place),
         }
     }
 
@@ -145,13 +187,23 @@ impl Service {
     }
 }
 
-fn dependencies(reader: &mut Reader<'_>, node: &Node, path: &str) -> BTreeMap<String, DependsOn> {
+/// The services that come first; those that need not be there are put into `optional`, too.
+fn dependencies(
+    reader: &mut Reader<'_>,
+    node: &Node,
+    path: &str,
+    optional: &mut BTreeSet<String>,
+) -> BTreeMap<String, DependsOn> {
     let mut dependencies = BTreeMap::new();
     if let Value::Map(entries) = &node.value {
         for (key, value) in entries {
             let path = join(path, &key.text);
-            let condition = condition(reader, value, &path);
-            dependencies.extend(service_name(reader, key.at, &path, &key.text).zip(condition));
+            let Some((condition, required)) = condition(reader, value, &path) else { continue };
+            let Some(name) = service_name(reader, key.at, &path, &key.text) else { continue };
+            if !required {
+                optional.insert(name.clone());
+            }
+            dependencies.insert(name, condition);
         }
         return dependencies;
     }
@@ -162,32 +214,26 @@ fn dependencies(reader: &mut Reader<'_>, node: &Node, path: &str) -> BTreeMap<St
     dependencies
 }
 
-fn condition(reader: &mut Reader<'_>, node: &Node, path: &str) -> Option<DependsOn> {
-    let mut condition = Some(DependsOn::ServiceStarted);
+/// What is expected of a dependency, and whether it must be there.
+fn condition(reader: &mut Reader<'_>, node: &Node, path: &str) -> Option<(DependsOn, bool)> {
+    let (mut condition, mut required) = (DependsOn::ServiceStarted, true);
     for field in reader.fields(node, path, &DEPENDENCY) {
         if field.key == "required" {
-            if !reader.flag(field.node, &field.path) {
-                let what = "dependencies that need not be there are not supported yet";
-                reader.error(field.at, &field.path, what, "remove it, or the dependency");
-            }
+            required = reader.flag(field.node, &field.path);
             continue;
         }
         condition = match reader.text(field.node, &field.path)?.as_str() {
-            "service_started" => Some(DependsOn::ServiceStarted),
-            "service_healthy" => Some(DependsOn::ServiceHealthy),
-            "service_completed_successfully" => {
-                let what = "waiting for a service to end is not supported yet";
-                reader.error(field.node.at, &field.path, what, "use service_started");
-                None
-            }
+            "service_started" => DependsOn::ServiceStarted,
+            "service_healthy" => DependsOn::ServiceHealthy,
+            "service_completed_successfully" => DependsOn::ServiceCompletedSuccessfully,
             other => {
-                let what = format!("{other:?} is no condition");
-                reader.error(field.node.at, &field.path, what, "use service_started or service_healthy");
-                None
+                let remedy = "use service_started, service_healthy or service_completed_successfully";
+                reader.error(field.node.at, &field.path, format!("{other:?} is no condition"), remedy);
+                return None;
             }
         };
     }
-    condition
+    Some((condition, required))
 }
 
 /// The name of a service or an alias, normalised.
@@ -244,22 +290,4 @@ fn restart(reader: &mut Reader<'_>, node: &Node, path: &str) -> Option<RestartPo
             None
         }
     }
-}
-
-fn labels(reader: &mut Reader<'_>, node: &Node, path: &str) -> BTreeMap<String, String> {
-    let mut labels = BTreeMap::new();
-    if let Value::Map(entries) = &node.value {
-        for (key, value) in entries {
-            let text = if matches!(value.value, Value::Null) { Some(String::new()) } else { reader.text(value, path) };
-            labels.extend(text.map(|text| (key.text.clone(), text)));
-        }
-        return labels;
-    }
-    for item in reader.list(node, path, false) {
-        if let Some(text) = reader.text(item, path) {
-            let (key, value) = text.split_once('=').unwrap_or((&text, ""));
-            labels.insert(key.to_owned(), value.to_owned());
-        }
-    }
-    labels
 }

@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::model::spec::{DependsOn, RestartPolicy, ServiceType};
 
+mod assemble;
 mod fuzz;
 mod limits;
 mod links;
 mod placement;
 mod rollout;
+mod settings;
 
 /// A directory with files of these names.
 fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
@@ -23,7 +25,8 @@ fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
 fn load_in(dir: &tempfile::TempDir, variables: &[(&str, &str)]) -> Result<Manifest, ManifestError> {
     let variables: BTreeMap<&str, &str> = variables.iter().copied().collect();
     load(&Options {
-        file: dir.path().join("compose.yaml"),
+        files: vec![dir.path().join("compose.yaml")],
+        profiles: Vec::new(),
         project: Some("shop".into()),
         environment: "production".into(),
         variables: &|name| variables.get(name).map(ToString::to_string),
@@ -188,7 +191,8 @@ fn the_project_comes_from_the_caller_or_the_file_or_the_directory() {
     let project = |text: &str, project: Option<&str>| {
         std::fs::write(&file, text).unwrap();
         let options = Options {
-            file: file.clone(),
+            files: vec![file.clone()],
+            profiles: Vec::new(),
             project: project.map(Into::into),
             environment: "Pre Prod".into(),
             variables: &|_| None,
@@ -264,8 +268,8 @@ fn mounts_that_are_no_named_volumes_are_refused_with_the_way_out() {
         ("    volumes: [/data]", "4:15: services.a.volumes: \"/data\" is a volume without a name; declare a volume"),
         ("    volumes: [data:/data]", "4:5: services.a.volumes: there is no volume \"data\"; declare it"),
         (
-            "    volumes: [{type: tmpfs, target: /x}]",
-            "4:15: services.a.volumes: mounts of type \"tmpfs\" are not supported yet",
+            "    volumes: [{type: npipe, target: /x}]",
+            "4:15: services.a.volumes: mounts of type \"npipe\" are not supported",
         ),
         ("    volumes: [data:data]\nvolumes: {data: }", "4:5: services.a.volumes: \"data\" is no path to mount at"),
         (

@@ -6,17 +6,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
 use super::diagnostic::Place;
+use super::sources::FileId;
 
 /// Deepest nesting, aliases included. A compose file needs about eight.
 const DEPTH_MAX: usize = 64;
 /// Most nodes, aliases included.
-const SIZE_MAX: usize = 200_000;
+pub(super) const SIZE_MAX: usize = 200_000;
 
 /// A node of the tree.
 #[derive(Debug, Clone)]
 pub(super) struct Node {
     pub(super) at: Place,
     pub(super) value: Value,
+    pub(super) stance: Stance,
     depth: usize,
     size: usize,
 }
@@ -32,6 +34,18 @@ pub(super) enum Value {
     List(Vec<Node>),
     /// A mapping, in the order of the file, no key twice, merge keys resolved.
     Map(Vec<(Key, Node)>),
+}
+
+/// What a node does to what an earlier file says in its place. Compose Specification, 13-merge.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Stance {
+    /// It is merged with it.
+    #[default]
+    Merge,
+    /// `!override`: it takes its place.
+    Override,
+    /// `!reset`: nothing does.
+    Reset,
 }
 
 /// A mapping's key.
@@ -50,8 +64,57 @@ pub(super) struct YamlError {
 }
 
 impl Node {
-    fn leaf(at: Place, value: Value) -> Self {
-        Self { at, value, depth: 1, size: 1 }
+    pub(super) fn leaf(at: Place, value: Value) -> Self {
+        Self { at, value, stance: Stance::Merge, depth: 1, size: 1 }
+    }
+
+    /// A list or a mapping.
+    pub(super) fn collection(at: Place, value: Value) -> Self {
+        let children: &mut dyn Iterator<Item = &Self> = match &value {
+            Value::List(items) => &mut items.iter(),
+            Value::Map(entries) => &mut entries.iter().map(|(_, node)| node),
+            Value::Null | Value::Scalar(_) => &mut std::iter::empty(),
+        };
+        let (depth, size) = children.fold((0, 1), |(depth, size), node| (depth.max(node.depth), size + node.size));
+        Self { at, value, stance: Stance::Merge, depth: depth + 1, size }
+    }
+
+    /// So many nodes, itself included.
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
+
+    /// A key and its value, if this is a mapping that has it.
+    pub(super) fn entry(&self, key: &str) -> Option<&(Key, Self)> {
+        let Value::Map(entries) = &self.value else { return None };
+        entries.iter().find(|(name, _)| name.text == key)
+    }
+
+    /// The value of a key, if this is a mapping that has it.
+    pub(super) fn get(&self, key: &str) -> Option<&Self> {
+        self.entry(key).map(|(_, node)| node)
+    }
+
+    /// Takes a key out of a mapping.
+    pub(super) fn take(&mut self, key: &str) -> Option<Self> {
+        let Value::Map(entries) = &mut self.value else { return None };
+        let index = entries.iter().position(|(name, _)| name.text == key)?;
+        Some(entries.remove(index).1)
+    }
+
+    /// Leaves out what is `!reset`, now that nothing comes after it.
+    pub(super) fn settle(&mut self) {
+        match &mut self.value {
+            Value::Null | Value::Scalar(_) => {}
+            Value::List(items) => {
+                items.retain(|item| item.stance != Stance::Reset);
+                items.iter_mut().for_each(Self::settle);
+            }
+            Value::Map(entries) => {
+                entries.retain(|(_, node)| node.stance != Stance::Reset);
+                entries.iter_mut().for_each(|(_, node)| node.settle());
+            }
+        }
     }
 
     /// Whether it says nothing: null, `false`, or an empty scalar or collection.
@@ -76,13 +139,13 @@ impl Node {
 }
 
 /// Parses one document. The tree is missing if the text is no YAML; whatever else is wrong comes beside it.
-pub(super) fn parse(text: &str) -> (Option<Node>, Vec<YamlError>) {
-    let mut builder = Builder::default();
+pub(super) fn parse(file: FileId, text: &str) -> (Option<Node>, Vec<YamlError>) {
+    let mut builder = Builder::new(file);
     for event in Parser::new_from_str(text) {
         let result = match event {
             Ok((event, span)) => builder.take(event, span),
             Err(error) => {
-                let at = Place { line: error.marker().line(), column: error.marker().col() + 1 };
+                let at = Place { file, line: error.marker().line(), column: error.marker().col() + 1 };
                 Err(YamlError { at, what: format!("not YAML: {}", error.info()), remedy: "mend the syntax there" })
             }
         };
@@ -94,8 +157,8 @@ pub(super) fn parse(text: &str) -> (Option<Node>, Vec<YamlError>) {
     (builder.root, builder.errors)
 }
 
-#[derive(Default)]
 struct Builder {
+    file: FileId,
     root: Option<Node>,
     open: Vec<Open>,
     anchors: BTreeMap<usize, Node>,
@@ -108,6 +171,7 @@ struct Builder {
 struct Open {
     at: Place,
     anchor: usize,
+    stance: Stance,
     content: Content,
 }
 
@@ -117,32 +181,42 @@ enum Content {
 }
 
 impl Builder {
+    fn new(file: FileId) -> Self {
+        let (root, open, anchors, errors) = Default::default();
+        Self { file, root, open, anchors, errors, documents: 0, size: 0 }
+    }
+
     fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), YamlError> {
-        let at = Place { line: span.start.line(), column: span.start.col() + 1 };
+        let at = Place { file: self.file, line: span.start.line(), column: span.start.col() + 1 };
         match event {
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => Ok(()),
             Event::DocumentStart(_) => self.document(at),
             Event::Scalar(text, style, anchor, tag) => {
-                let is_string = self.is_string(at, tag.as_deref());
+                let (is_string, stance) = self.tagged(at, tag.as_deref());
                 let plain = style == ScalarStyle::Plain && !is_string;
                 let null = plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
                 let value = if null { Value::Null } else { Value::Scalar(text.into_owned()) };
-                self.close(Node::leaf(at, value), anchor, plain)
+                self.count(at, 1)?;
+                self.close(Node { stance, ..Node::leaf(at, value) }, anchor, plain)
             }
             Event::Alias(anchor) => match self.anchors.get(&anchor) {
-                Some(node) => self.close(node.clone(), 0, false),
+                Some(node) => {
+                    let node = node.clone();
+                    self.count(at, node.size)?;
+                    self.close(node, 0, false)
+                }
                 None => {
                     Err(YamlError { at, what: "the alias is inside its own anchor".into(), remedy: "write it out" })
                 }
             },
             Event::SequenceStart(anchor, tag) => {
-                self.is_string(at, tag.as_deref());
-                self.begin(at, anchor, Content::List(Vec::new()))
+                let (_, stance) = self.tagged(at, tag.as_deref());
+                self.begin(Open { at, anchor, stance, content: Content::List(Vec::new()) })
             }
             Event::MappingStart(anchor, tag) => {
-                self.is_string(at, tag.as_deref());
+                let (_, stance) = self.tagged(at, tag.as_deref());
                 let (entries, seen, merges) = (Vec::new(), BTreeSet::new(), Vec::new());
-                self.begin(at, anchor, Content::Map { entries, seen, merges, key: None })
+                self.begin(Open { at, anchor, stance, content: Content::Map { entries, seen, merges, key: None } })
             }
             Event::SequenceEnd | Event::MappingEnd => self.end(),
         }
@@ -157,16 +231,16 @@ impl Builder {
         Ok(())
     }
 
-    fn begin(&mut self, at: Place, anchor: usize, content: Content) -> Result<(), YamlError> {
+    fn begin(&mut self, open: Open) -> Result<(), YamlError> {
         if self.open.len() >= DEPTH_MAX {
-            return Err(too_deep(at));
+            return Err(too_deep(open.at));
         }
-        self.open.push(Open { at, anchor, content });
+        self.open.push(open);
         Ok(())
     }
 
     fn end(&mut self) -> Result<(), YamlError> {
-        let Some(Open { at, anchor, content }) = self.open.pop() else { return Ok(()) };
+        let Some(Open { at, anchor, stance, content }) = self.open.pop() else { return Ok(()) };
         let value = match content {
             Content::List(items) => Value::List(items),
             Content::Map { mut entries, mut seen, merges, .. } => {
@@ -176,13 +250,18 @@ impl Builder {
                 Value::Map(entries)
             }
         };
-        let children: &mut dyn Iterator<Item = &Node> = match &value {
-            Value::List(items) => &mut items.iter(),
-            Value::Map(entries) => &mut entries.iter().map(|(_, node)| node),
-            Value::Null | Value::Scalar(_) => &mut std::iter::empty(),
-        };
-        let (depth, size) = children.fold((0, 1), |(depth, size), node| (depth.max(node.depth), size + node.size));
-        self.close(Node { at, value, depth: depth + 1, size }, anchor, false)
+        self.count(at, 1)?;
+        self.close(Node { stance, ..Node::collection(at, value) }, anchor, false)
+    }
+
+    /// Of the nodes that there may be.
+    fn count(&mut self, at: Place, nodes: usize) -> Result<(), YamlError> {
+        self.size += nodes;
+        if self.size > SIZE_MAX {
+            let what = format!("more than {SIZE_MAX} values, aliases counted");
+            return Err(YamlError { at, what, remedy: "write a smaller file" });
+        }
+        Ok(())
     }
 
     /// Puts a complete node where it belongs.
@@ -190,13 +269,8 @@ impl Builder {
         if node.depth + self.open.len() > DEPTH_MAX {
             return Err(too_deep(node.at));
         }
-        self.size += node.size;
-        if self.size > SIZE_MAX {
-            let what = format!("more than {SIZE_MAX} values, aliases counted");
-            return Err(YamlError { at: node.at, what, remedy: "write a smaller file" });
-        }
         if anchor > 0 {
-            self.size += node.size;
+            self.count(node.at, node.size)?;
             self.anchors.insert(anchor, node.clone());
         }
         match self.open.last_mut().map(|open| &mut open.content) {
@@ -235,14 +309,21 @@ impl Builder {
         }
     }
 
-    /// Whether a tag makes a string of it. Tags of one's own mean nothing in a compose file here.
-    fn is_string(&mut self, at: Place, tag: Option<&Tag>) -> bool {
-        let Some(tag) = tag else { return false };
-        if !tag.is_yaml_core_schema() {
-            let what = format!("the tag {tag} has no meaning here");
-            self.errors.push(YamlError { at, what, remedy: "remove it" });
+    /// Whether a tag makes a string of it, and what it does to earlier files.
+    fn tagged(&mut self, at: Place, tag: Option<&Tag>) -> (bool, Stance) {
+        let Some(tag) = tag else { return (false, Stance::Merge) };
+        if tag.is_yaml_core_schema() {
+            return (tag.suffix == "str", Stance::Merge);
         }
-        tag.suffix == "str"
+        match (tag.handle.as_str(), tag.suffix.as_str()) {
+            ("!", "reset") => (false, Stance::Reset),
+            ("!", "override") => (false, Stance::Override),
+            _ => {
+                let what = format!("the tag {tag} has no meaning here");
+                self.errors.push(YamlError { at, what, remedy: "remove it" });
+                (tag.suffix == "str", Stance::Merge)
+            }
+        }
     }
 }
 
@@ -281,7 +362,7 @@ mod tests {
     }
 
     fn parsed(text: &str) -> String {
-        let (root, errors) = parse(text);
+        let (root, errors) = parse(FileId::FIRST, text);
         assert!(errors.is_empty(), "{errors:?}");
         show(&root.unwrap())
     }
@@ -299,7 +380,7 @@ mod tests {
 
     #[test]
     fn every_duplicate_is_found_with_its_place() {
-        let (root, errors) = parse("a: 1\na: 2\nb:\n  c: 1\n  c: 2\n");
+        let (root, errors) = parse(FileId::FIRST, "a: 1\na: 2\nb:\n  c: 1\n  c: 2\n");
         assert_eq!(show(&root.unwrap()), "{a:1,b:{c:1}}");
         assert_eq!(errors.iter().map(|e| (e.at.line, e.at.column)).collect::<Vec<_>>(), [(2, 1), (5, 3)]);
     }
@@ -313,7 +394,7 @@ mod tests {
         }
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
         for text in [laughs, deep, "a: &a [*a]".into(), "a: *b".into(), "a: 1\n---\nb: 2".into(), "a: [".into()] {
-            assert!(parse(&text).0.is_none(), "{}", &text[..30.min(text.len())]);
+            assert!(parse(FileId::FIRST, &text).0.is_none(), "{}", &text[..30.min(text.len())]);
         }
     }
 }

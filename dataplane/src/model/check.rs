@@ -8,6 +8,7 @@ use super::spec::{EnvironmentSpec, NETWORKS_MAX, ServiceSpec};
 mod placement;
 mod relations;
 mod rollout;
+mod settings;
 
 /// Longest name in wire format that the kernel's tables hold, in octets.
 const WIRE_NAME_MAX: usize = 128;
@@ -126,6 +127,7 @@ impl<'a> Check<'a> {
         self.mounts(&path, service);
         self.rollout(&path, service);
         self.placement(&path, service);
+        self.settings(&path, service);
         self.relations(name, &path, service);
     }
 

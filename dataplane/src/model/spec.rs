@@ -8,6 +8,7 @@ use super::limits::Limits;
 use super::name::EnvironmentKey;
 use super::placement::{Placement, Reserved};
 use super::rollout::{HealthCheck, Millis, Order, Probe, Rollout};
+use super::settings::{Settings, is_usual};
 
 /// Most networks in one environment: a bit each in a u64.
 pub const NETWORKS_MAX: usize = 64;
@@ -122,6 +123,9 @@ pub struct ServiceSpec {
     /// Where its replicas may be. Left out when that is anywhere, for the same reason.
     #[serde(default, skip_serializing_if = "Placement::is_anywhere")]
     pub placement: Placement,
+    /// How its containers are set up. Left out when nothing is said, for the same reason.
+    #[serde(default, skip_serializing_if = "is_usual")]
+    pub settings: Settings,
     /// Run once with the new image before clients are sent to it.
     #[serde(default)]
     pub release: Option<Vec<String>>,
@@ -156,6 +160,8 @@ pub enum DependsOn {
     ServiceStarted,
     /// Its containers are healthy (started, for an image without a health check).
     ServiceHealthy,
+    /// Its containers have ended with status 0.
+    ServiceCompletedSuccessfully,
 }
 
 /// A service in a network.
@@ -222,6 +228,7 @@ impl ServiceSpec {
             limits: Limits::default(),
             reserved: Reserved::default(),
             placement: Placement::default(),
+            settings: Settings::default(),
             release: None,
             schedule: None,
             attempt: 0,

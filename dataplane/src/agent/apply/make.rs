@@ -52,6 +52,8 @@ pub(super) fn sandbox_spec(replica: &ReplicaAssignment, node: &Node) -> SandboxS
         vip4: replica.vip4,
         vip6: replica.vip6,
         dns: node.config.dns(),
+        identity: replica.spec.settings.identity.clone(),
+        sysctls: replica.spec.sysctls(true).map(|(name, value)| (name.clone(), value.clone())).collect(),
     }
 }
 

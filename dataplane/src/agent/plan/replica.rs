@@ -220,13 +220,17 @@ fn is_ready(key: &ReplicaKey, condition: DependsOn, observed: &Observed) -> bool
         _ if workload.state == WorkloadState::Created => false,
         DependsOn::ServiceStarted => true,
         DependsOn::ServiceHealthy => workload.runs() && observed.health.get(key) == Some(&Well::Healthy),
+        DependsOn::ServiceCompletedSuccessfully => {
+            matches!(workload.state, WorkloadState::Exited { exit: Exit { status: 0, .. }, .. })
+        }
     }
 }
 
 fn is_ready_elsewhere(needed: &Elsewhere, condition: DependsOn) -> bool {
     match condition {
-        DependsOn::ServiceStarted => needed.well.is_some(),
+        DependsOn::ServiceStarted => needed.well.is_some() || needed.ended,
         DependsOn::ServiceHealthy => needed.well == Some(Well::Healthy),
+        DependsOn::ServiceCompletedSuccessfully => needed.ended,
     }
 }
 

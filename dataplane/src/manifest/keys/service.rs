@@ -13,15 +13,11 @@ pub(in crate::manifest) static SERVICE: Section = Section {
         ("build", Replaced("build the image with docker build, and name it in image")),
         (
             "cap_add",
-            Refused(
-                "gives the container powers that are not passed on (and SYS_ADMIN, BPF and their like void isolation)",
-                "remove it; NET_BIND_SERVICE, CHOWN and the rest of Docker's default set are there anyway",
+            Explained(
+                "of what is confined to the container: Docker's default set, IPC_LOCK, LEASE, SYS_NICE, SYS_PTRACE; others are refused",
             ),
         ),
-        (
-            "cap_drop",
-            Refused("is not passed on yet, and the container would have more powers than the file says", REMOVE),
-        ),
+        ("cap_drop", Honoured),
         ("cgroup", Refused(HOST, REMOVE)),
         ("cgroup_parent", Refused(HOST, REMOVE)),
         ("command", Honoured),
@@ -44,21 +40,21 @@ pub(in crate::manifest) static SERVICE: Section = Section {
         ("devices", Refused("gives the container devices of the host and would void isolation", REMOVE)),
         ("dns", NoEffect(OWN_DNS)),
         ("dns_opt", NoEffect(OWN_DNS)),
-        ("dns_search", NoEffect(OWN_DNS)),
-        ("domainname", NoEffect("the host name is the service and the number of the replica")),
+        ("dns_search", Explained("after the private network's own domain")),
+        ("domainname", Honoured),
         ("entrypoint", Honoured),
         ("env_file", Honoured),
         ("environment", Honoured),
         ("expose", NoEffect("every port that a service listens on is reachable in its networks")),
-        ("extends", Refused(LATER, "write the keys out, or share them with YAML's << and anchors")),
+        ("extends", Honoured),
         ("external_links", Refused("crosses the boundary of the environment", "put the service into this file")),
-        ("extra_hosts", Refused(LATER, "use the name of a service, or an alias under its networks")),
+        ("extra_hosts", Explained("host-gateway is refused: the node is not reachable from a private network")),
         ("gpus", Refused("gives the container devices of the host and would void isolation", REMOVE)),
-        ("group_add", Refused(LATER, "name the group in user, as in \"1000:1000\"")),
+        ("group_add", Honoured),
         ("healthcheck", Honoured),
-        ("hostname", NoEffect("the host name is the service and the number of the replica")),
+        ("hostname", Explained("else the service and the number of the replica")),
         ("image", Honoured),
-        ("init", NoEffect("no init process is added")),
+        ("init", Honoured),
         ("ipc", Refused("shares memory outside of the container and would void isolation", REMOVE)),
         ("isolation", Refused("is for Windows containers", REMOVE)),
         ("label_file", Refused(LATER, "write the labels into labels")),
@@ -69,7 +65,7 @@ pub(in crate::manifest) static SERVICE: Section = Section {
                 "the alias resolves for every service of the networks that both are in, and <ALIAS>_URL says the port",
             ),
         ),
-        ("logging", NoEffect("Docker's default log driver is used")),
+        ("logging", Explained("drivers that write on the node; others would send from outside of the private network")),
         ("mac_address", NoEffect("MAC addresses are assigned")),
         ("mem_limit", Explained("a replica that needs more is killed: no swap is added to it")),
         ("mem_reservation", Explained("as deploy.resources.reservations.memory")),
@@ -85,7 +81,7 @@ pub(in crate::manifest) static SERVICE: Section = Section {
         ),
         ("networks", Honoured),
         ("oom_kill_disable", NoEffect(NO_LIMIT)),
-        ("oom_score_adj", NoEffect(NO_LIMIT)),
+        ("oom_score_adj", Explained("from 0 to 1000: nobody else is killed first")),
         ("pid", Refused("shows the container processes outside of it and would void isolation", REMOVE)),
         ("pids_limit", Honoured),
         ("platform", NoEffect("the node's own platform is used")),
@@ -104,24 +100,21 @@ pub(in crate::manifest) static SERVICE: Section = Section {
         ("profiles", Honoured),
         ("provider", Refused(LATER, REMOVE)),
         ("pull_policy", NoEffect("images are pulled when the node lacks them")),
-        (
-            "read_only",
-            Refused("is not passed on yet, and the container would have more powers than the file says", REMOVE),
-        ),
+        ("read_only", Honoured),
         ("restart", Honoured),
         ("runtime", Refused("Docker's default runtime is the one that is used", REMOVE)),
         ("scale", Honoured),
         ("secrets", Refused(LATER, "use environment or env_file")),
-        ("security_opt", Refused("changes what confines the container and is not passed on", REMOVE)),
-        ("shm_size", NoEffect("Docker's default of 64 MiB is used")),
+        ("security_opt", Explained("no-new-privileges; what loosens the container's confinement is refused")),
+        ("shm_size", Honoured),
         ("stdin_open", NoEffect("nobody is attached to a service")),
         ("stop_grace_period", Honoured),
         ("stop_signal", Honoured),
         ("storage_opt", NoEffect(NO_LIMIT)),
-        ("sysctls", Refused(LATER, REMOVE)),
-        ("tmpfs", Refused(LATER, "remove it, or use a named volume")),
+        ("sysctls", Explained("net.* but those of interfaces, and those of System V IPC and message queues")),
+        ("tmpfs", Honoured),
         ("tty", NoEffect("nobody is attached to a service")),
-        ("ulimits", NoEffect("Docker's default limits are used")),
+        ("ulimits", Honoured),
         ("use_api_socket", Refused("gives the container control over Docker and would void isolation", REMOVE)),
         ("user", Honoured),
         ("userns_mode", Refused(HOST, REMOVE)),
@@ -159,7 +152,7 @@ pub(in crate::manifest) static MOUNT: Section = Section {
         ("read_only", Honoured),
         ("source", Honoured),
         ("target", Honoured),
-        ("tmpfs", Refused("tmpfs mounts are not supported yet", "use a named volume")),
+        ("tmpfs", Honoured),
         ("type", Honoured),
         ("volume", Honoured),
     ],
@@ -190,3 +183,19 @@ pub(in crate::manifest) static ENV_FILE: Section = Section {
     name: "services.*.env_file[]",
     keys: &[("format", Honoured), ("path", Honoured), ("required", Honoured)],
 };
+
+/// The long form of `extends`.
+pub(in crate::manifest) static EXTENDS: Section =
+    Section { name: "services.*.extends", keys: &[("file", Honoured), ("service", Honoured)] };
+
+/// What becomes of its output.
+pub(in crate::manifest) static LOGGING: Section =
+    Section { name: "services.*.logging", keys: &[("driver", Honoured), ("options", Honoured)] };
+
+/// The long form of a limit.
+pub(in crate::manifest) static ULIMIT: Section =
+    Section { name: "services.*.ulimits.*", keys: &[("hard", Honoured), ("soft", Honoured)] };
+
+/// A mount's `tmpfs`.
+pub(in crate::manifest) static MOUNT_TMPFS: Section =
+    Section { name: "services.*.volumes[].tmpfs", keys: &[("mode", Honoured), ("size", Honoured)] };

@@ -1,0 +1,151 @@
+//! What replicas say.
+
+mod merge;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{Query, State};
+use axum::response::Response;
+use futures_util::{Stream, StreamExt as _};
+use serde::Deserialize;
+use tokio::sync::mpsc;
+
+use self::merge::Merge;
+use super::Api;
+use super::error::Refusal;
+use super::routes::Asked;
+use super::rows::Filter;
+use super::stream::{QUEUE, from_channel, line, ndjson};
+use super::types::{ErrorBody, LogEvent, LogRow};
+use crate::controller::State as Assignments;
+use crate::docker::{LogLine, LogQuery};
+use crate::model::{ReplicaKey, ReplicaStatus};
+use crate::store::schema;
+use crate::store::{Event, StoreError};
+
+/// How long a line waits for an earlier one of another replica.
+const HOLD: Duration = Duration::from_millis(100);
+
+/// What to tell.
+#[derive(Debug, Clone, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Wanted {
+    /// Only of this service.
+    service: Option<String>,
+    /// Only of the replica of this number.
+    replica: Option<u32>,
+    /// Go on with what is said from now on, by replicas that come later, too; ends when skepd does.
+    #[serde(default)]
+    follow: bool,
+    /// Only so many lines of each replica.
+    tail: Option<u32>,
+    /// Only what was said since then, in seconds since the epoch.
+    since: Option<u64>,
+}
+
+/// A replica of this node, and its container.
+type Speaker = (ReplicaKey, String);
+
+/// Tells what replicas of this node have said, all in the order of time, and which replicas are on other nodes.
+#[utoipa::path(get, path = "/v1/logs", params(Filter, Wanted),
+    responses((status = 200, body = LogEvent, content_type = "application/x-ndjson"),
+        (status = "4XX", body = ErrorBody)))]
+pub(super) async fn logs(
+    State(api): State<Api>,
+    filter: Asked<Filter>,
+    wanted: Asked<Wanted>,
+) -> Result<Response, Refusal> {
+    let (Query(filter), Query(wanted)) = (filter?, wanted?);
+    let state = Assignments::load(api.store.as_ref()).await?;
+    filter.knows(wanted.service.as_deref(), state.services.keys())?;
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    tokio::spawn(async move {
+        // An error ends the stream; who follows begins again.
+        if let Err(error) = tell(&api, state, &filter, &wanted, &sender).await {
+            tracing::warn!(%error, "A stream of logs broke off.");
+        }
+    });
+    Ok(ndjson(from_channel(receiver)))
+}
+
+async fn tell(
+    api: &Api,
+    state: Assignments,
+    filter: &Filter,
+    wanted: &Wanted,
+    lines: &mpsc::Sender<Bytes>,
+) -> Result<(), StoreError> {
+    let mut changes = api.store.watch(schema::statuses().as_str(), state.revision).await?;
+    let mut merge: Merge<Speaker> = Merge::new(HOLD);
+    let (mut known, mut elsewhere) = (BTreeSet::new(), BTreeSet::new());
+    let mut query = LogQuery { follow: wanted.follow, tail: wanted.tail, since: wanted.since };
+    let mut news: Vec<ReplicaStatus> = state.statuses.into_values().collect();
+    loop {
+        for ReplicaStatus { key, node, container, .. } in news.into_iter().filter(|it| asked(&it.key, filter, wanted)) {
+            if node != api.node.name {
+                if elsewhere.insert(key.clone()) && lines.send(line(&LogEvent::Elsewhere { key, node })).await.is_err()
+                {
+                    return Ok(());
+                }
+                continue;
+            }
+            let Some(container) = container.filter(|container| known.insert(container.clone())) else { continue };
+            let said = api.observer.logs(container.clone(), query);
+            merge.add((key, container), channel(said));
+        }
+        // Of those that come later, everything.
+        query.tail = None;
+        news = loop {
+            let change = tokio::select! {
+                next = merge.next() => match next {
+                    Some(((key, _), said)) => {
+                        let row = LogRow { key, time: said.time, stderr: said.stderr, text: said.text };
+                        if lines.send(line(&LogEvent::Line(row))).await.is_err() {
+                            return Ok(());
+                        }
+                        continue;
+                    }
+                    None if !wanted.follow => return Ok(()),
+                    None => changes.next().await,
+                },
+                change = changes.next(), if wanted.follow => change,
+                () = lines.closed() => return Ok(()),
+            };
+            match change.transpose()? {
+                Some(events) => break statuses(&events)?,
+                None => return Ok(()),
+            }
+        };
+    }
+}
+
+/// What nodes tell anew.
+fn statuses(events: &[Event]) -> Result<Vec<ReplicaStatus>, StoreError> {
+    let told = events.iter().filter_map(|event| match event {
+        Event::Put(entry) => Some(entry),
+        Event::Delete { .. } => None,
+    });
+    told.map(|entry| Ok(schema::decode::<ReplicaStatus>(entry)?.value)).collect()
+}
+
+fn asked(key: &ReplicaKey, filter: &Filter, wanted: &Wanted) -> bool {
+    filter.shows(&key.service.environment)
+        && wanted.service.as_ref().is_none_or(|service| *service == key.service.service)
+        && wanted.replica.is_none_or(|replica| replica == key.replica)
+}
+
+/// What a container says, until nobody listens any more.
+fn channel(said: impl Stream<Item = LogLine> + Send + 'static) -> mpsc::Receiver<LogLine> {
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    tokio::spawn(async move {
+        let mut said = std::pin::pin!(said);
+        while let Some(line) = said.next().await {
+            if sender.send(line).await.is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}

@@ -1,0 +1,220 @@
+//! What people bring along in their Compose files is what their containers have, and what those say is read.
+
+use std::fs;
+use std::process::Output;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use tests::images::Image;
+use tests::{Node, wait_for};
+
+/// For what takes seconds; an upper bound for a busy computer.
+const PATIENCE: Duration = Duration::from_secs(60);
+const PROJECT: [&str; 4] = ["-p", "shop", "-e", "production"];
+const SERVE: &str = "image: 'musl:latest', command: [serve, web]";
+
+/// A node, and a directory with files.
+fn start(files: &[(&str, &str)]) -> Result<(Node, String)> {
+    let node = Node::start()?;
+    node.load(&[Image::Musl])?;
+    let directory = node.machine().directory().join("files");
+    for (name, text) in files {
+        let path = directory.join(name);
+        fs::create_dir_all(path.parent().context("a name without a directory")?)?;
+        fs::write(path, text)?;
+    }
+    Ok((node, directory.display().to_string()))
+}
+
+fn skepctl(node: &Node, arguments: &[&str]) -> Result<String> {
+    node.skepctl(&[&PROJECT[..], arguments].concat())
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&[output.stdout.as_slice(), output.stderr.as_slice()].concat()).into_owned()
+}
+
+#[test]
+fn files_of_several_directories_become_one_environment() -> Result<()> {
+    let base = format!(
+        "services:\n  web: {{{SERVE}, environment: {{A: one, B: one}}, depends_on: [db], networks: [front]}}\n  \
+         debug: {{{SERVE}, profiles: [debug]}}\nnetworks: {{front: }}\ninclude: [parts/db.yaml]\n"
+    );
+    let over =
+        "services: {web: {environment: {B: two}, extends: {file: common.yaml, service: base}, networks: [default]}}";
+    let (node, directory) = start(&[
+        ("compose.yaml", &base),
+        ("compose.override.yaml", over),
+        ("common.yaml", "services: {base: {environment: {C: three}, working_dir: /tmp}}"),
+        ("parts/db.yaml", &format!("services: {{db: {{{SERVE}, env_file: vars}}}}")),
+        ("parts/vars", "PLACE=parts\n"),
+        ("deep/er/here", ""),
+    ])?;
+    // As Compose: the files of the nearest directory above that has some.
+    let line = node.skepctl_line(&[&PROJECT[..], &["up", "--wait"]].concat())?;
+    let inside = format!("cd {directory}/deep/er && {}", line.join(" "));
+    node.run(&["sh", "-ec", &inside])?;
+    let web = node.replica("shop", "production", "web", 1)?;
+    let environment = web.exec(&["sh", "-c", "echo $A $B $C $(pwd)"])?;
+    ensure!(environment.trim() == "one two three /tmp", "{environment}");
+    let db = node.replica("shop", "production", "db", 1)?;
+    ensure!(db.exec(&["sh", "-c", "echo $PLACE"])?.trim() == "parts");
+    ensure!(node.replicas()?.iter().all(|replica| replica.service != "debug"), "a profile that nobody asked for");
+    // The same by name, with a profile, is one service more and leaves the others as they are.
+    let before = web.id()?.to_owned();
+    let file = |name: &str| format!("{directory}/{name}");
+    let (base, over) = (file("compose.yaml"), file("compose.override.yaml"));
+    skepctl(&node, &["up", "--wait", "-f", &base, "-f", &over, "--profile", "debug"])?;
+    node.replica("shop", "production", "debug", 1)?;
+    ensure!(node.replica("shop", "production", "web", 1)?.id()? == before, "web was made anew");
+    Ok(())
+}
+
+#[test]
+fn a_container_is_set_up_as_its_file_says() -> Result<()> {
+    let (node, _) = start(&[])?;
+    let web = json!({
+        "image": Image::Musl.tag(), "command": ["serve", "web"],
+        "init": true, "read_only": true, "cap_add": ["IPC_LOCK"], "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges:true"], "shm_size": "1m", "group_add": [4711], "oom_score_adj": 100,
+        "tmpfs": ["/scratch:size=1m,mode=1770"], "ulimits": { "nofile": { "soft": 111, "hard": 222 } },
+        "sysctls": { "net.core.somaxconn": 77, "kernel.shmmax": 4_096 },
+        "logging": { "driver": "json-file", "options": { "max-size": "1m", "max-file": "2" } },
+        "hostname": "box", "domainname": "example.com", "dns_search": ["example.com"],
+        "extra_hosts": ["elsewhere=192.0.2.7", "elsewhere=2001:db8::7"],
+    });
+    let plain = json!({ "image": Image::Musl.tag(), "command": ["serve", "web"] });
+    let services = json!({ "services": { "web": web, "plain": plain } });
+    node.up("shop", "production", &services.to_string())?;
+    let replica = node.replica("shop", "production", "web", 1)?;
+    let inside = |command: &str| -> Result<String> { Ok(replica.exec(&["sh", "-c", command])?.trim().to_owned()) };
+    let expected = [
+        ("cat /proc/1/comm", "docker-init"),
+        // CAP_IPC_LOCK is the 14th (capability.h), and nothing else.
+        ("sed -n 's/^CapBnd:.//p' /proc/1/status", "0000000000004000"),
+        ("sed -n 's/^NoNewPrivs:.//p' /proc/1/status", "1"),
+        ("touch /new 2>&1 | grep -o 'Read-only'", "Read-only"),
+        ("touch /scratch/new && stat -c %a /scratch", "1770"),
+        ("df -k /scratch /dev/shm | awk 'NR > 1 { print $2 }' | tr '\\n' ' '", "1024 1024"),
+        ("ulimit -Sn; ulimit -Hn", "111\n222"),
+        ("id -G | tr ' ' '\\n' | grep 4711", "4711"),
+        ("cat /proc/1/oom_score_adj", "100"),
+        ("cat /proc/sys/net/core/somaxconn /proc/sys/kernel/shmmax", "77\n4096"),
+        ("hostname", "box"),
+        ("grep -c elsewhere /etc/hosts", "2"),
+        ("grep '^search' /etc/resolv.conf", "search internal example.com"),
+    ];
+    for (command, says) in expected {
+        let found = inside(command).with_context(|| command)?;
+        ensure!(found == says, "{command}: {found:?} instead of {says:?}");
+    }
+    let log = node.docker(&["inspect", "--format", "{{json .HostConfig.LogConfig}}", replica.id()?])?;
+    let log: Value = serde_json::from_str(&log)?;
+    ensure!(log == json!({ "Type": "json-file", "Config": { "max-size": "1m", "max-file": "2" } }), "{log}");
+    // Names are still the private network's, by the service and by what it calls itself.
+    let plain = node.replica("shop", "production", "plain", 1)?;
+    ensure!(plain.exec(&["nslookup", "web.internal"])?.contains(replica.vip()?));
+    ensure!(inside("nslookup plain.internal")?.contains(plain.vip()?));
+    // The same file again is nothing to do, and another limit is another container.
+    let ids = (replica.id()?.to_owned(), plain.id()?.to_owned());
+    node.up("shop", "production", &services.to_string())?;
+    let id = |service: &str| -> Result<String> { Ok(node.replica("shop", "production", service, 1)?.id()?.to_owned()) };
+    ensure!((id("web")?, id("plain")?) == ids, "containers were made anew for the same file");
+    let changed = services.to_string().replace("\"soft\":111", "\"soft\":112");
+    node.up("shop", "production", &changed)?;
+    ensure!(id("web")? != ids.0 && id("plain")? == ids.1, "another limit");
+    let limit = node.replica("shop", "production", "web", 1)?.exec(&["sh", "-c", "ulimit -Sn"])?;
+    ensure!(limit.trim() == "112", "{limit}");
+    Ok(())
+}
+
+#[test]
+fn a_service_waits_until_another_one_has_succeeded() -> Result<()> {
+    let (node, _) = start(&[])?;
+    let services = |ends: &str| {
+        json!({ "services": {
+            "migrate": {
+                "image": Image::Musl.tag(), "command": ["sh", "-c", format!("until nc -l -p 99; do :; done; exit {ends}")],
+            },
+            "web": {
+                "image": Image::Musl.tag(), "command": ["serve", "web"],
+                "depends_on": { "migrate": { "condition": "service_completed_successfully" } },
+            },
+        } })
+        .to_string()
+    };
+    let waits = |environment: &str, told: &str| {
+        wait_for(&format!("web of {environment} {told}"), PATIENCE, || {
+            let rows = node.skepctl_json(&["-p", "shop", "-e", environment, "ps"])?;
+            let rows = rows.as_array().context("no list")?;
+            let is =
+                |row: &Value| row["service"] == "web" && row["message"].as_str().is_some_and(|it| it.contains(told));
+            if rows.iter().any(is) { Ok(Some(())) } else { Err(anyhow::anyhow!("{rows:?}")) }
+        })
+    };
+    for (environment, ends) in [("production", "0"), ("staging", "3")] {
+        let file = node.compose_file("shop", environment, &services(ends))?;
+        node.skepctl(&["-p", "shop", "-e", environment, "up", "--no-wait", "-f", &file])?;
+        waits(environment, "waits for migrate to end with status 0")?;
+        // Now it may end, and whoever tells it so ends with it.
+        let migrate = node.replica("shop", environment, "migrate", 1)?;
+        migrate.exec_output(&["sh", "-c", "echo | nc 127.0.0.1 99"])?;
+    }
+    node.replica("shop", "production", "web", 1)?;
+    wait_for("migrate of staging has failed", PATIENCE, || {
+        let rows = node.skepctl_json(&["-p", "shop", "-e", "staging", "ps"])?;
+        let is = |row: &Value| {
+            row["service"] == "migrate" && row["state"] == "failed" && row["message"].to_string().contains("status 3")
+        };
+        let rows = rows.as_array().context("no list")?;
+        if rows.iter().any(is) { Ok(Some(())) } else { Err(anyhow::anyhow!("{rows:#?}")) }
+    })?;
+    let web = node.replicas()?.into_iter().find(|it| it.environment == "staging" && it.service == "web");
+    ensure!(web.as_ref().is_none_or(|web| web.state != "running"), "{web:?}");
+    Ok(())
+}
+
+#[test]
+fn what_replicas_say_is_told_in_its_order_and_followed() -> Result<()> {
+    let (node, _) = start(&[])?;
+    let speaks = |words: &str| {
+        let script = format!("for i in 1 2 3; do echo {words} $$i; sleep 0.2; done; echo oh >&2; exec sleep 1000");
+        json!({ "image": Image::Musl.tag(), "command": ["sh", "-c", script], "stop_grace_period": "0s" })
+    };
+    let mut web = speaks("web");
+    web["deploy"] = json!({ "replicas": 2 });
+    let file = |words: &str| json!({ "services": { "web": web, "db": speaks(words) } }).to_string();
+    node.up("shop", "production", &file("one"))?;
+    let lines = wait_for("everything is said", PATIENCE, || {
+        let told = node.skepctl(&[&["-o", "json"], &PROJECT[..], &["logs"]].concat())?;
+        let lines: Vec<Value> = told.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+        Ok((lines.len() == 12).then_some(lines))
+    })?;
+    let times: Vec<&str> = lines.iter().filter_map(|line| line["time"].as_str()).collect();
+    ensure!(times.len() == 12 && times.is_sorted(), "{lines:#?}");
+    ensure!(lines.iter().filter(|line| line["stderr"] == true && line["text"] == "oh").count() == 3, "{lines:#?}");
+    let told = skepctl(&node, &["logs", "web.2"])?;
+    ensure!(
+        told.lines().collect::<Vec<_>>() == ["web.2 | web 1", "web.2 | web 2", "web.2 | web 3", "web.2 | oh"],
+        "{told}"
+    );
+    let told = skepctl(&node, &["logs", "db", "--tail", "2"])?;
+    ensure!(told.lines().collect::<Vec<_>>() == ["db.1 | one 3", "db.1 | oh"], "{told}");
+    let nobody = node.skepctl_output(&[&PROJECT[..], &["logs", "bd"]].concat())?;
+    ensure!(!nobody.status.success() && said(&nobody).contains("db"), "{}", said(&nobody));
+
+    // Who follows hears those that come later.
+    let line = node.skepctl_line(&[&PROJECT[..], &["logs", "-f", "--tail", "0", "db"]].concat())?;
+    let line: Vec<&str> = line.iter().map(String::as_str).collect();
+    let _follower = node.machine().spawn("follower", &line)?;
+    node.up("shop", "production", &file("two"))?;
+    let log = node.machine().directory().join("follower.log");
+    wait_for("the next one is heard", PATIENCE, || {
+        let heard = fs::read_to_string(&log)?;
+        if heard.lines().collect::<Vec<_>>() == ["db.1 | two 1", "db.1 | two 2", "db.1 | two 3", "db.1 | oh"] {
+            return Ok(Some(()));
+        }
+        Err(anyhow::anyhow!("{heard}"))
+    })
+}

@@ -154,8 +154,11 @@ fn fuzz(mirror: &mut Mirror, seeds: &[Case]) -> Result<u64> {
 fn through_the_tunnel(packet: &[u8]) -> Vec<u8> {
     let mut packet = corpus::headed(packet[ETHERNET..].to_vec());
     // To the kernel's test, its first 14 octets are an Ethernet header: it wants what the type of that announces.
-    let announced = matches!(packet.get(26..28), Some([8, 0] | [0x86, 0xdd]));
-    packet.resize(packet.len().max(if announced { 68 } else { 28 }), 0);
+    // What fills a short one up is part of it.
+    packet.resize(packet.len().max(2 * ETHERNET), 0);
+    if matches!(packet[2 * ETHERNET - 2..], [8, 0, ..] | [0x86, 0xdd, ..]) {
+        packet.resize(packet.len().max(68), 0);
+    }
     packet
 }
 

@@ -4,9 +4,13 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+mod environment;
+mod inside;
 mod nodes;
 mod secrets;
 
+pub(crate) use environment::{ConfigArgs, DownArgs, FileArgs, PruneArgs, UpArgs};
+pub(crate) use inside::{ExecArgs, ForwardArgs, Local, LogsArgs, Meant};
 pub(crate) use nodes::{LabelChange, NodesArgs, NodesCommand, RotateKeyArgs};
 pub(crate) use secrets::{RegistryArgs, RegistryCommand, SecretsArgs, SecretsCommand};
 
@@ -86,6 +90,8 @@ pub(crate) enum Color {
 pub(crate) enum Command {
     /// Make an environment what a compose file says.
     Up(UpArgs),
+    /// Show the compose files as one: put together, with the values of variables, without what is left out.
+    Config(ConfigArgs),
     /// Take an environment away; what it stored stays unless --volumes is given.
     Down(DownArgs),
     /// Remove what nothing needs any more: old deployments, and images that were pulled for them alone.
@@ -96,6 +102,12 @@ pub(crate) enum Command {
     Rollback(RollbackArgs),
     /// Change the number of a service's replicas.
     Scale(ScaleArgs),
+    /// Stop services; names and addresses stay, and `start` brings back as many replicas as there were.
+    Stop(ServicesArgs),
+    /// Start services that were stopped.
+    Start(ServicesArgs),
+    /// Start services anew, as a deployment of the same: no request is lost.
+    Restart(ServicesArgs),
     /// Deployments: the last one of each service, and the one that serves.
     Deployments,
     /// Every deployment that is remembered, and what became of it.
@@ -110,6 +122,10 @@ pub(crate) enum Command {
     Events(EventsArgs),
     /// What replicas say, in the order of time; with -f also what they say from now on, until Ctrl-C.
     Logs(LogsArgs),
+    /// Run a command in a replica, with your terminal if there is one.
+    Exec(ExecArgs),
+    /// Reach a port of a replica from here, which nobody else can, until Ctrl-C.
+    Forward(ForwardArgs),
     /// Nodes: how they stand, and the tunnels between them; cordon, drain, remove, other keys.
     Nodes(NodesArgs),
     /// Replicas: state, node, addresses, containers.
@@ -140,17 +156,6 @@ pub(crate) enum Command {
     Documents,
 }
 
-#[derive(Debug, Default, Args)]
-pub(crate) struct FileArgs {
-    /// A compose file; given several times, each one changes what the ones before say [default: $COMPOSE_FILE, else
-    /// compose.yaml, compose.yml, docker-compose.yaml or docker-compose.yml here or above, with its override file].
-    #[arg(long = "file", short, value_name = "FILE")]
-    pub(crate) files: Vec<PathBuf>,
-    /// Services of this profile, too; `*`: of all.
-    #[arg(long = "profile", env = "COMPOSE_PROFILES", value_name = "NAME", value_delimiter = ',')]
-    pub(crate) profiles: Vec<String>,
-}
-
 #[derive(Debug, Args)]
 pub(crate) struct WaitArgs {
     /// Print the operations as they would be executed; change nothing.
@@ -166,48 +171,6 @@ pub(crate) struct WaitArgs {
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration)]
     pub(crate) timeout: Duration,
 }
-
-#[derive(Debug, Args)]
-pub(crate) struct UpArgs {
-    #[command(flatten)]
-    pub(crate) file: FileArgs,
-    #[command(flatten)]
-    pub(crate) wait: WaitArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct DownArgs {
-    #[command(flatten)]
-    pub(crate) file: FileArgs,
-    /// With its named volumes, and the generated credentials that open what is in them. Nothing brings them back. What an
-    /// earlier `down` has kept is removed, too.
-    #[arg(long)]
-    pub(crate) volumes: bool,
-    #[command(flatten)]
-    pub(crate) wait: WaitArgs,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = PRUNE_HELP)]
-pub(crate) struct PruneArgs {
-    /// Print what would be removed; remove nothing.
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-    /// So many deployments of each service stay, beside the one that serves and the one to go back to [default: 10].
-    #[arg(long, value_name = "DEPLOYMENTS")]
-    pub(crate) keep: Option<u32>,
-    /// With the volumes and credentials of environments that are gone. Nothing brings them back.
-    #[arg(long)]
-    pub(crate) volumes: bool,
-    /// Do not ask before volumes are removed.
-    #[arg(long, short)]
-    pub(crate) yes: bool,
-}
-
-const PRUNE_HELP: &str = "\
-It removes no image that somebody else has pulled, built or loaded, and none that a container uses. What an environment \
-has stored stays when it is taken away with `skepctl down`: --volumes removes that of all that are gone, `skepctl down \
---volumes` that of one.";
 
 #[derive(Debug, Args)]
 pub(crate) struct DeployArgs {
@@ -242,6 +205,15 @@ pub(crate) struct ScaleArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ServicesArgs {
+    /// The services [default: all of the environment].
+    #[arg(value_name = "SERVICE")]
+    pub(crate) services: Vec<String>,
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct HistoryArgs {
     /// Of this service only.
     pub(crate) service: Option<String>,
@@ -252,25 +224,6 @@ pub(crate) struct EventsArgs {
     /// Go on with what happens from now on.
     #[arg(long, short)]
     pub(crate) follow: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct LogsArgs {
-    /// A service, or a replica of it such as web.2 [default: all].
-    #[arg(value_name = "SERVICE")]
-    pub(crate) service: Option<String>,
-    /// Go on with what is said from now on, by replicas that come later, too.
-    #[arg(long, short)]
-    pub(crate) follow: bool,
-    /// Only so many lines of each replica.
-    #[arg(long, short = 'n', value_name = "LINES")]
-    pub(crate) tail: Option<u32>,
-    /// Only what was said since, such as 10m or 2h ago.
-    #[arg(long, value_name = "TIME", value_parser = duration)]
-    pub(crate) since: Option<Duration>,
-    /// With the time of each line, in UTC.
-    #[arg(long, short)]
-    pub(crate) timestamps: bool,
 }
 
 #[derive(Debug, Args)]

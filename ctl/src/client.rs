@@ -6,6 +6,7 @@ use dataplane::config::SOCKET_NAME;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
+use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
@@ -43,6 +44,22 @@ impl Client {
         self.exchange(Method::DELETE, path, Bytes::new()).await
     }
 
+    /// A request whose connection becomes one to somewhere else, by that protocol.
+    pub(crate) async fn upgrade(
+        &self,
+        path: &str,
+        body: Option<&impl Serialize>,
+        protocol: &str,
+    ) -> Result<TokioIo<Upgraded>, CtlError> {
+        let body = body.map(|body| json(path, body)).transpose()?.unwrap_or_default();
+        let response = self.request(Method::POST, path, body, Some(protocol)).await?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            self.check(path, response).await?;
+            return Err(CtlError::Cut);
+        }
+        Ok(TokioIo::new(hyper::upgrade::on(response).await.map_err(|source| self.http(source))?))
+    }
+
     /// Where skepd is asked.
     pub(crate) fn socket(&self) -> &Path {
         &self.socket
@@ -64,21 +81,33 @@ impl Client {
     }
 
     async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>, CtlError> {
+        self.request(method, path, body, None).await
+    }
+
+    async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        upgrade: Option<&str>,
+    ) -> Result<Response<Incoming>, CtlError> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|source| self.unreachable(source))?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|source| self.http(source))?;
         // It ends with the answer's last byte; what goes wrong with it, the answer tells.
-        tokio::spawn(connection);
-        let request = Request::builder()
+        tokio::spawn(connection.with_upgrades());
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header("host", "skepd")
-            .header("content-type", "application/json")
-            .body(Full::new(body))
-            .map_err(|error| CtlError::Connection {
-                socket: self.socket.clone(),
-                source: io::Error::new(io::ErrorKind::InvalidInput, error),
-            })?;
+            .header("content-type", "application/json");
+        if let Some(protocol) = upgrade {
+            request = request.header("connection", "upgrade").header("upgrade", protocol);
+        }
+        let request = request.body(Full::new(body)).map_err(|error| CtlError::Connection {
+            socket: self.socket.clone(),
+            source: io::Error::new(io::ErrorKind::InvalidInput, error),
+        })?;
         sender.send_request(request).await.map_err(|source| self.http(source))
     }
 

@@ -1,13 +1,13 @@
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use dataplane::api::types::{Accepted, Deploy, DeploymentRow, Rollback, Scale};
+use dataplane::api::types::{Accepted, Deploy, DeploymentRow, Rollback, Scale, Services};
 use dataplane::model::name::normalise;
 use dataplane::model::{DeploymentState, EnvironmentKey};
 use serde::Serialize;
 
 use crate::cell::{Cell, Tone};
-use crate::cli::{DeployArgs, FileArgs, Global, HistoryArgs, RollbackArgs, ScaleArgs, WaitArgs};
+use crate::cli::{DeployArgs, FileArgs, Global, HistoryArgs, RollbackArgs, ScaleArgs, ServicesArgs, WaitArgs};
 use crate::client::{Client, encode};
 use crate::environment::follow;
 use crate::error::CtlError;
@@ -95,6 +95,21 @@ pub(crate) async fn rollback(global: &Global, args: &RollbackArgs, output: &mut 
 /// `scale`.
 pub(crate) async fn scale(global: &Global, args: &ScaleArgs, output: &mut Output) -> Result<ExitCode, CtlError> {
     ask(global, &args.service, "scale", &Scale { replicas: args.replicas }, &args.wait, output).await
+}
+
+/// `stop`, `start`, `restart`.
+pub(crate) async fn all(
+    global: &Global,
+    args: &ServicesArgs,
+    what: &str,
+    output: &mut Output,
+) -> Result<ExitCode, CtlError> {
+    let key: EnvironmentKey = scope::key(global, &FileArgs::default())?;
+    let services = args.services.iter().map(|service| normalise(service)).collect::<Result<_, _>>()?;
+    let path = scope::with(format!("{}/{what}", scope::path(&key)), &[("dry_run", args.wait.dry_run)]);
+    let client = Client::new(global);
+    let accepted: Accepted = client.post(&path, &Services { services }).await?;
+    follow(&client, &accepted, &args.wait, output).await
 }
 
 /// Asks for a change of one service, and follows it.

@@ -2,7 +2,7 @@ use std::process::ExitCode;
 
 use dataplane::api::types::{Accepted, Kept, WatchEvent};
 
-use crate::cli::{DownArgs, Global, UpArgs, WaitArgs};
+use crate::cli::{ConfigArgs, DownArgs, Global, UpArgs, WaitArgs};
 use crate::client::Client;
 use crate::error::CtlError;
 use crate::output::Output;
@@ -19,6 +19,21 @@ pub(crate) async fn up(global: &Global, args: &UpArgs, output: &mut Output) -> R
     let path = scope::with(scope::path(&manifest.spec.key), &[("dry_run", args.wait.dry_run)]);
     let accepted: Accepted = client.put(&path, &manifest.spec).await?;
     follow(&client, &accepted, &args.wait, output).await
+}
+
+/// `config`; with `-o json`, what skepd is sent.
+pub(crate) fn config(global: &Global, args: &ConfigArgs, output: &mut Output) -> Result<ExitCode, CtlError> {
+    let (manifest, text) = scope::resolve(global, &args.file)?;
+    for note in &manifest.notes {
+        output.note(&format!("note: {note}"));
+    }
+    match (args.quiet, args.services) {
+        (true, _) => {}
+        (false, true) => manifest.spec.services.keys().try_for_each(|service| output.line(service))?,
+        (false, false) if output.is_json() => output.json(&manifest.spec)?,
+        (false, false) => output.line(text.trim_end())?,
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// `down`.

@@ -1,4 +1,5 @@
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -85,6 +86,13 @@ pub(crate) enum CtlError {
     /// A stream without an end has ended.
     #[error("skepd at {} stopped or restarts, and the stream ended with it: follow again once it is there (`skepctl drops` does without)", socket.display())]
     Left { socket: PathBuf },
+    /// A port of this computer.
+    #[error("cannot listen on {at}: {source}; name another one after the service, as in `skepctl forward web:80 8080`")]
+    Listen {
+        at: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
     /// Typed twice, differently.
     #[error("the two passwords differ: try again")]
     Differ,

@@ -3,7 +3,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use dataplane::api::types::{LogEvent, LogRow};
 use dataplane::model::ReplicaKey;
-use dataplane::model::name::normalise;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cell::Tone;
@@ -28,17 +27,8 @@ pub(crate) async fn show(global: &Global, args: &LogsArgs, output: &mut Output) 
 
 fn path(global: &Global, args: &LogsArgs) -> Result<String, CtlError> {
     let key = scope::key(global, &FileArgs::default())?;
-    let (service, replica) = match &args.service {
-        Some(named) => {
-            let (service, replica) =
-                match named.rsplit_once('.').map(|(service, number)| (service, number.parse::<u32>())) {
-                    Some((service, Ok(replica))) => (service, Some(replica)),
-                    _ => (named.as_str(), None),
-                };
-            (Some(normalise(service)?), replica)
-        }
-        None => (None, None),
-    };
+    let (service, replica) = args.service.clone().map(|meant| (meant.service, meant.replica)).unzip();
+    let replica = replica.flatten();
     let since = args.since.map(|ago| SystemTime::now().checked_sub(ago).unwrap_or(UNIX_EPOCH));
     let since = since.map(|since| since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
     let asked = [

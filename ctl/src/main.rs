@@ -11,6 +11,8 @@ mod endpoint;
 mod environment;
 mod error;
 mod event;
+mod exec;
+mod forward;
 mod log;
 mod map;
 mod monitor;
@@ -56,16 +58,22 @@ async fn run(cli: Cli, output: &mut Output) -> Result<ExitCode, CtlError> {
     let global = &cli.global;
     match cli.command {
         Command::Up(args) => environment::up(global, &args, output).await,
+        Command::Config(args) => environment::config(global, &args, output),
         Command::Down(args) => environment::down(global, &args, output).await,
         Command::Prune(args) => prune::prune(global, &args, output).await,
         Command::Deploy(args) => deployment::deploy(global, &args, output).await,
         Command::Rollback(args) => deployment::rollback(global, &args, output).await,
         Command::Scale(args) => deployment::scale(global, &args, output).await,
+        Command::Stop(args) => deployment::all(global, &args, "stop", output).await,
+        Command::Start(args) => deployment::all(global, &args, "start", output).await,
+        Command::Restart(args) => deployment::all(global, &args, "restart", output).await,
         Command::Deployments => deployment::list(global, output).await,
         Command::History(args) => deployment::history(global, &args, output).await,
         Command::Runs(args) => run::list(global, &args, output).await,
         Command::Events(args) => event::show(global, &args, output).await,
         Command::Logs(args) => log::show(global, &args, output).await,
+        Command::Exec(args) => exec::run(global, &args, output).await,
+        Command::Forward(args) => forward::run(global, &args, output).await,
         Command::Registry(args) => registry::run(global, &args.command, output).await,
         Command::Secrets(args) => secret::run(global, &args.command, output).await,
         Command::Nodes(args) => node::run(global, &args, output).await,

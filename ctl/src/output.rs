@@ -1,5 +1,6 @@
 use std::io::{self, IsTerminal, Write};
 
+use dataplane::terminal;
 use serde::Serialize;
 
 use crate::cell::{Cell, Tone, table};
@@ -50,10 +51,7 @@ impl Output {
 
     /// Columns of the terminal; as many as one likes where there is none.
     pub(crate) fn width(&self) -> usize {
-        let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
-        // SAFETY: the kernel writes one winsize, which lives until after the call.
-        let told = unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size) } == 0;
-        if told && size.ws_col > 0 { size.ws_col.into() } else { usize::MAX }
+        terminal::size().map_or(usize::MAX, |size| size.columns.into())
     }
 
     /// A list: `items` as a JSON array, or `rows` of them under a header.

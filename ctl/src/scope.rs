@@ -4,7 +4,7 @@ use dataplane::manifest;
 use dataplane::model::EnvironmentKey;
 use dataplane::model::name::normalise;
 
-use crate::cli::{FileArgs, Global};
+use crate::cli::{FileArgs, Global, Meant};
 use crate::client::encode;
 use crate::error::CtlError;
 
@@ -60,7 +60,8 @@ fn compose_files(args: &FileArgs) -> Result<Vec<PathBuf>, CtlError> {
         return Ok(args.files.clone());
     }
     if let Some(files) = std::env::var_os("COMPOSE_FILE").filter(|files| !files.is_empty()) {
-        let separator = std::env::var("COMPOSE_PATH_SEPARATOR").unwrap_or_else(|_| ":".to_owned());
+        let separator =
+            std::env::var("COMPOSE_PATH_SEPARATOR").ok().filter(|it| !it.is_empty()).unwrap_or_else(|| ":".to_owned());
         return Ok(files.to_string_lossy().split(&separator).map(PathBuf::from).collect());
     }
     let here = std::env::current_dir().map_err(|_| CtlError::NoFile)?;
@@ -75,20 +76,33 @@ fn compose_files(args: &FileArgs) -> Result<Vec<PathBuf>, CtlError> {
 
 /// Reads the compose files as this project and environment.
 pub(crate) fn load(global: &Global, args: &FileArgs) -> Result<manifest::Manifest, CtlError> {
-    Ok(manifest::load(&manifest::Options {
+    Ok(manifest::load(&options(global, args)?)?)
+}
+
+/// The same, and gives them as one file.
+pub(crate) fn resolve(global: &Global, args: &FileArgs) -> Result<(manifest::Manifest, String), CtlError> {
+    Ok(manifest::resolve(&options(global, args)?)?)
+}
+
+fn options(global: &Global, args: &FileArgs) -> Result<manifest::Options<'static>, CtlError> {
+    Ok(manifest::Options {
         files: compose_files(args)?,
-        profiles: args.profiles.clone(),
+        profiles: args.profiles.iter().map(|profile| profile.trim().to_owned()).collect(),
         project: global.project.clone(),
         environment: environment(global)?,
         variables: &|name| std::env::var(name).ok(),
-    })?)
+    })
 }
 
 /// The project that is named, else the compose files'.
 pub(crate) fn key(global: &Global, args: &FileArgs) -> Result<EnvironmentKey, CtlError> {
     match &global.project {
         Some(project) => Ok(EnvironmentKey { project: normalise(project)?, environment: environment(global)? }),
-        None => Ok(load(global, args)?.spec.key),
+        None => {
+            // Whatever is taken of them, they are one project's.
+            let all = FileArgs { files: args.files.clone(), profiles: vec!["*".to_owned()] };
+            Ok(load(global, &all)?.spec.key)
+        }
     }
 }
 
@@ -107,6 +121,20 @@ pub(crate) fn of_service<T>(
 ) -> Result<Vec<T>, CtlError> {
     let named = named.map(normalise).transpose()?;
     Ok(rows.into_iter().filter(|row| named.as_ref().is_none_or(|named| named == service(row))).collect())
+}
+
+/// Where the API has what people do with one replica: `deed` of a service, with what else is asked for.
+pub(crate) fn inside(
+    global: &Global,
+    meant: &Meant,
+    deed: &str,
+    further: Option<(&str, String)>,
+) -> Result<String, CtlError> {
+    let key = key(global, &FileArgs::default())?;
+    let replica = meant.replica.map(|replica| ("replica", replica.to_string()));
+    let query: Vec<String> =
+        replica.into_iter().chain(further).map(|(key, value)| format!("{key}={}", encode(&value))).collect();
+    Ok(format!("{}/services/{}/{deed}?{}", path(&key), encode(&meant.service), query.join("&")))
 }
 
 /// Where the API has an environment.

@@ -12,8 +12,11 @@ use axum::serve::IncomingStream;
 use tokio::net::{UnixListener, UnixStream};
 use tracing::info;
 
+mod activity;
+pub mod channels;
 mod error;
 mod events;
+mod inside;
 mod intent;
 mod invitations;
 mod leave;

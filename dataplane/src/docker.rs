@@ -3,6 +3,7 @@
 //! bollard's types stay in here; callers see the structs of this module. Works with every engine
 //! from 20.10 (API 1.41) on: the version is negotiated.
 
+mod attach;
 mod body;
 mod container;
 mod error;
@@ -23,6 +24,7 @@ use std::time::Instant;
 
 use session::Session;
 
+pub use attach::{Attached, Command, Size};
 pub use error::DockerError;
 pub use events::{ContainerEvent, EventKind};
 pub use exec::Executed;

@@ -24,6 +24,7 @@ mod links;
 mod mounts;
 mod own;
 mod placement;
+mod print;
 mod reader;
 mod rollout;
 mod service;
@@ -72,26 +73,41 @@ pub struct Manifest {
 /// # Errors
 /// [`ManifestError`] when a file can't be read, or with everything that is wrong with it, one line each.
 pub fn load(options: &Options<'_>) -> Result<Manifest, ManifestError> {
+    read(options).map(|(manifest, ..)| manifest)
+}
+
+/// Reads compose files, and gives them as one: put together, with the values of variables, without services that are left
+/// out.
+///
+/// # Errors
+/// As [`load`].
+pub fn resolve(options: &Options<'_>) -> Result<(Manifest, String), ManifestError> {
+    let (manifest, root, reader) = read(options)?;
+    let text = print::yaml(&reader, &root, &manifest.spec);
+    Ok((manifest, text))
+}
+
+fn read<'a>(options: &Options<'a>) -> Result<(Manifest, Node, Reader<'a>), ManifestError> {
     let mut reader = Reader::new(Sources::new(options.variables));
     let root = assemble::project(&mut reader, &options.files)?;
-    let mut spec = None;
+    let mut whole = None;
     if let Some(root) = root {
         let read = environment(&mut reader, &root, options);
         for problem in read.check() {
             let place = place_of(&reader.places, &problem.path);
             reader.error(place, &problem.path, problem.what, problem.remedy);
         }
-        spec = Some(read);
+        whole = Some((read, root));
     } else if reader.errors.is_empty() {
         reader.error(Place::START, "", "the file is empty", "write services: with at least one service");
     }
-    let Reader { mut errors, mut notes, .. } = reader;
-    errors.sort();
-    errors.dedup();
-    notes.sort();
-    notes.dedup();
-    match spec {
-        Some(spec) if errors.is_empty() => Ok(Manifest { spec, notes }),
+    let [mut errors, mut notes] = [std::mem::take(&mut reader.errors), std::mem::take(&mut reader.notes)];
+    for said in [&mut errors, &mut notes] {
+        said.sort();
+        said.dedup();
+    }
+    match whole {
+        Some((spec, root)) if errors.is_empty() => Ok((Manifest { spec, notes }, root, reader)),
         _ => Err(ManifestError::Refused(errors)),
     }
 }
@@ -148,7 +164,11 @@ fn services(reader: &mut Reader<'_>, node: &Node, profiles: &[String]) -> BTreeM
         let path = join("services", &key.text);
         let Some(name) = service::service_name(reader, key.at, &path, &key.text) else { continue };
         if let Some((first, other)) = names.get(&name) {
-            let what = format!("{other:?} in line {} and {:?} both become {name:?}", first.line, key.text);
+            let there = match first.file == key.at.file {
+                true => format!("line {}", first.line),
+                false => format!("{}:{}", reader.sources.path(first.file).display(), first.line),
+            };
+            let what = format!("{other:?} in {there} and {:?} both become {name:?}", key.text);
             reader.error(key.at, &path, what, "rename one of them");
             continue;
         }

@@ -147,6 +147,7 @@ pub fn workload_digest(replica: &ReplicaAssignment) -> String {
 fn of_container(spec: &ServiceSpec) -> ServiceSpec {
     ServiceSpec {
         replicas: 0,
+        stopped: None,
         depends_on: BTreeMap::new(),
         networks: BTreeMap::new(),
         probe: None,
@@ -197,8 +198,9 @@ mod tests {
             digest(&of_container(&spec))
         };
         let as_it_was = made(|_| ());
-        let of_the_service: [fn(&mut ServiceSpec); 10] = [
+        let of_the_service: [fn(&mut ServiceSpec); 11] = [
             |s| s.replicas = 3,
+            |s| s.stopped = Some(3),
             |s| s.probe = Some(Probe::default()),
             |s| s.start_timeout = 1,
             |s| s.update.order = Order::StopFirst,

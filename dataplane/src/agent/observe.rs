@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use futures_util::Stream;
 use tokio::sync::Mutex;
 
 use super::containers::{Containers, PATIENCE};
@@ -21,7 +20,7 @@ use super::paths::Paths;
 use super::plan::is_as_assigned;
 use crate::bpf::{Attached, Maps, Programs};
 use crate::config::Config;
-use crate::docker::{Docker, Executed, LogLine, LogQuery, Volume};
+use crate::docker::{Docker, Executed, Volume};
 use crate::host::{Installed, InstalledError};
 use crate::model::{ReplicaAssignment, ReplicaKey};
 use crate::netlink::{HostSide, Inside, Netlink};
@@ -29,6 +28,7 @@ use crate::wireguard;
 
 mod docker;
 mod maps;
+mod people;
 mod senses;
 mod tunnel;
 
@@ -66,11 +66,6 @@ struct Namespace {
 }
 
 impl Observer {
-    /// What a container says; see [`Docker::logs`].
-    pub fn logs(&self, container: String, query: LogQuery) -> impl Stream<Item = LogLine> + Send + use<> {
-        self.docker.logs(container, query)
-    }
-
     /// One that looks through these.
     pub fn new(
         config: Arc<Config>,

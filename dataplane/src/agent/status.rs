@@ -113,12 +113,13 @@ fn state(
         Some(WorkloadState::Paused) => (ReplicaState::Failed, Some(format!("it is paused: `docker unpause {name}`"))),
         Some(WorkloadState::Created | WorkloadState::Leaving) | None => match waits_for(replica, desired, observed) {
             Some((service, condition)) => {
-                let what = match condition {
-                    DependsOn::ServiceStarted => "start",
-                    DependsOn::ServiceHealthy => "be healthy",
-                    DependsOn::ServiceCompletedSuccessfully => "end with status 0",
+                let (state, what) = match condition {
+                    DependsOn::ServiceStarted => (ReplicaState::Starting, "start"),
+                    DependsOn::ServiceHealthy => (ReplicaState::Starting, "be healthy"),
+                    // That takes as long as it takes: its own start does not begin before.
+                    DependsOn::ServiceCompletedSuccessfully => (ReplicaState::Pending, "end with status 0"),
                 };
-                (ReplicaState::Starting, Some(format!("waits for {} to {what}", service.service)))
+                (state, Some(format!("waits for {} to {what}", service.service)))
             }
             None => (ReplicaState::Pending, None),
         },

@@ -103,8 +103,8 @@ pub(super) async fn rollback(
     api.change_service(&key, dry, |service, state| {
         let older = older(state, &key, to)?;
         let image = older.image.clone().unwrap_or_else(|| older.spec.image.clone());
-        let (replicas, attempt) = (service.replicas, service.attempt + 1);
-        *service = ServiceSpec { image, replicas, attempt, ..older.spec.clone() };
+        let (replicas, stopped, attempt) = (service.replicas, service.stopped, service.attempt + 1);
+        *service = ServiceSpec { image, replicas, stopped, attempt, ..older.spec.clone() };
         Ok(())
     })
     .await
@@ -122,7 +122,7 @@ pub(super) async fn scale(
 ) -> Answer<Accepted> {
     let (Query(dry), Json(Scale { replicas })) = (dry?, body?);
     api.change_service(&key, dry, |service, _| {
-        service.replicas = replicas;
+        (service.replicas, service.stopped) = (replicas, None);
         Ok(())
     })
     .await

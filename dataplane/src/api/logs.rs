@@ -2,7 +2,7 @@
 
 mod merge;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -79,8 +79,10 @@ async fn tell(
 ) -> Result<(), StoreError> {
     let mut changes = api.store.watch(schema::statuses().as_str(), state.revision).await?;
     let mut merge: Merge<Speaker> = Merge::new(HOLD);
-    let (mut known, mut elsewhere) = (BTreeSet::new(), BTreeSet::new());
-    let mut query = LogQuery { follow: wanted.follow, tail: wanted.tail, since: wanted.since };
+    // How far each container was heard: its stream ends whenever its process does.
+    let (mut heard, mut resumed) = (BTreeMap::<String, String>::new(), BTreeMap::<String, String>::new());
+    let mut elsewhere = BTreeSet::new();
+    let mut tail = wanted.tail;
     let mut news: Vec<ReplicaStatus> = state.statuses.into_values().collect();
     loop {
         for ReplicaStatus { key, node, container, .. } in news.into_iter().filter(|it| asked(&it.key, filter, wanted)) {
@@ -91,25 +93,37 @@ async fn tell(
                 }
                 continue;
             }
-            let Some(container) = container.filter(|container| known.insert(container.clone())) else { continue };
-            let said = api.observer.logs(container.clone(), query);
-            merge.add((key, container), channel(said));
+            let Some(container) = container else { continue };
+            let speaker = (key, container);
+            if !merge.hears(&speaker) {
+                // Of those that come later, and those that speak again, everything.
+                let mut query = LogQuery { follow: wanted.follow, tail, since: wanted.since };
+                if let Some(time) = heard.get(&speaker.1) {
+                    resumed.insert(speaker.1.clone(), time.clone());
+                    (query.tail, query.since) = (None, seconds(time).or(wanted.since));
+                }
+                let said = api.observer.logs(speaker.1.clone(), query);
+                merge.add(speaker, channel(said));
+            }
         }
-        // Of those that come later, everything.
-        query.tail = None;
+        tail = None;
         news = loop {
+            if merge.is_empty() && !wanted.follow {
+                return Ok(());
+            }
             let change = tokio::select! {
-                next = merge.next() => match next {
-                    Some(((key, _), said)) => {
+                next = merge.next(), if !merge.is_empty() => {
+                    let Some(((key, container), said)) = next else { continue };
+                    // What is asked for again begins with the second of what was heard last.
+                    if resumed.get(&container).is_none_or(|last| *last < said.time) {
+                        heard.insert(container, said.time.clone());
                         let row = LogRow { key, time: said.time, stderr: said.stderr, text: said.text };
                         if lines.send(line(&LogEvent::Line(row))).await.is_err() {
                             return Ok(());
                         }
-                        continue;
                     }
-                    None if !wanted.follow => return Ok(()),
-                    None => changes.next().await,
-                },
+                    continue;
+                }
                 change = changes.next(), if wanted.follow => change,
                 () = lines.closed() => return Ok(()),
             };
@@ -119,6 +133,11 @@ async fn tell(
             }
         };
     }
+}
+
+/// Since the epoch, of a time as the engine writes it.
+fn seconds(time: &str) -> Option<u64> {
+    u64::try_from(chrono::DateTime::parse_from_rfc3339(time).ok()?.timestamp()).ok()
 }
 
 /// What nodes tell anew.
@@ -141,7 +160,12 @@ fn channel(said: impl Stream<Item = LogLine> + Send + 'static) -> mpsc::Receiver
     let (sender, receiver) = mpsc::channel(QUEUE);
     tokio::spawn(async move {
         let mut said = std::pin::pin!(said);
-        while let Some(line) = said.next().await {
+        loop {
+            let line = tokio::select! {
+                line = said.next() => line,
+                () = sender.closed() => return,
+            };
+            let Some(line) = line else { return };
             if sender.send(line).await.is_err() {
                 return;
             }

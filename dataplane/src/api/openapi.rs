@@ -3,7 +3,8 @@
 use utoipa::OpenApi;
 
 use super::{
-    events, intent, invitations, leave, logs, monitor, nodes, prune, registries, routes, runs, secrets, stream,
+    activity, events, inside, intent, invitations, leave, logs, monitor, nodes, prune, registries, routes, runs,
+    secrets, stream,
 };
 
 #[derive(OpenApi)]
@@ -15,6 +16,9 @@ use super::{
         intent::deploy,
         intent::rollback,
         intent::scale,
+        activity::stop,
+        activity::start,
+        activity::restart,
         secrets::list,
         secrets::rotate,
         registries::list,
@@ -42,6 +46,8 @@ use super::{
         stream::watch,
         events::events,
         logs::logs,
+        inside::exec,
+        inside::forward,
         monitor::monitor,
     )
 )]

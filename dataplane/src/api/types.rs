@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::docker::{Command, Size};
 use crate::host::Finding;
 pub use crate::host::Level;
 use crate::model::rollout::Order;
@@ -81,6 +82,14 @@ pub struct Rollback {
 pub struct Scale {
     /// So many replicas.
     pub replicas: u32,
+}
+
+/// Body of `POST …/stop`, `…/start` and `…/restart`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Services {
+    /// Which; none named: all of the environment.
+    #[serde(default)]
+    pub services: Vec<String>,
 }
 
 /// Body of `POST …/rotate`.

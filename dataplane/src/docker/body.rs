@@ -83,7 +83,10 @@ impl SandboxSpec {
 impl WorkloadSpec {
     /// A container like it that is no replica's: should it be left over, its digest says so.
     pub(super) fn probe(&self) -> ContainerCreateBody {
-        Self { config: String::new(), ..self.clone() }.body(&HostConfigLogConfig::default())
+        let mut probe = Self { config: String::new(), ..self.clone() };
+        // What it shows is the engine's default, whatever this service asks for.
+        probe.service.settings.logging = None;
+        probe.body(&HostConfigLogConfig::default())
     }
 
     /// `log_default` is what the engine would do with its output.

@@ -60,6 +60,14 @@ pub enum DockerError {
         /// The engine's answer.
         reason: String,
     },
+    /// A command in a container could not be started.
+    #[error("{command:?} does not start: {reason}")]
+    Command {
+        /// With its arguments.
+        command: String,
+        /// The engine's answer.
+        reason: String,
+    },
     /// Any other refusal.
     #[error("Docker cannot {operation} {object}")]
     Request {

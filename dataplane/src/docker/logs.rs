@@ -29,8 +29,8 @@ pub struct LogLine {
 }
 
 impl Docker {
-    /// Lines as they were said. Ends with the container unless it is followed, then when the container is gone; also when the
-    /// engine can't tell, as with log drivers that keep nothing.
+    /// Lines as they were said. Ends with what there is, or, where it is followed, with the container's process, even if another
+    /// one is started in it; also when the engine can't tell, as with log drivers that keep nothing.
     pub fn logs(&self, container: String, query: LogQuery) -> impl Stream<Item = LogLine> + Send + use<> {
         let docker = self.clone();
         let lines = async move {

@@ -26,7 +26,7 @@ const TRAIL_MAX: usize = 16;
 pub(super) fn project(reader: &mut Reader<'_>, files: &[PathBuf]) -> Result<Option<Node>, ManifestError> {
     let directory = files.first().map(|first| directory_of(first)).unwrap_or_default();
     let dot_env = directory.join(".env");
-    let variables = if dot_env.exists() {
+    let variables = if dot_env.is_file() {
         reader.sources.variables(&dot_env, None).map_err(|error| unreadable(dot_env, error))?
     } else {
         BTreeMap::new()

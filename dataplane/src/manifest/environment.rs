@@ -7,6 +7,7 @@ use super::diagnostic::Place;
 use super::dotenv;
 use super::keys::ENV_FILE;
 use super::reader::{Reader, join};
+use super::sources;
 use super::yaml::{Node, Value};
 
 /// Variables of a map or a list. A bare key takes the caller's value.
@@ -90,7 +91,7 @@ impl EnvFile {
     fn read(&self, reader: &mut Reader<'_>, at: Place, path: &str) -> Vec<(String, String)> {
         let Some(name) = &self.name else { return Vec::new() };
         let file = reader.sources.directory(at).join(name);
-        let text = match std::fs::read_to_string(&file) {
+        let text = match sources::read(&file) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound && !self.required => return Vec::new(),
             Err(error) => {

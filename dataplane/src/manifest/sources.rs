@@ -1,7 +1,7 @@
 //! The files that a project is read from: which one a place is in, where its paths start and what variables it knows.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use super::diagnostic::Place;
@@ -77,11 +77,7 @@ impl<'a> Sources<'a> {
     /// # Errors
     /// The kernel's, or that it is too large.
     pub(super) fn open(&mut self, path: &Path, scope: ScopeId) -> io::Result<(FileId, String)> {
-        let size = std::fs::metadata(path)?.len();
-        if size > SIZE_MAX {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("{size} bytes are too many")));
-        }
-        let text = std::fs::read_to_string(path)?;
+        let text = read(path)?;
         self.files.push(File { path: path.to_owned(), scope });
         Ok((FileId(self.files.len() - 1), text))
     }
@@ -121,12 +117,25 @@ impl<'a> Sources<'a> {
         path: &Path,
         within: Option<ScopeId>,
     ) -> Result<BTreeMap<String, String>, Unreadable> {
-        let text = std::fs::read_to_string(path).map_err(Unreadable::Io)?;
+        let text = read(path).map_err(Unreadable::Io)?;
         let outer = within.and_then(|within| self.scopes.get(within.0));
         let known = |name: &str| (self.callers)(name).or_else(|| outer?.variables.get(name).cloned());
         let parsed = dotenv::parse(&text, false, &known).map_err(Unreadable::Line)?;
         Ok(parsed.into_iter().collect())
     }
+}
+
+/// A file's text.
+///
+/// # Errors
+/// The kernel's, or that it is too large, whatever it is.
+pub(super) fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(SIZE_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > SIZE_MAX {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {SIZE_MAX} bytes")));
+    }
+    Ok(text)
 }
 
 /// The directory that a file is in.

@@ -17,6 +17,7 @@ mod settings;
 fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     for (name, text) in files {
+        std::fs::create_dir_all(dir.path().join(name).parent().unwrap()).unwrap();
         std::fs::write(dir.path().join(name), text).unwrap();
     }
     dir

@@ -8,52 +8,14 @@ use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 use super::diagnostic::Place;
 use super::sources::FileId;
 
+mod node;
+
+pub(super) use node::{Key, Node, Stance, Value};
+
 /// Deepest nesting, aliases included. A compose file needs about eight.
 const DEPTH_MAX: usize = 64;
 /// Most nodes, aliases included.
 pub(super) const SIZE_MAX: usize = 200_000;
-
-/// A node of the tree.
-#[derive(Debug, Clone)]
-pub(super) struct Node {
-    pub(super) at: Place,
-    pub(super) value: Value,
-    pub(super) stance: Stance,
-    depth: usize,
-    size: usize,
-}
-
-/// What a node is.
-#[derive(Debug, Clone)]
-pub(super) enum Value {
-    /// Nothing, `~` or `null`.
-    Null,
-    /// As written, quotes and escapes resolved: what type it is depends on who asks.
-    Scalar(String),
-    /// A sequence.
-    List(Vec<Node>),
-    /// A mapping, in the order of the file, no key twice, merge keys resolved.
-    Map(Vec<(Key, Node)>),
-}
-
-/// What a node does to what an earlier file says in its place. Compose Specification, 13-merge.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Stance {
-    /// It is merged with it.
-    #[default]
-    Merge,
-    /// `!override`: it takes its place.
-    Override,
-    /// `!reset`: nothing does.
-    Reset,
-}
-
-/// A mapping's key.
-#[derive(Debug, Clone)]
-pub(super) struct Key {
-    pub(super) at: Place,
-    pub(super) text: String,
-}
 
 /// Something that is wrong with the YAML.
 #[derive(Debug)]
@@ -61,81 +23,6 @@ pub(super) struct YamlError {
     pub(super) at: Place,
     pub(super) what: String,
     pub(super) remedy: &'static str,
-}
-
-impl Node {
-    pub(super) fn leaf(at: Place, value: Value) -> Self {
-        Self { at, value, stance: Stance::Merge, depth: 1, size: 1 }
-    }
-
-    /// A list or a mapping.
-    pub(super) fn collection(at: Place, value: Value) -> Self {
-        let children: &mut dyn Iterator<Item = &Self> = match &value {
-            Value::List(items) => &mut items.iter(),
-            Value::Map(entries) => &mut entries.iter().map(|(_, node)| node),
-            Value::Null | Value::Scalar(_) => &mut std::iter::empty(),
-        };
-        let (depth, size) = children.fold((0, 1), |(depth, size), node| (depth.max(node.depth), size + node.size));
-        Self { at, value, stance: Stance::Merge, depth: depth + 1, size }
-    }
-
-    /// So many nodes, itself included.
-    pub(super) fn size(&self) -> usize {
-        self.size
-    }
-
-    /// A key and its value, if this is a mapping that has it.
-    pub(super) fn entry(&self, key: &str) -> Option<&(Key, Self)> {
-        let Value::Map(entries) = &self.value else { return None };
-        entries.iter().find(|(name, _)| name.text == key)
-    }
-
-    /// The value of a key, if this is a mapping that has it.
-    pub(super) fn get(&self, key: &str) -> Option<&Self> {
-        self.entry(key).map(|(_, node)| node)
-    }
-
-    /// Takes a key out of a mapping.
-    pub(super) fn take(&mut self, key: &str) -> Option<Self> {
-        let Value::Map(entries) = &mut self.value else { return None };
-        let index = entries.iter().position(|(name, _)| name.text == key)?;
-        Some(entries.remove(index).1)
-    }
-
-    /// Leaves out what is `!reset`, now that nothing comes after it.
-    pub(super) fn settle(&mut self) {
-        match &mut self.value {
-            Value::Null | Value::Scalar(_) => {}
-            Value::List(items) => {
-                items.retain(|item| item.stance != Stance::Reset);
-                items.iter_mut().for_each(Self::settle);
-            }
-            Value::Map(entries) => {
-                entries.retain(|(_, node)| node.stance != Stance::Reset);
-                entries.iter_mut().for_each(|(_, node)| node.settle());
-            }
-        }
-    }
-
-    /// Whether it says nothing: null, `false`, or an empty scalar or collection.
-    pub(super) fn is_empty(&self) -> bool {
-        match &self.value {
-            Value::Null => true,
-            Value::Scalar(text) => text.is_empty() || text == "false",
-            Value::List(items) => items.is_empty(),
-            Value::Map(entries) => entries.is_empty(),
-        }
-    }
-
-    /// What it is, for people.
-    pub(super) fn kind(&self) -> &'static str {
-        match self.value {
-            Value::Null => "nothing",
-            Value::Scalar(_) => "a single value",
-            Value::List(_) => "a list",
-            Value::Map(_) => "a mapping",
-        }
-    }
 }
 
 /// Parses one document. The tree is missing if the text is no YAML; whatever else is wrong comes beside it.
@@ -197,13 +84,13 @@ impl Builder {
                 let null = plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
                 let value = if null { Value::Null } else { Value::Scalar(text.into_owned()) };
                 self.count(at, 1)?;
-                self.close(Node { stance, ..Node::leaf(at, value) }, anchor, plain)
+                self.close(Node { stance, plain, ..Node::leaf(at, value) }, anchor)
             }
             Event::Alias(anchor) => match self.anchors.get(&anchor) {
                 Some(node) => {
                     let node = node.clone();
                     self.count(at, node.size)?;
-                    self.close(node, 0, false)
+                    self.close(node, 0)
                 }
                 None => {
                     Err(YamlError { at, what: "the alias is inside its own anchor".into(), remedy: "write it out" })
@@ -251,7 +138,7 @@ impl Builder {
             }
         };
         self.count(at, 1)?;
-        self.close(Node { stance, ..Node::collection(at, value) }, anchor, false)
+        self.close(Node { stance, ..Node::collection(at, value) }, anchor)
     }
 
     /// Of the nodes that there may be.
@@ -265,7 +152,7 @@ impl Builder {
     }
 
     /// Puts a complete node where it belongs.
-    fn close(&mut self, node: Node, anchor: usize, plain: bool) -> Result<(), YamlError> {
+    fn close(&mut self, node: Node, anchor: usize) -> Result<(), YamlError> {
         if node.depth + self.open.len() > DEPTH_MAX {
             return Err(too_deep(node.at));
         }
@@ -277,7 +164,7 @@ impl Builder {
             None => self.root = Some(node),
             Some(Content::List(items)) => items.push(node),
             Some(Content::Map { entries, seen, merges, key }) => match key.take() {
-                None => *key = Some(self::key(node, plain, &mut self.errors)),
+                None => *key = Some(self::key(node, &mut self.errors)),
                 Some(merge) if merge.text == "<<" => merges.push(node),
                 Some(key) => {
                     if seen.insert(key.text.clone()) {
@@ -327,10 +214,10 @@ impl Builder {
     }
 }
 
-fn key(node: Node, plain: bool, errors: &mut Vec<YamlError>) -> Key {
+fn key(node: Node, errors: &mut Vec<YamlError>) -> Key {
     let text = match node.value {
         Value::Scalar(text) => text,
-        Value::Null if plain => "null".to_owned(),
+        Value::Null if node.plain => "null".to_owned(),
         Value::Null | Value::List(_) | Value::Map(_) => {
             let what = "a collection can't be a key".into();
             errors.push(YamlError { at: node.at, what, remedy: "write a name before the colon" });

@@ -135,6 +135,9 @@ pub struct ServiceSpec {
     /// Raised to have the same deployed anew: after a failure, on request, for a new credential.
     #[serde(default)]
     pub attempt: u32,
+    /// It has been stopped, and has so many replicas when it is started again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<u32>,
 }
 
 /// See [`ServiceSpec::start_timeout`].
@@ -232,6 +235,7 @@ impl ServiceSpec {
             release: None,
             schedule: None,
             attempt: 0,
+            stopped: None,
         }
     }
 
@@ -265,7 +269,7 @@ impl ServiceSpec {
 
     /// Whether running replicas need no change to be this: only their number may differ.
     pub fn same_deployment(&self, other: &Self) -> bool {
-        *self == Self { replicas: self.replicas, ..other.clone() }
+        *self == Self { replicas: self.replicas, stopped: self.stopped, ..other.clone() }
     }
 
     /// Whether the image's entrypoint is left to start `server`, the image's own program, perhaps with options.

@@ -21,6 +21,8 @@ struct Source<K> {
     lines: mpsc::Receiver<LogLine>,
     /// Its next line, and when it came.
     head: Option<(LogLine, Instant)>,
+    /// A line has waited for it in vain: none does again before it speaks.
+    silent: bool,
     over: bool,
 }
 
@@ -29,9 +31,19 @@ impl<K: Clone + PartialEq> Merge<K> {
         Self { sources: Vec::new(), hold }
     }
 
+    /// Whether there is nobody (any more).
+    pub(super) fn is_empty(&self) -> bool {
+        self.sources.is_empty()
+    }
+
+    /// Whether this one has not ended yet, as far as it was heard.
+    pub(super) fn hears(&self, key: &K) -> bool {
+        self.sources.iter().any(|source| source.key == *key)
+    }
+
     /// One more.
     pub(super) fn add(&mut self, key: K, lines: mpsc::Receiver<LogLine>) {
-        self.sources.push(Source { key, lines, head: None, over: false });
+        self.sources.push(Source { key, lines, head: None, silent: false, over: false });
     }
 
     /// The next line; [`None`]: all streams have ended. May be dropped while it waits: nothing is lost.
@@ -49,10 +61,11 @@ impl<K: Clone + PartialEq> Merge<K> {
             if self.sources.is_empty() {
                 return None;
             }
-            let all_there = self.sources.iter().all(|source| source.head.is_some());
-            if let (Some(key), Some(due)) = (first, due)
-                && (all_there || due <= Instant::now())
-            {
+            if due.is_some_and(|due| due <= Instant::now()) {
+                self.sources.iter_mut().filter(|source| source.head.is_none()).for_each(|source| source.silent = true);
+            }
+            let all_there = self.sources.iter().all(|source| source.head.is_some() || source.silent);
+            if let Some(key) = first.filter(|_| all_there) {
                 let source = self.sources.iter_mut().find(|source| source.key == key && source.head.is_some())?;
                 let (line, _) = source.head.take()?;
                 return Some((key, line));
@@ -87,7 +100,7 @@ impl<K: Clone + PartialEq> Merge<K> {
 
 impl<K> Source<K> {
     fn take(&mut self, line: Option<LogLine>) {
-        self.over = line.is_none();
+        (self.over, self.silent) = (line.is_none(), false);
         self.head = line.map(|line| (line, Instant::now()));
     }
 }
@@ -146,7 +159,12 @@ mod tests {
         let [(loud, one), (_silent, other)] = [mpsc::channel(8), mpsc::channel(8)];
         merge.add('a', one);
         merge.add('b', other);
-        loud.send(line("2")).await.unwrap();
+        for time in ["2", "3"] {
+            loud.send(line(time)).await.unwrap();
+        }
         assert_eq!(merge.next().await, Some(('a', line("2"))));
+        // Once is enough.
+        merge.hold = FOREVER;
+        assert_eq!(merge.next().await, Some(('a', line("3"))));
     }
 }

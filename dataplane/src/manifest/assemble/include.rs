@@ -9,8 +9,8 @@ use super::super::sources::{ScopeId, Unreadable, directory_of};
 use super::super::yaml::{Node, Value};
 use super::{Assembly, TRAIL_MAX, identity, merge};
 
-/// What is taken of an included project; its name is its own.
-const TAKEN: [&str; 5] = ["configs", "networks", "secrets", "services", "volumes"];
+/// What is not taken of an included project.
+const OWN: [&str; 2] = ["name", "version"];
 
 /// One entry.
 #[derive(Default)]
@@ -87,7 +87,7 @@ impl Assembly<'_, '_> {
         // What it resets is reset in it; what is included has nothing below.
         whole.settle();
         if let Value::Map(entries) = &mut whole.value {
-            entries.retain(|(key, _)| TAKEN.contains(&key.text.as_str()));
+            entries.retain(|(key, _)| !OWN.contains(&key.text.as_str()) && !key.text.starts_with("x-"));
         }
         Some(whole)
     }
@@ -98,7 +98,7 @@ impl Assembly<'_, '_> {
         let dot_env = directory.join(".env");
         let files: Vec<(Place, PathBuf)> = match &entry.env_files {
             Some(files) => files.iter().map(|(at, file)| (*at, near.join(file))).collect(),
-            None if dot_env.exists() => vec![(at, dot_env)],
+            None if dot_env.is_file() => vec![(at, dot_env)],
             None => Vec::new(),
         };
         let mut variables = BTreeMap::new();

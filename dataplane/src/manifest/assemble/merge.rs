@@ -56,7 +56,9 @@ fn rule(path: &[String]) -> Rule {
             "devices" | "volumes" => Rule::Items(Thing::Mount),
             _ => Rule::Usual,
         },
-        ["services", _, "healthcheck", "test"] | ["services", _, "ulimits", _] => Rule::Replace,
+        ["services", _, "healthcheck", "test"]
+        | ["services", _, "ulimits", _]
+        | ["services", _, "x-skep", "release"] => Rule::Replace,
         ["services", _, "networks", _, "aliases"] => Rule::Items(Thing::Itself),
         ["services", _, "deploy", "labels"] | ["networks" | "volumes", _, "labels"] => Rule::Pairs,
         _ => Rule::Usual,
@@ -219,7 +221,11 @@ fn about(reader: &Reader<'_>, thing: Thing, item: &Node) -> Option<String> {
         }
         (Thing::Mount, None) => key("target"),
         (Thing::File, text) => text.or_else(|| key("target")).or_else(|| key("source")),
-        (Thing::EnvFile, text) => text.or_else(|| key("path")),
+        // The same words are another file in another directory.
+        (Thing::EnvFile, text) => {
+            let file = reader.sources.directory(item.at).join(text.or_else(|| key("path"))?);
+            Some(file.to_string_lossy().into_owned())
+        }
     }
 }
 

@@ -14,7 +14,7 @@ pub(in crate::manifest) static SERVICE: Section = Section {
         (
             "cap_add",
             Explained(
-                "of what is confined to the container: Docker's default set, IPC_LOCK, LEASE, SYS_NICE, SYS_PTRACE; others are refused",
+                "of what is confined to the container: Docker's default set, IPC_LOCK, LEASE, NET_BROADCAST; others are refused",
             ),
         ),
         ("cap_drop", Honoured),
@@ -65,7 +65,12 @@ pub(in crate::manifest) static SERVICE: Section = Section {
                 "the alias resolves for every service of the networks that both are in, and <ALIAS>_URL says the port",
             ),
         ),
-        ("logging", Explained("drivers that write on the node; others would send from outside of the private network")),
+        (
+            "logging",
+            Explained(
+                "drivers that write on the node, and their options of size; others would send from outside of the private network",
+            ),
+        ),
         ("mac_address", NoEffect("MAC addresses are assigned")),
         ("mem_limit", Explained("a replica that needs more is killed: no swap is added to it")),
         ("mem_reservation", Explained("as deploy.resources.reservations.memory")),
@@ -172,8 +177,13 @@ pub(in crate::manifest) static MOUNT_VOLUME: Section = Section {
 pub(in crate::manifest) static DEPENDENCY: Section = Section {
     name: "services.*.depends_on.*",
     keys: &[
-        ("condition", Honoured),
-        ("required", Honoured),
+        (
+            "condition",
+            Explained(
+                "for service_completed_successfully the version counts that serves: what has to end before each new version is x-skep.release",
+            ),
+        ),
+        ("required", Explained("with false, a service that is left out is not waited for")),
         ("restart", NoEffect("a dependent is not restarted; its connections go on to the new replica's address")),
     ],
 };

@@ -251,3 +251,37 @@ fn what_is_put_together_has_a_limit() {
     let dir = directory(&[("compose.yaml", &format!("services:\n  a0: {{image: i}}\n{chain}"))]);
     assert!(refused(&dir, &["compose.yaml"])[0].contains("and so on"));
 }
+
+#[test]
+fn all_files_as_one_are_read_as_they_are() {
+    let dir = directory(&[
+        (
+            "one/compose.yaml",
+            "services:\n  web:\n    image: \"web:${TAG}\"\n    environment: {A: '1', B: yes, C: '$${D}', E: 'a: b # c', F: \"\"}\n    \
+             env_file: [vars, {path: more, required: false}]\n    ports: ['80:80']\n    command: [run, '-x', \"two\\nlines\", 'null']\n    \
+             volumes:\n      - {type: volume, source: data, target: /data}\n    healthcheck: {test: [CMD, 'true'], retries: 3}\n    \
+             networks: {default: }\n    deploy: {replicas: 2}\n    labels: {}\n  debug: {image: d, profiles: [debug]}\nvolumes: {data: }\n\
+             include: [../two/db.yaml]\nx-own: {a: [1, [2, 3]]}\n",
+        ),
+        ("one/.env", "TAG=7\n"),
+        ("one/vars", "V=1\n"),
+        ("two/db.yaml", "services: {db: {image: db, env_file: theirs}}"),
+        ("two/theirs", "W=2\n"),
+    ]);
+    let options = |file: &str| Options {
+        files: vec![dir.path().join(file)],
+        profiles: Vec::new(),
+        project: Some("shop".into()),
+        environment: "production".into(),
+        variables: &|_| None,
+    };
+    let (first, text) = resolve(&options("one/compose.yaml")).unwrap();
+    std::fs::write(dir.path().join("all.yaml"), &text).unwrap();
+    let (second, again) = resolve(&options("all.yaml")).unwrap();
+    assert_eq!(first.spec, second.spec, "{text}");
+    assert_eq!(text, again);
+    assert!(text.starts_with("name: shop\nservices:\n") && !text.contains("debug"), "{text}");
+    assert!(text.contains("  web:\n    image: \"web:7\"\n"), "{text}");
+    assert_eq!(first.spec.services["web"].environment["C"], "${D}");
+    assert_eq!(first.spec.services["db"].environment["W"], "2");
+}

@@ -55,7 +55,7 @@ fn containers_are_set_up_as_compose_has_it() {
 #[test]
 fn what_loosens_the_container_or_is_no_value_is_refused() {
     let cases = [
-        ("    cap_add: [SYS_ADMIN]", "SYS_ADMIN reaches beyond the container"),
+        ("    cap_add: [SYS_ADMIN]", "SYS_ADMIN is given to no container"),
         ("    security_opt: ['seccomp=unconfined']", "changes what confines the container"),
         ("    sysctls: {vm.swappiness: 1}", "vm.swappiness is one for the whole node"),
         ("    sysctls: {net.ipv6.conf.all.disable_ipv6: 1}", "is set by the private network"),

@@ -1,0 +1,160 @@
+//! Commands in replicas, connections to them, and their stop and start, by people on the node.
+
+use std::fs;
+use std::process::Output;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+use tests::images::Image;
+use tests::{Node, wait_for};
+
+/// For what takes seconds; an upper bound for a busy computer.
+const PATIENCE: Duration = Duration::from_secs(60);
+const PROJECT: [&str; 4] = ["-p", "shop", "-e", "production"];
+/// Octets of what goes through a command.
+const MUCH: usize = 3_000_000;
+
+fn start() -> Result<Node> {
+    let node = Node::start()?;
+    node.load(&[Image::Musl, Image::Tools])?;
+    let services = json!({ "services": {
+        "web": {
+            "image": Image::Musl.tag(), "command": ["web"], "deploy": { "replicas": 2 },
+            "environment": { "WHO": "the service" }, "x-skep": { "port": 8080 },
+        },
+        "db": { "image": Image::Tools.tag(), "command": ["sleep", "10000"], "stop_grace_period": "0s" },
+    } });
+    node.up("shop", "production", &services.to_string())?;
+    Ok(node)
+}
+
+/// A line of the shell with skepctl in it.
+fn line(node: &Node, before: &str, arguments: &str) -> Result<String> {
+    Ok(format!("{before}{} {arguments}", node.skepctl_line(&PROJECT)?.join(" ")))
+}
+
+fn shell(node: &Node, line: &str) -> Result<Output> {
+    node.output(&["sh", "-c", line])
+}
+
+fn text(octets: &[u8]) -> String {
+    String::from_utf8_lossy(octets).into_owned()
+}
+
+#[test]
+fn a_command_reads_says_and_ends_as_it_would_here() -> Result<()> {
+    let node = start()?;
+    let command =
+        "exec --user 65534 --workdir /tmp --env A=b web.2 sh -c 'cat; echo $WHO $A $(id -u) $(pwd) >&2; exit 7'";
+    let ended = shell(&node, &line(&node, "echo typed | ", command)?)?;
+    let said = (text(&ended.stdout), text(&ended.stderr), ended.status.code());
+    ensure!(said == ("typed\n".into(), "the service b 65534 /tmp\n".into(), Some(7)), "{said:?}");
+    // More than any buffer holds, both ways at once.
+    let much = format!("head -c {MUCH} /dev/urandom | tee {0}/much | ", node.machine().directory().display());
+    let through =
+        line(&node, &much, "exec web cat")? + &format!(" | cmp - {}/much", node.machine().directory().display());
+    let same = shell(&node, &through)?;
+    ensure!(same.status.success(), "{}", text(&same.stderr));
+    // A terminal, with the size that this one has.
+    let terminal = line(&node, "", "exec db.1 bash -c \"tty; until stty size | grep 33; do :; done\"")?;
+    let typescript = format!("stty rows 33 columns 99; {terminal}");
+    let shown =
+        shell(&node, &format!("script --quiet --return --command '{}' /dev/null", typescript.replace('\'', "\"")))?;
+    let shown = text(&shown.stdout);
+    ensure!(shown.contains("/dev/pts/") && shown.contains("33 99"), "{shown}");
+    // What does not work says why.
+    for (command, says) in [
+        ("exec wbe true", "perhaps web was meant"),
+        ("exec web.3 true", "there is no replica of shop/production/web.3"),
+        ("exec web no-such-program", "no-such-program"),
+    ] {
+        let refused = shell(&node, &line(&node, "", command)?)?;
+        let said = text(&[refused.stdout, refused.stderr].concat());
+        ensure!(!refused.status.success() && said.contains(says), "{command}: {said}");
+    }
+    // Whoever goes leaves nothing that waits for it.
+    let pipe = node.machine().directory().join("pipe").display().to_string();
+    let before = format!("mkfifo {pipe}; exec 3<>{pipe}; timeout 3 ");
+    let gone = shell(&node, &(line(&node, &before, "exec web.2 cat")? + " <" + &pipe))?;
+    ensure!(!gone.status.success());
+    let web = node.replica("shop", "production", "web", 2)?;
+    wait_for("cat has read the end", PATIENCE, || {
+        let processes = web.exec(&["ps", "-o", "comm"])?;
+        Ok((!processes.lines().any(|name| name == "cat")).then_some(()))
+    })
+}
+
+#[test]
+fn a_port_is_reached_from_here_and_by_nobody_else() -> Result<()> {
+    let node = start()?;
+    let arguments: Vec<String> = node.skepctl_line(&[&PROJECT[..], &["forward", "web.2", "18080"]].concat())?;
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let _forwards = node.machine().spawn("forward", &arguments)?;
+    let log = node.machine().directory().join("forward.log");
+    let said = wait_for("it listens", PATIENCE, || {
+        let said = fs::read_to_string(&log)?;
+        Ok(said.contains('\n').then_some(said))
+    })?;
+    ensure!(said == "127.0.0.1:18080 is web.2 until Ctrl-C\n", "{said}");
+    let curl = |url: &str| node.output(&["curl", "-sS", "--fail", "--max-time", "5", url]);
+    for _ in 0..20 {
+        let answered = curl("http://127.0.0.1:18080/")?;
+        ensure!(answered.status.success(), "{}", text(&answered.stderr));
+    }
+    // Not by the node's own address, nor by the replica's.
+    let web = node.replica("shop", "production", "web", 2)?;
+    for to in [format!("http://{}:18080/", node.address4()), format!("http://{}:8080/", web.address()?)] {
+        let answered = curl(&to)?;
+        ensure!(!answered.status.success(), "{to}: {}", text(&answered.stdout));
+    }
+    for (command, says) in [
+        ("forward db", "does not say which port it listens on"),
+        ("forward db:99 18099", "does not answer on port 99"),
+        ("forward web:8080 18080", "cannot listen on 127.0.0.1:18080"),
+    ] {
+        let refused = shell(&node, &line(&node, "timeout 10 ", command)?)?;
+        let said = text(&[refused.stdout, refused.stderr].concat());
+        ensure!(!refused.status.success() && said.contains(says), "{command}: {said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn services_stop_start_again_and_start_anew() -> Result<()> {
+    let node = start()?;
+    let skepctl = |arguments: &[&str]| node.skepctl(&[&PROJECT[..], arguments].concat());
+    let names = || -> Result<String> { skepctl(&["names"]) };
+    let containers = |service: &str| -> Result<Vec<Option<String>>> {
+        let replicas = node.replicas()?.into_iter().filter(|replica| replica.service == service);
+        Ok(replicas.map(|replica| replica.container).collect())
+    };
+    let db = node.replica("shop", "production", "db", 1)?;
+    let ask =
+        |vip: &str| db.exec_output(&["curl", "-sS", "--include", "--max-time", "5", &format!("http://{vip}:8080/")]);
+    let vip = node.replica("shop", "production", "web", 1)?.vip()?.to_owned();
+    ensure!(text(&ask(&vip)?.stdout).contains("HTTP"));
+    let (before, first) = (names()?, containers("web")?);
+
+    skepctl(&["stop", "web"])?;
+    ensure!(containers("web")?.is_empty() && containers("db")?.len() == 1);
+    ensure!(!text(&ask(&vip)?.stdout).contains("HTTP") && names()? == before, "{}", names()?);
+    // Once more is nothing to do, and must not forget how many there were.
+    skepctl(&["stop", "web"])?;
+    skepctl(&["start", "web"])?;
+    let second = containers("web")?;
+    ensure!(second.len() == 2 && names()? == before, "{second:?}");
+    ensure!(text(&ask(&vip)?.stdout).contains("HTTP"));
+
+    skepctl(&["restart", "web"])?;
+    let third = containers("web")?;
+    ensure!(third.len() == 2 && third.iter().all(|it| !first.contains(it) && !second.contains(it)), "{third:?}");
+    let refused = node.skepctl_output(&[&PROJECT[..], &["stop", "web", "bd"]].concat())?;
+    ensure!(text(&refused.stderr).contains("perhaps db was meant") && containers("web")? == third, "half done");
+    // All of them, and what the file says brings them back.
+    skepctl(&["stop"])?;
+    ensure!(node.replicas()?.is_empty());
+    skepctl(&["start"])?;
+    ensure!(containers("web")?.len() == 2 && containers("db")?.len() == 1);
+    Ok(())
+}

@@ -15,7 +15,7 @@ mod to_container;
 mod tunnel;
 
 use crate::{
-    abi::{Device, Endpoint, Flow, FlowKey, Identity, Node, Reason},
+    abi::{Addr, Device, Endpoint, Flow, FlowKey, Identity, Node, Reason},
     packet::{self, Bytes, Ethernet, Family, Packet, protocol},
     tables::Tables,
 };
@@ -170,6 +170,16 @@ fn own_device(tables: &impl Tables, frame: &Frame, device: &mut Device) -> Resul
     };
     device.identity = Identity::WORLD;
     Err(reason)
+}
+
+/// Whether that is the replica's address. One that it does not have is zero in its device, which is also what a packet
+/// says that has no source.
+#[inline(always)]
+fn is_own(device: &Device, family: Family, addr: &Addr) -> bool {
+    match family {
+        Family::V4 => addr.v4_word() == device.address4 && device.address4 != 0,
+        Family::V6 => *addr == device.address6 && !addr.is_none(),
+    }
 }
 
 /// Parses a frame up to its transport header, and refuses what no replica has business to send or to get.

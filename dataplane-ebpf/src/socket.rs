@@ -114,7 +114,7 @@ pub(crate) fn connect<F: Family>(ctx: &SockAddrContext) -> i32 {
 #[inline(always)]
 pub(crate) fn sendmsg<F: Family>(ctx: &SockAddrContext) -> i32 {
     let attempt = attempt::<F>(ctx);
-    let decision = socket::connect(&Kernel, &attempt, |service, generation| {
+    let decision = socket::send(&Kernel, &attempt, |service, generation| {
         socket::backend_of(&remembered(ctx)?, &attempt.addr, attempt.port, service, generation)
     });
     carry_out::<F>(ctx, &attempt, &decision, false)
@@ -192,9 +192,7 @@ fn carry_out<F: Family>(ctx: &SockAddrContext, attempt: &Attempt, decision: &Dec
     match decision.outcome {
         Outcome::Pass => {
             // The program now speaks to this address by itself: what comes from there is not the VIP's any more.
-            if decision.identity.env != 0 {
-                forget(ctx, attempt);
-            }
+            forget(ctx, attempt);
             PROCEED
         }
         Outcome::ToBackend => {

@@ -1,10 +1,10 @@
 use super::{
     Decision, Echo, Frame, Question, TooBig, Verdict, Workspace,
     boundary::{self, Sender, Step},
-    own_device, parse, tunnel,
+    is_own, own_device, parse, tunnel,
 };
 use crate::{
-    abi::{Addr, Device, Reason, ServiceKey, flags},
+    abi::{Device, Reason, ServiceKey, flags},
     packet::{self, Bytes, Family, Fragment, Transport, Udp, protocol},
     tables::{Host, Tables},
 };
@@ -78,12 +78,7 @@ fn well_formed(
     if !same_mac(ethernet.source, device.mac) {
         return Err(Reason::SpoofedMac);
     }
-    let own = match packet.family {
-        Family::V4 => Addr::from_v4_word(device.address4),
-        Family::V6 => device.address6,
-    };
-    // A replica without an IPv6 address has none here, which is what a packet without a source says, too.
-    if packet.source != own || own.is_none() {
+    if !is_own(device, packet.family, &packet.source) {
         return Err(Reason::SpoofedAddress);
     }
     // As IPv6, a v4-mapped destination is nobody's: not one of the IPv4 addresses it looks like here.

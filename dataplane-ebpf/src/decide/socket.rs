@@ -135,6 +135,16 @@ impl Decision {
     }
 }
 
+/// Decides an unconnected `sendmsg`. What goes to a replica's own address is left to the sender's veth: that is how a
+/// server answers each datagram, and it would pay twice for the same question.
+#[inline(always)]
+pub fn send(tables: &impl Tables, attempt: &Attempt, remembered: impl Fn(u32, u32) -> Option<Addr>) -> Decision {
+    match tables.node() {
+        Some(node) if node.is_container(&attempt.addr) => Decision::PASS,
+        _ => connect(tables, attempt, remembered),
+    }
+}
+
 /// Decides an [`Attempt`]. `remembered` tells which backend the socket already has for this address and port, of
 /// that service and generation: a datagram flow stays on it, a new connection remembers nothing.
 #[inline(always)]

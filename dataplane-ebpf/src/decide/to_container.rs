@@ -2,11 +2,11 @@ use super::{
     Decision, Frame, Verdict, Workspace,
     flows::{Memory, Sides},
     from_container::may_leave,
-    own_device, parse,
+    is_own, own_device, parse,
 };
 use crate::{
-    abi::{Addr, Identity, NodeConfig, Reason, action},
-    packet::{self, Bytes, Family, Fragment, Transport},
+    abi::{Identity, NodeConfig, Reason, action},
+    packet::{self, Bytes, Fragment, Transport},
     tables::{Host, Tables},
 };
 
@@ -43,11 +43,7 @@ impl<T: Tables, H: Host, B: Bytes> Receiver<'_, T, H, B> {
         own_device(self.tables, self.frame, &mut work.device)?;
         let node = self.tables.node().ok_or(Reason::NoConfig)?;
         parse(self.frame, self.bytes, &mut work.packet)?;
-        let own = match work.packet.family {
-            Family::V4 => Addr::from_v4_word(work.device.address4),
-            Family::V6 => work.device.address6,
-        };
-        if work.packet.destination != own || own.is_none() {
+        if !is_own(&work.device, work.packet.family, &work.packet.destination) {
             return Err(Reason::UnknownAddress);
         }
         // The host is who carries the mark, never who has one of its addresses: what Docker masquerades has one too.

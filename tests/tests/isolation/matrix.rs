@@ -50,10 +50,12 @@ enum Got {
 }
 
 impl Cell {
-    /// From the declared services alone. Without the socket programs no virtual address is ever translated.
+    /// From the declared services alone. Without the socket programs no virtual address is ever translated, and they
+    /// leave a datagram to a replica's own address to the veth.
     fn expected(&self, services: &[Service], sockets: bool) -> Expected {
         let reaches = services[self.source].reaches(&services[self.destination]);
-        let packets_only = self.protocol == Protocol::Icmp || !sockets;
+        let left_to_veth = self.protocol == Protocol::Udp && self.method == Method::Address;
+        let packets_only = self.protocol == Protocol::Icmp || left_to_veth || !sockets;
         match (reaches, self.method) {
             (false, Method::Name) => Expected::NoName,
             (false, _) if packets_only => Expected::Dropped,

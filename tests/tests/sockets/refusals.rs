@@ -55,15 +55,24 @@ fn what_the_packet_path_would_drop_fails_at_once_and_is_counted() -> Result<()> 
     world.serve(3, NETWORKS, &[])?;
     fails(&world, |family| family.vip(3), libc::ECONNREFUSED, Reason::NoBackend)?;
 
-    fails(&world, |family| family.replica(99), libc::EPERM, Reason::UnknownAddress)?;
+    let fails_connected = |host, reason| {
+        these_fail(&world, &[How::Tcp, How::ConnectedUdp], |family| family.replica(host), libc::EPERM, reason)?;
+        anyhow::Ok(())
+    };
+    fails_connected(99, Reason::UnknownAddress)?;
     let other = Identity { env: 8, service: 80 };
     endpoint(&world, 20, other, NETWORKS)?;
-    fails(&world, |family| family.replica(20), libc::EPERM, Reason::OtherEnvironment)?;
+    fails_connected(20, Reason::OtherEnvironment)?;
+    for family in FAMILIES {
+        let answer =
+            world.call(How::Udp, family, family.replica(20)).context("left to the veth, of which there is none")?;
+        assert_eq!(answer.name, "20", "{family:?}");
+    }
     endpoint(&world, 21, Identity { env: CALLER.env, service: 71 }, 0b100)?;
-    fails(&world, |family| family.replica(21), libc::EPERM, Reason::NoSharedNetwork)?;
+    fails_connected(21, Reason::NoSharedNetwork)?;
     let key = GrantKey { source: CALLER, destination: other, ..GrantKey::default() };
     world.maps.grants.put(&key, Grant { action: action::DENY, rule: 3, seal: 0 })?;
-    fails(&world, |family| family.replica(20), libc::EPERM, Reason::Denied)?;
+    fails_connected(20, Reason::Denied)?;
     world.maps.grants.put(&key, Grant { action: action::ALLOW, rule: 3, seal: 0 })?;
     for family in FAMILIES {
         assert_eq!(world.call(How::Tcp, family, family.replica(20))?.name, "20", "a grant opens it: {family:?}");

@@ -53,11 +53,14 @@ async fn from_maps(maps: &Maps, scope: &Scope) -> Result<Vec<NameRow>, CtlError>
         }
         let vip = Addr::from_v4_word(name.vip4);
         let service = directory.services().find(|entry| entry.identity.env == key.env && entry.vips.contains(&vip));
+        let text = text_name(&key.name);
+        // Of a replica, which has no virtual address: 2.web.internal.
+        let of_replica = || text.split('.').nth(1).unwrap_or_default().to_owned();
         rows.push(NameRow {
             project: project.to_owned(),
             environment: environment.to_owned(),
-            name: text_name(&key.name),
-            service: service.map_or_else(String::new, |entry| entry.service.clone()),
+            service: service.map_or_else(of_replica, |entry| entry.service.clone()),
+            name: text,
             vip: vip.to_string(),
             vip6: name.vip6.to_string(),
             networks: bits(name.networks).iter().map(ToString::to_string).collect(),

@@ -24,6 +24,7 @@ pub mod health;
 mod insides;
 mod lives;
 mod mesh;
+pub mod names;
 mod node;
 mod observe;
 pub mod observed;

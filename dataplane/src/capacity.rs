@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::agent::tables;
+use crate::agent::names;
 use crate::bpf::MapSizes;
 use crate::controller::State;
 use crate::model::{Condition, ReplicaKey};
@@ -31,7 +31,7 @@ pub fn check(state: &State, sizes: &MapSizes) -> Result<(), Condition> {
         return Err(full(&format!("{count} services"), services, "services", "--max-services"));
     }
     let all = state.services.values().filter(|service| !service.value.leaving);
-    let names: usize = all.map(|service| tables::names(&service.value).len()).sum();
+    let names: usize = all.map(|service| names::names(&service.value).len()).sum::<usize>() + replicas.len();
     let room = sizes.names();
     if names > room as usize {
         return Err(full(&format!("{names} names"), room, "names", "--max-services"));

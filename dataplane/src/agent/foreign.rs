@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use dataplane_ebpf::abi::{Addr, map};
 
 use super::desired::Desired;
+use super::names::text_name;
 use super::observed::Observed;
 use super::op::{Op, grant, prefix};
-use super::tables::{self, text_name};
+use super::tables;
 
 /// So long is one told of, and no more than so many.
 const MEMORY: (Duration, usize) = (Duration::from_secs(3_600), 16);

@@ -10,7 +10,8 @@ use dataplane_ebpf::abi::{
     PtrKey, action,
 };
 
-use super::tables::{BackendSet, text_name};
+use super::names::text_name;
+use super::tables::BackendSet;
 use crate::docker::Role;
 use crate::model::{EnvironmentKey, ReplicaAssignment, ReplicaKey};
 use crate::netlink::veth_name;

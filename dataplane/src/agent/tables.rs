@@ -4,16 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use dataplane_ebpf::abi::{
-    self, Addr, BackendKey, Device, EgressKey, EgressRule, Endpoint, GrantKey, Identity, NAME_MAX, Name, NameKey,
-    Netns, Node, NodeConfig, Pool, Ptr, PtrKey, Sealed, UPLINKS_MAX, action, flags,
+    self, Addr, BackendKey, Device, EgressKey, EgressRule, Endpoint, GrantKey, Identity, Name, NameKey, Netns, Node,
+    NodeConfig, Pool, Ptr, PtrKey, Sealed, UPLINKS_MAX, action, flags,
 };
 
 use super::desired::{Desired, Elsewhere};
 use super::health::serving;
+use super::names::{full_name, named, replica_name, short_forms, wire_name};
 use super::observed::Observed;
 use super::plan::is_as_assigned;
 use crate::config::marks;
-use crate::model::name::ZONE;
 use crate::model::{ReplicaAssignment, ReplicaKey, ServiceAssignment, ServiceKey};
 use crate::netlink;
 
@@ -146,6 +146,11 @@ pub(super) fn publish(desired: &Desired, observed: &Observed) -> TableSet {
         let mut forms = short_forms(&key.service).to_vec();
         forms.push(full_name(key));
         put_names(&mut tables, service, &forms, service.networks);
+        let here = desired.replicas_of(key).map(|of| (&of.key, (of.address4, of.address6)));
+        let elsewhere = desired.elsewhere_of(key).map(|(of, replica)| (of, (replica.address4, replica.address6)));
+        for (number, to) in named(service, here.chain(elsewhere)) {
+            put_name(&mut tables, service, &replica_name(key, number), service.networks, to);
+        }
         let addresses = [IpAddr::V4(service.vip4), IpAddr::V6(service.vip6)];
         let replicas = desired.replicas_of(key).flat_map(|r| [IpAddr::V4(r.address4), IpAddr::V6(r.address6)]);
         let elsewhere = desired.elsewhere_of(key).flat_map(|(_, r)| [IpAddr::V4(r.address4), IpAddr::V6(r.address6)]);
@@ -279,31 +284,17 @@ pub fn egress_rules() -> BTreeMap<EgressKey, EgressRule> {
         .collect()
 }
 
-/// `api`, `api.internal`.
-fn short_forms(label: &str) -> [String; 2] {
-    [label.to_owned(), format!("{label}.{ZONE}")]
-}
-
-/// `api.production.shop.internal`.
-pub fn full_name(key: &ServiceKey) -> String {
-    format!("{}.{}.{}.{ZONE}", key.service, key.environment.environment, key.environment.project)
-}
-
-/// Every name of a service with the networks in which it holds, a bit each.
-pub fn names(service: &ServiceAssignment) -> BTreeMap<String, u64> {
-    let aliases = service.aliases.iter().flat_map(|(alias, bits)| short_forms(alias).map(|name| (name, *bits)));
-    let own = short_forms(&service.key.service).into_iter().chain([full_name(&service.key)]);
-    aliases.chain(own.map(|name| (name, service.networks))).collect()
-}
-
 fn put_names(tables: &mut TableSet, service: &ServiceAssignment, names: &[String], networks: u64) {
     for name in names {
-        let Some((name, _)) = wire_name(name) else { continue };
-        let key = NameKey { env: service.env, name };
-        let value =
-            Name { networks, vip4: Addr::from(service.vip4).v4_word(), vip6: service.vip6.into(), ..Name::default() };
-        tables.names.insert(key, value.sealed(&key));
+        put_name(tables, service, name, networks, (service.vip4, service.vip6));
     }
+}
+
+fn put_name(tables: &mut TableSet, service: &ServiceAssignment, name: &str, networks: u64, to: (Ipv4Addr, Ipv6Addr)) {
+    let Some((name, _)) = wire_name(name) else { return };
+    let key = NameKey { env: service.env, name };
+    let value = Name { networks, vip4: Addr::from(to.0).v4_word(), vip6: to.1.into(), ..Name::default() };
+    tables.names.insert(key, value.sealed(&key));
 }
 
 fn put_ptr(tables: &mut TableSet, service: &ServiceAssignment, address: IpAddr) {
@@ -311,52 +302,4 @@ fn put_ptr(tables: &mut TableSet, service: &ServiceAssignment, address: IpAddr) 
     let key = PtrKey { env: service.env, addr: address.into() };
     let value = Ptr { networks: service.networks, name, len, pad: 0, seal: 0 };
     tables.ptrs.insert(key, value.sealed(&key));
-}
-
-/// A name as it lies in a DNS packet, zero-filled, and its length with the final zero;
-/// `None` when a label is empty or over 63 octets, or the whole is over [`NAME_MAX`].
-pub fn wire_name(name: &str) -> Option<([u8; NAME_MAX], u32)> {
-    let mut out = [0; NAME_MAX];
-    let mut at = 0;
-    for label in name.split('.') {
-        let len = u8::try_from(label.len()).ok().filter(|len| (1..=63).contains(len))?;
-        let end = at + 1 + label.len();
-        // The root's own octet must fit behind it.
-        if end >= NAME_MAX {
-            return None;
-        }
-        out[at] = len;
-        out[at + 1..end].copy_from_slice(label.as_bytes());
-        at = end;
-    }
-    Some((out, u32::try_from(at + 1).ok()?))
-}
-
-/// A wire-format name for people.
-pub fn text_name(wire: &[u8]) -> String {
-    let mut labels = Vec::new();
-    let mut rest = wire;
-    while let Some((&len, tail)) = rest.split_first().filter(|(len, _)| **len > 0) {
-        let Some((label, tail)) = tail.split_at_checked(usize::from(len)) else { break };
-        labels.push(String::from_utf8_lossy(label).into_owned());
-        rest = tail;
-    }
-    labels.join(".")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_wire_name_reads_back() {
-        let (wire, len) = wire_name("api.production.shop.internal").unwrap();
-        assert_eq!(len, 30);
-        assert_eq!(text_name(&wire), "api.production.shop.internal");
-        assert!(wire_name("a..b").is_none());
-        assert!(wire_name(&"x".repeat(64)).is_none());
-        let longest = [&"a".repeat(63), &"b".repeat(62)].map(String::as_str).join(".");
-        assert_eq!(wire_name(&longest).unwrap().1, 128);
-        assert!(wire_name(&format!("{longest}b")).is_none());
-    }
 }

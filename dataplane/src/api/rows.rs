@@ -2,7 +2,7 @@
 
 use super::error::Refusal;
 use super::types::{DeploymentRow, EndpointRow, NameRow, ReplicaRow, ServiceRow};
-use crate::agent::tables;
+use crate::agent::names;
 use crate::controller::State;
 use crate::host::Installed;
 use crate::model::{Deployment, EnvironmentKey, ReplicaKey, ReplicaState, ReplicaStatus, ServiceKey};
@@ -202,13 +202,21 @@ impl View {
         let services = self.state.services.iter().map(|(key, service)| (key, &service.value));
         let shown = services.filter(|(key, service)| filter.shows(&key.environment) && !service.leaving);
         let rows = shown.flat_map(|(key, service)| {
-            tables::names(service).into_iter().map(|(name, networks)| NameRow {
+            let replicas = self.state.replicas.range(key.replica(0, 0)..).take_while(|(of, _)| of.service == *key);
+            let named = names::named(service, replicas.map(|(of, replica)| (of, &replica.value)));
+            let replicas = named.into_iter().map(|(number, replica)| {
+                let to = (replica.address4, replica.address6);
+                (names::replica_name(key, number), service.networks, to)
+            });
+            let own = names::names(service).into_iter();
+            let own = own.map(|(name, networks)| (name, networks, (service.vip4, service.vip6)));
+            own.chain(replicas).map(|(name, networks, (to4, to6))| NameRow {
                 project: key.environment.project.clone(),
                 environment: key.environment.environment.clone(),
                 name,
                 service: key.service.clone(),
-                vip: service.vip4.to_string(),
-                vip6: service.vip6.to_string(),
+                vip: to4.to_string(),
+                vip6: to6.to_string(),
                 networks: self.networks(&key.environment, networks),
             })
         });

@@ -21,7 +21,7 @@ pub use usage::MapUsage;
 pub struct MapSizes {
     /// Replicas of this node: DEVICES, NETNS, BUDGETS.
     pub local: u32,
-    /// Replicas of all nodes: ENDPOINTS (two addresses each), BACKENDS (two generations), PTRS.
+    /// Replicas of all nodes: ENDPOINTS (two addresses each), BACKENDS (two generations), PTRS, NAMES.
     pub endpoints: u32,
     /// Services of all environments, each with two addresses: SERVICES, NAMES (a few per service), COUNTERS.
     pub services: u32,
@@ -32,9 +32,9 @@ pub struct MapSizes {
 }
 
 impl MapSizes {
-    /// Names of all services: a few for each.
+    /// Names of all services, a few for each, and one for each replica.
     pub fn names(&self) -> u32 {
-        self.services.saturating_mul(4)
+        self.services.saturating_mul(4).saturating_add(self.endpoints)
     }
 }
 

@@ -300,7 +300,8 @@ fn who_ends_serves_its_connections_first_and_says_when_nothing_of_it_is_left() {
     // Both run; which one serves is the assignment's to say, by one write.
     Arc::make_mut(desired.services.values_mut().next().unwrap()).next = Some(Next { deployment: 2, replicas: 1 });
     let ops = plan(&desired, &observed);
-    assert_eq!(lines(&ops), [switch("10.208.0.99")]);
+    let name = "name 1.api.internal in shop/production is 10.208.0.99 and fd53::99".to_owned();
+    assert_eq!(lines(&ops), [switch("10.208.0.99"), name]);
     ops.iter().for_each(|op| predict(&desired, &mut observed, op));
 
     Arc::make_mut(desired.replicas.get_mut(&key).unwrap()).ending = true;

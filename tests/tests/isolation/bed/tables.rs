@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Instant;
 
-use dataplane::agent::tables::{Registration, egress_rules, full_name, names, wire_name};
+use dataplane::agent::names::{full_name, names, wire_name};
+use dataplane::agent::tables::{Registration, egress_rules};
 use dataplane::bpf::{BackendAddress, Generations, Maps, ServiceVips};
 use dataplane::config::marks;
 use dataplane::model::spec::{RestartPolicy, ServiceSpec};

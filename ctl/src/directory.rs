@@ -2,7 +2,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use dataplane::bpf::Maps;
-use dataplane::model::name::ZONE;
+use dataplane::model::name::{ZONE, normalise};
+use dataplane::model::typo;
 use dataplane::netlink::Netlink;
 use dataplane_ebpf::abi::{Addr, Identity, NAME_MAX, NodeConfig};
 use ipnet::Ipv4Net;
@@ -66,6 +67,20 @@ impl Directory {
 
     pub(crate) fn services(&self) -> impl Iterator<Item = &ServiceEntry> {
         self.services.values()
+    }
+
+    /// The service that was probably meant by a name that is none: of an environment before others, by its id.
+    pub(crate) fn meant(&self, name: &str, home: Option<u32>) -> Option<String> {
+        let label = name.trim_end_matches('.').split('.').next()?;
+        let label = label.rsplit('/').next()?;
+        let normal = normalise(label).unwrap_or_else(|_| label.to_owned());
+        let of = |home: Option<u32>| {
+            let entries = self.services().filter(move |entry| home.is_none_or(|env| entry.identity.env == env));
+            entries.map(|entry| entry.service.as_str())
+        };
+        let at_home = home.and_then(|_| typo::meant(&normal, of(home)));
+        let meant = at_home.or_else(|| typo::meant(&normal, of(None)))?;
+        (meant != name).then(|| meant.to_owned())
     }
 
     pub(crate) fn service(&self, id: u32) -> Option<&ServiceEntry> {

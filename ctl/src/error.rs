@@ -69,8 +69,11 @@ pub(crate) enum CtlError {
     #[error("{map} has no entry {key:?}: see the first column of `skepctl map dump {map}`")]
     NoEntry { map: String, key: String },
     /// Nobody is called so.
-    #[error("{what:?} is no {expected}: see `skepctl {list}`")]
-    Unknown { what: String, expected: &'static str, list: &'static str },
+    #[error("{what:?} is no {expected}: {}see `skepctl {list}`", suggestion(meant.as_deref()))]
+    Unknown { what: String, expected: &'static str, meant: Option<String>, list: &'static str },
+    /// A source that the kernel of this node does not know.
+    #[error("{what:?} does not run on this node: {}", states.join("; "))]
+    NotHere { what: String, states: Vec<String> },
     /// Several are called so.
     #[error("{what:?} is in several environments ({}): say which with -p and -e, or write project/environment/service", found.join(", "))]
     Ambiguous { what: String, found: Vec<String> },
@@ -137,4 +140,9 @@ impl CtlError {
     pub(crate) fn is_unreachable(&self) -> bool {
         matches!(self, Self::NoDaemon { .. } | Self::Connection { .. })
     }
+}
+
+/// What was probably meant, for people.
+fn suggestion(meant: Option<&str>) -> String {
+    meant.map(|meant| format!("did you mean {meant}? If not, ")).unwrap_or_default()
 }

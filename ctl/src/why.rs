@@ -4,6 +4,7 @@ mod container;
 mod destination;
 mod frame;
 mod host;
+mod notes;
 mod report;
 mod source;
 
@@ -17,9 +18,11 @@ use dataplane_ebpf::tables::Tables;
 
 use self::destination::Destination;
 use self::host::PinnedHost;
+use self::notes::Replicas;
 use self::report::{BackendRow, PacketReport, Report, SocketReport, TunnelReport};
 use self::source::Source;
 use crate::cli::{Global, WhyArgs};
+use crate::client::Client;
 use crate::directory::Directory;
 use crate::drops;
 use crate::error::CtlError;
@@ -35,9 +38,15 @@ const DROPS: usize = 5;
 pub(crate) async fn explain(global: &Global, args: &WhyArgs, output: &mut Output) -> Result<ExitCode, CtlError> {
     let maps = pins::open(global)?;
     let directory = Directory::read(&maps).await?;
-    let source = Source::find(global, &args.source, &maps, &directory)?;
+    let replicas = Replicas::read(&Client::new(global)).await;
+    let source = match Source::find(global, &args.source, &maps, &directory) {
+        Err(error @ CtlError::Unknown { .. }) => return Err(replicas.absent(&args.source).unwrap_or(error)),
+        found => found?,
+    };
     let destination = Destination::find(global, args, &source, &maps, &directory).await?;
-    let report = decide(&maps, &directory, &source, &destination).await?;
+    let mut report = decide(&maps, &directory, &source, &destination).await?;
+    let services = [Some(source.device.identity), destination.identity].map(|of| directory.service(of?.service));
+    report.replicas = services.into_iter().flatten().flat_map(|service| replicas.ill(service)).collect();
     if output.is_json() { output.json(&report) } else { report.print(output) }?;
     Ok(if report.reaches { ExitCode::SUCCESS } else { ExitCode::from(DROPPED) })
 }
@@ -80,6 +89,7 @@ async fn decide(
         packet,
         backends: backends(maps, source, destination)?,
         drops,
+        replicas: Vec::new(),
     })
 }
 

@@ -54,7 +54,7 @@ async fn follow(client: &Client, node: &str, output: &mut Output) -> Result<Node
         let rows: Vec<NodeRow> = client.get("/v1/nodes").await?;
         let states: Vec<_> = rows.iter().map(|row| (row.node.clone(), row.state)).collect();
         let row = rows.into_iter().find(|row| row.node == node);
-        let unknown = || CtlError::Unknown { what: node.to_owned(), expected: "node", list: "nodes" };
+        let unknown = || CtlError::Unknown { what: node.to_owned(), expected: "node", meant: None, list: "nodes" };
         let row = row.ok_or_else(unknown)?;
         let Some(waits) = &row.rotating else {
             output.note(&format!("{node}: has another key, {}", row.key.as_deref().unwrap_or_default()));

@@ -2,6 +2,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use dataplane::bpf::{Maps, View};
+use dataplane::model::name::ZONE;
 use dataplane_ebpf::abi::{Addr, Endpoint, Identity, NameKey, ServiceKey};
 use dataplane_ebpf::tables::Tables;
 
@@ -139,7 +140,7 @@ impl Found {
         if let Some(address) = container::address(host) {
             return Ok(Self { addresses: vec![address], resolves: None });
         }
-        Self::outside(host).await
+        Self::outside(host, directory, home).await
     }
 
     /// As the source's own environment has it.
@@ -154,13 +155,15 @@ impl Found {
     }
 
     /// As the host resolves it, which the forwarder asks as well.
-    async fn outside(host: &str) -> Result<Self, CtlError> {
+    async fn outside(host: &str, directory: &Directory, home: u32) -> Result<Self, CtlError> {
         let unknown = || CtlError::Unknown {
             what: host.to_owned(),
             expected: "service, replica, name or address",
+            meant: directory.meant(split_replica(host).0, Some(home)),
             list: "names",
         };
-        if !host.contains('.') {
+        // A name of the private network's is never asked for out there.
+        if !host.contains('.') || host.trim_end_matches('.').ends_with(&format!(".{ZONE}")) {
             return Err(unknown());
         }
         let resolved = tokio::net::lookup_host((host, 0)).await.map_err(|_| unknown())?;

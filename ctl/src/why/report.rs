@@ -27,6 +27,8 @@ pub(super) struct Report {
     pub(super) rule: String,
     pub(super) backends: Vec<BackendRow>,
     pub(super) drops: Vec<DropRow>,
+    /// Replicas of either side that do not run, or are not well.
+    pub(super) replicas: Vec<String>,
     pub(super) reaches: bool,
 }
 
@@ -197,6 +199,10 @@ impl Report {
             let address6 = backend.address6.as_deref().unwrap_or("no IPv6");
             let label = if index == 0 { "backends" } else { "" };
             field(output, label, &format!("{}, {address6}, {place}", backend.address))?;
+        }
+        for (index, replica) in self.replicas.iter().enumerate() {
+            let text = output.paint(Tone::Warn, replica);
+            field(output, if index == 0 { "replicas" } else { "" }, &text)?;
         }
         for (index, drop) in self.drops.iter().enumerate() {
             field(output, if index == 0 { "drops" } else { "" }, &drop_line(drop))?;

@@ -29,6 +29,7 @@ impl Source {
             return Err(CtlError::Unknown {
                 what: what.to_owned(),
                 expected: "replica on this node",
+                meant: directory.meant(split_replica(what).0, None),
                 list: "endpoints",
             });
         };

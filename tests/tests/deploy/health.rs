@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tests::{Node, wait_for};
 
@@ -56,6 +56,9 @@ fn when_all_are_ill_clients_are_sent_to_all() -> Result<()> {
         Ok(all.iter().all(|(state, _)| state == "unhealthy").then(|| all.into_iter().map(|(_, address)| address)))
     })?;
     let expected: BTreeSet<String> = addresses.collect();
+    let report = stack.node.skepctl_json(&["-p", "shop", "-e", "production", "why", "client", "web:8080"])?;
+    let told = report["replicas"].to_string();
+    ensure!(told.matches("is unhealthy").count() == 3, "{report:#}");
     wait_for("all of them as backends", PATIENCE, || Ok((backends(&stack)? == expected).then_some(())))?;
     requests.unharmed()?;
     requests.end_unharmed()

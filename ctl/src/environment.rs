@@ -17,11 +17,11 @@ pub(crate) async fn up(global: &Global, args: &UpArgs, output: &mut Output) -> R
     }
     let client = Client::new(global);
     let path = scope::with(scope::path(&manifest.spec.key), &[("dry_run", args.wait.dry_run)]);
-    let accepted: Accepted = client.put(&path, &manifest.spec).await?;
+    let accepted: Accepted = client.put(&path, &manifest.wanted()).await?;
     follow(&client, &accepted, &args.wait, output).await
 }
 
-/// `config`; with `-o json`, what skepd is sent.
+/// `config`; with `-o json`, what skepd is sent, but for what files hold.
 pub(crate) fn config(global: &Global, args: &ConfigArgs, output: &mut Output) -> Result<ExitCode, CtlError> {
     let (manifest, text) = scope::resolve(global, &args.file)?;
     for note in &manifest.notes {

@@ -241,6 +241,7 @@ impl Controller<'_> {
                     | Subject::Prefixes
                     | Subject::Secret(_)
                     | Subject::Login(_)
+                    | Subject::Content(..)
                     | Subject::Runs(_)
                     | Subject::Discard(_)
                     | Subject::Pulled(_)

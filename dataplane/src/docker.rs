@@ -9,6 +9,7 @@ mod container;
 mod error;
 mod events;
 mod exec;
+mod files;
 mod image;
 mod labels;
 mod last_words;

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use crate::model::file::{Content, Wanted};
 use crate::model::name::normalise;
 use crate::model::spec::NetworkSpec;
 use crate::model::{EnvironmentKey, EnvironmentSpec, ServiceSpec};
@@ -16,6 +17,7 @@ mod diagnostic;
 mod dotenv;
 mod duration;
 mod environment;
+mod files;
 mod health;
 mod interpolate;
 pub mod keys;
@@ -64,8 +66,17 @@ pub struct Options<'a> {
 pub struct Manifest {
     /// What it asks for.
     pub spec: EnvironmentSpec,
+    /// What files of it hold, by the names that it gives them.
+    pub contents: BTreeMap<String, Content>,
     /// Keys that have no effect here, for people.
     pub notes: Vec<Diagnostic>,
+}
+
+impl Manifest {
+    /// What is sent to have it.
+    pub fn wanted(self) -> Wanted {
+        Wanted { spec: self.spec, contents: self.contents }
+    }
 }
 
 /// Reads compose files.
@@ -107,7 +118,10 @@ fn read<'a>(options: &Options<'a>) -> Result<(Manifest, Node, Reader<'a>), Manif
         said.dedup();
     }
     match whole {
-        Some((spec, root)) if errors.is_empty() => Ok((Manifest { spec, notes }, root, reader)),
+        Some((spec, root)) if errors.is_empty() => {
+            let contents = std::mem::take(&mut reader.contents);
+            Ok((Manifest { spec, contents, notes }, root, reader))
+        }
         _ => Err(ManifestError::Refused(errors)),
     }
 }
@@ -117,15 +131,19 @@ fn environment(reader: &mut Reader<'_>, root: &Node, options: &Options<'_>) -> E
     let mut services = BTreeMap::new();
     let mut declared = BTreeMap::new();
     let mut volumes = BTreeSet::new();
+    let mut files = Vec::new();
     for field in reader.fields(root, "", &TOP) {
         reader.places.insert(field.key.to_owned(), field.at);
         match field.key {
             "name" => name = reader.optional(field.node, &field.path).map(|name| (field.at, name)),
             "services" => services = self::services(reader, field.node, &options.profiles),
             "networks" => declared = networks(reader, field.node),
+            "configs" => files.push((files::Kind::Config, field.node)),
+            "secrets" => files.push((files::Kind::Secret, field.node)),
             _ => volumes = self::volumes(reader, field.node),
         }
     }
+    files::settle(reader, &files, &services);
     if services.is_empty() && reader.errors.is_empty() {
         reader.error(root.at, "services", "there is no service to start", "write services: with at least one");
     }

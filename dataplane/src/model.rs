@@ -6,6 +6,7 @@ pub mod allocation;
 pub mod assignment;
 pub mod check;
 pub mod deployment;
+pub mod file;
 pub mod kind;
 pub mod limits;
 pub mod name;

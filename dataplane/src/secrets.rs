@@ -17,6 +17,8 @@ use crate::store::schema::{self, Subject, Versioned};
 use crate::store::seal::{ClusterKey, ClusterKeyError, SealedError};
 use crate::store::{Compare, Outcome, Revision, Store, StoreError, Txn};
 
+mod files;
+
 /// The secrets of a store.
 pub struct Secrets {
     store: Arc<dyn Store>,
@@ -37,6 +39,12 @@ pub enum SecretsError {
     Changed {
         /// Whose.
         service: ServiceKey,
+    },
+    /// A file's content was never kept, or is lost.
+    #[error("what a file of {environment} holds is not in the store: run `skepctl up` with the compose file again")]
+    NoContent {
+        /// Whose file.
+        environment: EnvironmentKey,
     },
     /// Nothing can be generated.
     #[error(transparent)]

@@ -130,6 +130,114 @@ fn a_container_is_set_up_as_its_file_says() -> Result<()> {
 }
 
 #[test]
+fn files_beside_the_compose_file_are_in_its_containers() -> Result<()> {
+    let file = format!(
+        "services:\n  web:\n    {}\n    volumes: ['./conf.d:/etc/conf.d:ro', './motd:/etc/motd']\n    configs: [site]\n    \
+         secrets: [{{source: password, uid: '7', mode: '0400'}}]\n    deploy: {{replicas: 2}}\n  plain: {{{SERVE}}}\n\
+         configs: {{site: {{content: 'for ${{SKEP_PROJECT:-nobody}}'}}}}\nsecrets: {{password: {{file: password}}}}\n",
+        SERVE.replace(", command", "\n    command")
+    );
+    let secret = "correct horse battery staple";
+    let (node, directory) = start(&[
+        ("compose.yaml", &file),
+        ("conf.d/deep/two", "2"),
+        ("conf.d/one", "1"),
+        ("motd", "hello"),
+        ("password", secret),
+    ])?;
+    let file = format!("{directory}/compose.yaml");
+    let up = || skepctl(&node, &["up", "--wait", "-f", &file]);
+    let told = up()?;
+    let replica = |number| node.replica("shop", "production", "web", number);
+    let says = |number, command: &str, expected: &str| -> Result<()> {
+        let said = replica(number)?.exec(&["sh", "-c", command])?;
+        ensure!(said.trim() == expected, "{command} in web.{number}: {said:?} instead of {expected:?}");
+        Ok(())
+    };
+    for number in [1, 2] {
+        says(number, "cat /etc/conf.d/one /etc/conf.d/deep/two /etc/motd /site", "12hellofor nobody")?;
+        says(
+            number,
+            "cat /run/secrets/password; stat -c ' %a %u %g' /run/secrets/password",
+            &format!("{secret} 400 7 0"),
+        )?;
+        says(number, "stat -c %a /etc /run/secrets /etc/conf.d/deep | tr '\\n' ' '", "755 755 755")?;
+    }
+
+    // A change of a file is a deployment of who has it, and of nobody else; and back is the file of before.
+    let id = |service: &str| -> Result<String> { Ok(node.replica("shop", "production", service, 1)?.id()?.to_owned()) };
+    let before = (id("web")?, id("plain")?);
+    up()?;
+    ensure!((id("web")?, id("plain")?) == before, "made anew for the same files");
+    fs::write(format!("{directory}/motd"), "changed")?;
+    up()?;
+    ensure!(id("web")? != before.0 && id("plain")? == before.1);
+    says(1, "cat /etc/motd", "changed")?;
+    skepctl(&node, &["rollback", "web", "--wait"])?;
+    says(2, "cat /etc/motd", "hello")?;
+
+    // A container that is made again has them too, and so has one whose maker died before it had any.
+    let workload = id("web")?;
+    node.docker(&["rm", "--force", &workload])?;
+    wait_for("another container", PATIENCE, || Ok((id("web")? != workload).then_some(())))?;
+    says(1, "cat /run/secrets/password", secret)?;
+
+    // Nobody is told a secret: not by the plan, the log, the rows, the containers' settings.
+    let settings = node.docker(&["inspect", replica(1)?.id()?])?;
+    let rows = skepctl(&node, &["-o", "json", "ps"])?;
+    for (place, text) in [("up", told), ("log", node.skepd_log()?), ("ps", rows), ("inspect", settings)] {
+        ensure!(!text.contains(secret), "{place} tells the secret");
+    }
+    skepctl(&node, &["down", "--volumes", "--wait"])?;
+    up()?;
+    says(1, "cat /etc/motd", "changed")
+}
+
+#[test]
+fn each_replica_has_a_name_of_its_own() -> Result<()> {
+    let (node, _) = start(&[])?;
+    let up = |version: &str, replicas: u32| {
+        let services = json!({ "networks": { "back": null, "front": null }, "services": {
+            "db": {
+                "image": Image::Musl.tag(), "command": ["serve", "db"], "networks": ["back"],
+                "environment": { "VERSION": version }, "deploy": { "replicas": replicas },
+            },
+            "web": { "image": Image::Musl.tag(), "command": ["serve", "web"], "networks": ["back"] },
+            "apart": { "image": Image::Musl.tag(), "command": ["serve", "apart"], "networks": ["front"] },
+        } });
+        node.up("shop", "production", &services.to_string())
+    };
+    let resolves = |service: &str, name: &str| -> Result<String> {
+        let output = node.replica("shop", "production", service, 1)?.exec_output(&["nslookup", name])?;
+        Ok(said(&output))
+    };
+    up("1", 2)?;
+    for number in [1, 2] {
+        let replica = node.replica("shop", "production", "db", number)?;
+        let told = resolves("web", &format!("{number}.db.internal"))?;
+        ensure!(told.contains(replica.address()?) && told.contains(replica.address6()?), "{told}");
+        ensure!(!told.contains(replica.vip()?), "{told}");
+    }
+    for (who, name) in [("apart", "1.db.internal"), ("web", "3.db.internal"), ("web", "0.db.internal")] {
+        let told = resolves(who, name)?;
+        ensure!(told.contains("NXDOMAIN"), "{name} for {who}: {told}");
+    }
+    let before = node.replica("shop", "production", "db", 2)?.address()?.to_owned();
+    up("2", 2)?;
+    let replica = node.replica("shop", "production", "db", 2)?;
+    let told = resolves("web", "2.db.internal")?;
+    ensure!(replica.address()? != before && told.contains(replica.address()?) && !told.contains(&before), "{told}");
+    let rows = node.skepctl_json(&["-p", "shop", "names"])?;
+    let row = rows.as_array().and_then(|rows| rows.iter().find(|row| row["name"] == "2.db.internal"));
+    ensure!(row.is_some_and(|row| row["vip"] == replica.address().unwrap_or_default()), "{rows:#}");
+    up("2", 1)?;
+    let gone = wait_for("the name of a replica that is gone is gone", PATIENCE, || {
+        Ok(Some(resolves("web", "2.db.internal")?).filter(|told| told.contains("NXDOMAIN")))
+    });
+    gone.map(drop)
+}
+
+#[test]
 fn a_service_waits_until_another_one_has_succeeded() -> Result<()> {
     let (node, _) = start(&[])?;
     let services = |ends: &str| {
@@ -157,6 +265,9 @@ fn a_service_waits_until_another_one_has_succeeded() -> Result<()> {
         let file = node.compose_file("shop", environment, &services(ends))?;
         node.skepctl(&["-p", "shop", "-e", environment, "up", "--no-wait", "-f", &file])?;
         waits(environment, "waits for migrate to end with status 0")?;
+        let why = node.skepctl_output(&["-p", "shop", "-e", environment, "why", "web", "migrate:99"])?;
+        let told = said(&why);
+        ensure!(told.contains("waits for migrate to end with status 0"), "{told}");
         // Now it may end, and whoever tells it so ends with it.
         let migrate = node.replica("shop", environment, "migrate", 1)?;
         migrate.exec_output(&["sh", "-c", "echo | nc 127.0.0.1 99"])?;

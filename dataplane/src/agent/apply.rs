@@ -210,7 +210,11 @@ impl Hands {
                 netlink.until_ready(&self.netns(chain).await?, &spec).await?;
             }
             Step::CreateWorkload(replica) => chain.workload = Some(self.create_workload(replica, chain).await?),
-            Step::StartWorkload => docker.start(chain.workload_id()?).await?,
+            Step::StartWorkload => {
+                let id = chain.workload_id()?;
+                self.put_files(id, chain).await?;
+                docker.start(id).await?;
+            }
             Step::Resume(role) => docker.unpause(chain.id(*role)?).await?,
             Step::Rename(role) => {
                 let name = match role {

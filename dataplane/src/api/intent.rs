@@ -1,6 +1,7 @@
 //! Changes of what people want. A change says what it would do before it is written, and is written only onto what it
 //! was made of.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::Json;
@@ -16,6 +17,7 @@ use super::validate::validate;
 use crate::agent::{Desired, desired, predict};
 use crate::capacity;
 use crate::controller::{self, ControllerError, State as Assignments};
+use crate::model::file::{FILE_MAX, FILES_MAX, Wanted};
 use crate::model::{Deployment, DeploymentState, Discard, EnvironmentKey, EnvironmentSpec, ServiceKey, ServiceSpec};
 use crate::store::schema::Versioned;
 use crate::store::{Outcome, Txn, schema};
@@ -33,30 +35,41 @@ pub(super) struct Dry {
 }
 
 /// Makes an environment what the body says. A deployment of it that failed is tried again.
-#[utoipa::path(put, path = "/v1/environments/{project}/{environment}", params(Dry), request_body = EnvironmentSpec,
+#[utoipa::path(put, path = "/v1/environments/{project}/{environment}", params(Dry), request_body = Wanted,
     responses((status = 200, body = Accepted), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
 pub(super) async fn put(
     State(api): State<Api>,
     Path(key): Path<EnvironmentKey>,
     dry: Asked<Dry>,
-    body: Result<Json<EnvironmentSpec>, JsonRejection>,
+    body: Result<Json<Wanted>, JsonRejection>,
 ) -> Answer<Accepted> {
-    let (Query(dry), Json(spec)) = (dry?, body?);
-    validate(&key, &spec)?;
-    api.change(&key, dry, |state| {
-        let before = state.intents.get(&key).map(|intent| &intent.value);
-        let mut spec = spec.clone();
-        for (name, service) in &mut spec.services {
-            let before = before.and_then(|before| before.services.get(name));
-            service.attempt = before.map_or(0, |before| before.attempt);
-            let key = ServiceKey { environment: key.clone(), service: name.clone() };
-            let latest = state.deployments_of(&key).last().map(|latest| &latest.value);
-            let failed = latest.filter(|latest| latest.state == DeploymentState::Failed);
-            service.attempt += u32::from(failed.is_some_and(|latest| latest.spec.same_deployment(service)));
-        }
-        Ok(Some(spec))
-    })
-    .await
+    let (Query(dry), Json(wanted)) = (dry?, body?);
+    validate(&key, &wanted.spec)?;
+    let Wanted { spec, contents } = api.named(wanted)?;
+    if !dry.dry_run {
+        api.secrets.keep_contents(&key, &contents).await?;
+    }
+    let accepted = api
+        .change(&key, dry, |state| {
+            let before = state.intents.get(&key).map(|intent| &intent.value);
+            let mut spec = spec.clone();
+            for (name, service) in &mut spec.services {
+                let before = before.and_then(|before| before.services.get(name));
+                service.attempt = before.map_or(0, |before| before.attempt);
+                let key = ServiceKey { environment: key.clone(), service: name.clone() };
+                let latest = state.deployments_of(&key).last().map(|latest| &latest.value);
+                let failed = latest.filter(|latest| latest.state == DeploymentState::Failed);
+                service.attempt += u32::from(failed.is_some_and(|latest| latest.spec.same_deployment(service)));
+            }
+            Ok(Some(spec))
+        })
+        .await?;
+    if !dry.dry_run {
+        // Somebody may have taken them for surplus before anything named them.
+        api.secrets.keep_contents(&key, &contents).await?;
+        api.sweep(&key).await?;
+    }
+    Ok(accepted)
 }
 
 /// Deploys a service anew: with another image, or just so.
@@ -165,6 +178,46 @@ impl Dry {
 }
 
 impl Api {
+    /// The same with contents named as they are kept.
+    fn named(&self, wanted: Wanted) -> Result<Wanted, Refusal> {
+        let Wanted { mut spec, contents } = wanted;
+        let total: usize = contents.values().map(|content| content.expose().len()).sum();
+        if total > FILES_MAX || contents.values().any(|content| content.expose().len() > FILE_MAX) {
+            let error = format!("a file has more than {FILE_MAX} octets, or all of them have more than {FILES_MAX}");
+            return Err(Refusal::bad(error, "put large files into an image or a named volume"));
+        }
+        let names: BTreeMap<String, String> = contents
+            .iter()
+            .map(|(name, content)| (name.clone(), self.secrets.content_name(&spec.key, content)))
+            .collect();
+        for (service, of) in &mut spec.services {
+            for (target, file) in &mut of.files {
+                let name = names.get(&file.content).ok_or_else(|| {
+                    let error = format!("services.{service}.files: nothing is said of what {target} holds");
+                    Refusal::bad(error, "add it to contents")
+                })?;
+                file.content.clone_from(name);
+            }
+        }
+        let contents = contents.into_iter().filter_map(|(name, content)| Some((names.get(&name)?.clone(), content)));
+        Ok(Wanted { spec, contents: contents.collect() })
+    }
+
+    /// Removes what no file of an environment holds any more: neither of what is wanted nor of a version that is
+    /// remembered or runs.
+    pub(super) async fn sweep(&self, key: &EnvironmentKey) -> Result<(), Refusal> {
+        let state = Assignments::load(self.store.as_ref()).await?;
+        let intent = state.intents.get(key);
+        let wanted = intent.into_iter().flat_map(|intent| intent.value.services.values());
+        let versions = state.deployments.values().map(|of| &of.value);
+        let versions = versions.filter(|of| of.key.service.environment == *key).map(|of| &of.spec);
+        let replicas = state.replicas.values().map(|of| &of.value);
+        let replicas = replicas.filter(|of| of.key.service.environment == *key).map(|of| &of.spec);
+        let files = wanted.chain(versions).chain(replicas).flat_map(|spec| spec.files.values());
+        let named: BTreeSet<String> = files.map(|file| file.content.clone()).collect();
+        Ok(self.secrets.sweep_contents(key, intent.map(|intent| intent.revision), &named).await?)
+    }
+
     /// Changes one service of an environment.
     pub(super) async fn change_service(
         &self,

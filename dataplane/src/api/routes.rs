@@ -1,7 +1,7 @@
 //! What may be asked.
 
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{ConnectInfo, Query, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Query, State};
 use axum::http::StatusCode;
 use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
@@ -13,15 +13,22 @@ use super::types::{CheckRow, DeploymentRow, EndpointRow, ErrorBody, Level, NameR
 use super::{Api, Peer, activity, inside, intent, invitations, leave, nodes, prune, registries, runs, secrets};
 use crate::agent::in_one_line;
 use crate::host::{self, HostFacts};
+use crate::model::file::FILES_MAX;
 use crate::store::Snapshot;
 
 pub(super) type Answer<T> = Result<Json<T>, Refusal>;
 pub(super) type Asked<T> = Result<Query<T>, QueryRejection>;
 
+/// Octets of an environment with all its files, in base64, and as much again.
+const BODY_MAX: usize = FILES_MAX / 3 * 4 * 2;
+
 /// Every route.
 pub(super) fn router(api: Api) -> Router {
     Router::new()
-        .route("/v1/environments/{project}/{environment}", put(intent::put).delete(leave::delete))
+        .route(
+            "/v1/environments/{project}/{environment}",
+            put(intent::put).delete(leave::delete).layer(DefaultBodyLimit::max(BODY_MAX)),
+        )
         .route("/v1/environments/{project}/{environment}/services/{service}/deploy", post(intent::deploy))
         .route("/v1/environments/{project}/{environment}/services/{service}/rollback", post(intent::rollback))
         .route("/v1/environments/{project}/{environment}/services/{service}/scale", post(intent::scale))

@@ -120,6 +120,7 @@ impl State {
             Subject::Discard(key) => drop(self.discards.insert(key, decode(entry)?)),
             Subject::Secret(_)
             | Subject::Login(_)
+            | Subject::Content(..)
             | Subject::Pulled(_)
             | Subject::Admission(_)
             | Subject::Invitation(_) => {}
@@ -156,6 +157,7 @@ impl State {
             Subject::Discard(key) => drop(self.discards.remove(&key)),
             Subject::Secret(_)
             | Subject::Login(_)
+            | Subject::Content(..)
             | Subject::Pulled(_)
             | Subject::Admission(_)
             | Subject::Invitation(_) => {}

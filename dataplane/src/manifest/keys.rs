@@ -9,7 +9,8 @@ pub(super) use rollout::{
     UPDATE_CONFIG, X_SKEP, X_SKEP_HEALTH,
 };
 pub(super) use service::{
-    ATTACHMENT, DEPENDENCY, ENV_FILE, EXTENDS, LOGGING, MOUNT, MOUNT_TMPFS, MOUNT_VOLUME, SERVICE, ULIMIT,
+    ATTACHMENT, DEPENDENCY, ENV_FILE, EXTENDS, FILE, LOGGING, MOUNT, MOUNT_BIND, MOUNT_TMPFS, MOUNT_VOLUME, SERVICE,
+    ULIMIT,
 };
 
 use crate::model::typo;
@@ -29,7 +30,7 @@ pub enum Class {
     Refused(&'static str, &'static str),
 }
 
-use Class::{Honoured, NoEffect, Refused};
+use Class::{Explained, Honoured, NoEffect, Refused};
 
 /// The keys of one kind of mapping.
 #[derive(Debug)]
@@ -54,7 +55,7 @@ const REMOVE: &str = "remove it";
 const OWN_DNS: &str = "the private network answers all names";
 
 /// All sections.
-pub const SECTIONS: [&Section; 24] = [
+pub const SECTIONS: [&Section; 28] = [
     &TOP,
     &INCLUDE,
     &SERVICE,
@@ -68,8 +69,10 @@ pub const SECTIONS: [&Section; 24] = [
     &HEALTHCHECK,
     &ATTACHMENT,
     &MOUNT,
+    &MOUNT_BIND,
     &MOUNT_TMPFS,
     &MOUNT_VOLUME,
+    &FILE,
     &DEPENDENCY,
     &ENV_FILE,
     &EXTENDS,
@@ -77,6 +80,8 @@ pub const SECTIONS: [&Section; 24] = [
     &ULIMIT,
     &NETWORK,
     &VOLUME,
+    &CONFIG,
+    &SECRET,
     &X_SKEP,
     &X_SKEP_HEALTH,
 ];
@@ -85,12 +90,12 @@ pub const SECTIONS: [&Section; 24] = [
 pub(super) static TOP: Section = Section {
     name: "",
     keys: &[
-        ("configs", NoEffect("services can't use configs yet")),
+        ("configs", Honoured),
         ("include", Honoured),
         ("models", Refused(LATER, REMOVE)),
         ("name", Honoured),
         ("networks", Honoured),
-        ("secrets", NoEffect("services can't use secrets yet")),
+        ("secrets", Honoured),
         ("services", Honoured),
         ("version", NoEffect("the current Compose Specification is what is read")),
         ("volumes", Honoured),
@@ -139,6 +144,37 @@ pub(super) static VOLUME: Section = Section {
         ),
         ("labels", NoEffect("volumes have Skep's own labels")),
         ("name", NoEffect("Docker's name for it is <project>_<environment>_<volume>")),
+    ],
+};
+
+const ELSEWHERE: &str = "is kept outside of this file, where nobody can read it";
+
+/// A config.
+pub(super) static CONFIG: Section = Section {
+    name: "configs.*",
+    keys: &[
+        ("content", Honoured),
+        ("environment", Honoured),
+        ("external", Refused(ELSEWHERE, "name a file:, or write content:")),
+        ("file", Explained("read where skepctl runs; up to 512 KiB")),
+        ("labels", NoEffect("configs carry no labels")),
+        ("name", NoEffect("a config's name means something only in its environment")),
+        ("template_driver", Refused(LATER, "write the file as it is to be")),
+    ],
+};
+
+/// A secret.
+pub(super) static SECRET: Section = Section {
+    name: "secrets.*",
+    keys: &[
+        ("driver", Refused(LATER, "name a file: or a variable in environment:")),
+        ("driver_opts", Refused(LATER, "name a file: or a variable in environment:")),
+        ("environment", Honoured),
+        ("external", Refused(ELSEWHERE, "name a file: or a variable in environment:")),
+        ("file", Explained("read where skepctl runs; up to 512 KiB, and sealed in the store")),
+        ("labels", NoEffect("secrets carry no labels")),
+        ("name", NoEffect("a secret's name means something only in its environment")),
+        ("template_driver", Refused(LATER, "write the file as it is to be")),
     ],
 };
 

@@ -1,35 +1,28 @@
-//! A service's `volumes`: named ones, in the short and the long form, and file systems in memory.
+//! A service's `volumes`: named ones, in the short and the long form, file systems in memory, and what is taken along
+//! from beside the file.
 
-use std::collections::BTreeMap;
-
-use super::keys::{MOUNT, MOUNT_TMPFS, MOUNT_VOLUME};
-use super::limits;
+use super::keys::{MOUNT, MOUNT_BIND, MOUNT_TMPFS, MOUNT_VOLUME};
 use super::reader::Reader;
 use super::yaml::{Node, Value};
+use super::{files, limits};
+use crate::model::ServiceSpec;
 use crate::model::spec::VolumeMount;
 
 const NAME_IT: &str = "declare a volume at the top, as in volumes: { data: }, and mount it as data:/path";
 
-/// Reads all mounts that can be; the others are errors. Those in memory, with their options, go to `tmpfs`.
-pub(super) fn read(
-    reader: &mut Reader<'_>,
-    node: &Node,
-    path: &str,
-    tmpfs: &mut BTreeMap<String, String>,
-) -> Vec<VolumeMount> {
-    let mut mounts = Vec::new();
+/// Reads all mounts that can be; the others are errors.
+pub(super) fn read(reader: &mut Reader<'_>, node: &Node, path: &str, spec: &mut ServiceSpec) {
     for item in reader.list(node, path, false) {
         let mount = match item.value {
-            Value::Map(_) => long_form(reader, item, path, tmpfs),
-            _ => short_form(reader, item, path),
+            Value::Map(_) => long_form(reader, item, path, spec),
+            _ => short_form(reader, item, path, spec),
         };
-        mounts.extend(mount);
+        spec.volumes.extend(mount);
     }
-    mounts
 }
 
 /// `volume:/target`, with `:ro` or `:rw` behind it.
-fn short_form(reader: &mut Reader<'_>, node: &Node, path: &str) -> Option<VolumeMount> {
+fn short_form(reader: &mut Reader<'_>, node: &Node, path: &str, spec: &mut ServiceSpec) -> Option<VolumeMount> {
     let text = reader.text(node, path)?;
     let mut parts = text.splitn(3, ':');
     let (source, target, mode) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
@@ -37,33 +30,28 @@ fn short_form(reader: &mut Reader<'_>, node: &Node, path: &str) -> Option<Volume
         reader.error(node.at, path, format!("{text:?} is a volume without a name"), NAME_IT);
         return None;
     };
-    if is_host_path(source) {
-        refuse_bind(reader, node, path, source);
-        return None;
-    }
     let mut read_only = false;
     for option in mode.into_iter().flat_map(|mode| mode.split(',')) {
         match option {
             "ro" => read_only = true,
             "rw" => read_only = false,
-            // SELinux labels: Docker's volumes have theirs.
-            "z" | "Z" => {}
+            // SELinux labels: Docker's volumes have theirs. How mounts of a node would be seen on both sides, and cached.
+            "z" | "Z" | "cached" | "delegated" | "consistent" => {}
             other => {
                 reader.error(node.at, path, format!("the option {other:?} is not known"), "use ro or rw");
             }
         }
     }
+    if is_host_path(source) {
+        bind(reader, node, path, (source, target), read_only, spec);
+        return None;
+    }
     Some(VolumeMount { volume: source.to_owned(), target: target.to_owned(), read_only })
 }
 
-fn long_form(
-    reader: &mut Reader<'_>,
-    node: &Node,
-    path: &str,
-    tmpfs: &mut BTreeMap<String, String>,
-) -> Option<VolumeMount> {
+fn long_form(reader: &mut Reader<'_>, node: &Node, path: &str, spec: &mut ServiceSpec) -> Option<VolumeMount> {
     let (mut kind, mut source, mut target, mut read_only) = (None, None, None, false);
-    let mut options = Vec::new();
+    let (mut options, mut blocks) = (Vec::new(), Vec::new());
     for field in reader.fields(node, path, &MOUNT) {
         match field.key {
             "type" => kind = reader.text(field.node, &field.path),
@@ -71,20 +59,41 @@ fn long_form(
             "target" => target = reader.text(field.node, &field.path),
             "read_only" => read_only = reader.flag(field.node, &field.path),
             "tmpfs" => options = tmpfs_options(reader, field.node, &field.path),
+            "bind" => drop(reader.fields(field.node, &field.path, &MOUNT_BIND)),
             _ => drop(reader.fields(field.node, &field.path, &MOUNT_VOLUME)),
+        }
+        if ["tmpfs", "bind", "volume"].contains(&field.key) && !field.node.is_empty() {
+            blocks.push((field.key, field.at, field.path));
+        }
+    }
+    for (block, at, path) in blocks {
+        if kind.as_deref().unwrap_or("volume") != block {
+            reader.note(at, &path, format!("has no effect: the mount is no {block}"), "");
         }
     }
     match kind.as_deref() {
         None | Some("volume") => {}
         Some("tmpfs") => {
+            if source.is_some() || read_only {
+                let remedy = "remove source and read_only, or give it another type";
+                reader.error(
+                    node.at,
+                    path,
+                    "memory that is empty at first has no source, and is there to be written to",
+                    remedy,
+                );
+            }
             match target {
-                Some(target) => drop(tmpfs.insert(target, options.join(","))),
+                Some(target) => drop(spec.settings.tmpfs.insert(target, options.join(","))),
                 None => reader.error(node.at, path, "it has no target", "add target: with a path in the container"),
             }
             return None;
         }
         Some("bind") => {
-            refuse_bind(reader, node, path, source.as_deref().unwrap_or_default());
+            match (&source, &target) {
+                (Some(source), Some(target)) => bind(reader, node, path, (source, target), read_only, spec),
+                _ => reader.error(node.at, path, "it has no source or no target", "add both, each a path"),
+            }
             return None;
         }
         Some(other) => {
@@ -126,20 +135,27 @@ fn is_host_path(source: &str) -> bool {
     source.starts_with(['/', '.', '~']) || source.contains(['/', '\\'])
 }
 
-/// Directories of the host in a container are its hands on the host; some of them are the host.
-fn refuse_bind(reader: &mut Reader<'_>, node: &Node, path: &str, source: &str) {
+/// Takes files along. Where a container would have its hands on the host, or see it, nothing is.
+fn bind(
+    reader: &mut Reader<'_>,
+    node: &Node,
+    path: &str,
+    (source, target): (&str, &str),
+    read_only: bool,
+    spec: &mut ServiceSpec,
+) {
     let parts: Vec<&str> = source.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    let is_absolute = source.starts_with('/');
     let voids = match parts.as_slice() {
-        [] => source.starts_with('/'),
-        [.., "docker.sock" | "containerd.sock"] | ["proc" | "sys" | "dev" | "run", ..] | ["var", "run", ..] => true,
-        ["etc" | "boot" | "root" | "var"] | ["var", "lib"] | ["var", "lib", "docker" | "skep", ..] => true,
+        [.., "docker.sock" | "containerd.sock"] => true,
+        [] => is_absolute,
+        ["proc" | "sys" | "dev" | "run", ..] | ["var", "run", ..] => is_absolute,
+        ["etc" | "boot" | "root" | "var"] | ["var", "lib"] | ["var", "lib", "docker" | "skep", ..] => is_absolute,
         _ => false,
     };
     if voids {
         let what = format!("mounting {source} of the host would void the isolation between environments");
-        reader.error(node.at, path, what, "remove it");
-    } else {
-        let what = format!("{source} of the host: bind mounts are not supported yet");
-        reader.error(node.at, path, what, "put the files into the image, or use a named volume");
+        return reader.error(node.at, path, what, "remove it");
     }
+    files::mounted(reader, (node.at, path), (source, target), read_only, &mut spec.files);
 }

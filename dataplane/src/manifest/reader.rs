@@ -7,6 +7,7 @@ use super::interpolate::{InterpolationError, interpolate};
 use super::keys::{Class, Section};
 use super::sources::Sources;
 use super::yaml::{Node, Value};
+use crate::model::file::Content;
 
 /// A reader of one project.
 pub(super) struct Reader<'a> {
@@ -15,6 +16,8 @@ pub(super) struct Reader<'a> {
     pub(super) notes: Vec<Diagnostic>,
     /// Where the keys of the result came from, for what is found when all of it is known.
     pub(super) places: BTreeMap<String, Place>,
+    /// What files hold, by the names that services' files give them.
+    pub(super) contents: BTreeMap<String, Content>,
 }
 
 /// A key of a mapping that is honoured, with its value.
@@ -27,8 +30,7 @@ pub(super) struct Field<'n> {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(sources: Sources<'a>) -> Self {
-        let (errors, notes, places) = (Vec::new(), Vec::new(), BTreeMap::new());
-        Self { sources, errors, notes, places }
+        Self { sources, errors: Vec::new(), notes: Vec::new(), places: BTreeMap::new(), contents: BTreeMap::new() }
     }
 
     pub(super) fn error(&mut self, at: Place, path: &str, what: impl Into<String>, remedy: impl Into<String>) {

@@ -9,7 +9,7 @@ use super::own::{self, Own};
 use super::reader::{Field, Reader, join};
 use super::shell::words;
 use super::yaml::{Node, Value};
-use super::{duration, health, limits, links, mounts, placement, rollout, settings};
+use super::{duration, files, health, limits, links, mounts, placement, rollout, settings};
 use crate::model::name::normalise;
 use crate::model::spec::{DependsOn, NetworkAttachment, RestartPolicy};
 use crate::model::{Kind, ServiceSpec};
@@ -118,7 +118,9 @@ impl Service {
             "depends_on" => self.spec.depends_on = dependencies(reader, node, path, &mut self.optional),
             "links" => self.spec.links = links::read(reader, node, path, place),
             "networks" => self.spec.networks = attachments(reader, node, path, place),
-            "volumes" => self.spec.volumes = mounts::read(reader, node, path, &mut self.spec.settings.tmpfs),
+            "volumes" => mounts::read(reader, node, path, &mut self.spec),
+            "configs" => files::read(reader, node, path, files::Kind::Config, &mut self.spec.files),
+            "secrets" => files::read(reader, node, path, files::Kind::Secret, &mut self.spec.files),
             "restart" => self.restart = restart(reader, node, path),
             "deploy" => self.deploy(reader, node, path, place),
             "healthcheck" => self.spec.healthcheck = health::check(reader, node, path, place),

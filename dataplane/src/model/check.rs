@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::name::{LABEL_MAX, ZONE, normalise};
 use super::spec::{EnvironmentSpec, NETWORKS_MAX, ServiceSpec};
 
+mod files;
 mod placement;
 mod relations;
 mod rollout;
@@ -125,6 +126,7 @@ impl<'a> Check<'a> {
             self.problem(format!("{path}.environment"), format!("{:?} is no variable", variable.0), "mend its name");
         }
         self.mounts(&path, service);
+        self.files(&path, service);
         self.rollout(&path, service);
         self.placement(&path, service);
         self.settings(&path, service);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::file::File;
 use super::limits::Limits;
 use super::name::EnvironmentKey;
 use super::placement::{Placement, Reserved};
@@ -69,6 +70,10 @@ pub struct ServiceSpec {
     pub networks: BTreeMap<String, NetworkAttachment>,
     /// Named volumes mounted into it.
     pub volumes: Vec<VolumeMount>,
+    /// Files that its containers have, by their paths in there. Left out when there are none: containers are known by a
+    /// digest of all this, and those of earlier versions must not be made anew.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, File>,
     /// What Docker does when it exits.
     pub restart: RestartPolicy,
     /// How many replicas.
@@ -116,8 +121,7 @@ pub struct ServiceSpec {
     /// What each replica may take.
     #[serde(default)]
     pub limits: Limits,
-    /// What is kept free for each replica. Left out when it is nothing: containers are known by a digest of all this,
-    /// and those of earlier versions must not be made anew.
+    /// What is kept free for each replica. Left out when it is nothing, for the same reason as `files`.
     #[serde(default, skip_serializing_if = "Reserved::is_nothing")]
     pub reserved: Reserved,
     /// Where its replicas may be. Left out when that is anywhere, for the same reason.
@@ -212,6 +216,7 @@ impl ServiceSpec {
             depends_on: BTreeMap::new(),
             networks: BTreeMap::new(),
             volumes: Vec::new(),
+            files: BTreeMap::new(),
             restart: RestartPolicy::default(),
             replicas: 1,
             labels: BTreeMap::new(),

@@ -21,6 +21,7 @@
 //! /status/<node>/<project>/<environment>/<service>/<d>/<n>           ReplicaStatus          by the node's agent
 //! /acks/<node>                                                       Ack                    by the node's agent
 //! /secrets/<project>/<environment>/<service>                         KeptCredentials        by the controller, sealed
+//! /secrets/files/<project>/<environment>/<digest>                    Content                by the API, sealed
 //! /secrets/registries/<registry>                                     RegistryLogin          by the API, sealed
 //! /runs/<project>/<environment>/<service>                            Runs                   by the controller
 //! /discards/<project>/<environment>                                  Discard                by the API, removed by the agent
@@ -36,6 +37,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use super::seal::Sealed;
 use super::{Compare, Entry, LeaseId, Revision, Store, StoreError, Txn, Write};
 use crate::model::allocation::{AddressPool, Ids, PrefixPool};
+use crate::model::file::Content;
 use crate::model::{
     Ack, Admission, Condition, Deployment, DeploymentKey, Discard, EnvironmentAssignment, EnvironmentKey,
     EnvironmentSpec, Invitation, KeptCredentials, NodeIntent, NodeRecord, Presence, Pulled, RegistryLogin,
@@ -271,7 +273,22 @@ pub fn secret(key: &ServiceKey) -> Key<Sealed<KeptCredentials>> {
     Key::new(format!("/secrets/{project}/{environment}/{}", key.service))
 }
 
-/// Whatever is sealed: every service's credentials, and every login to a registry.
+/// What a file of an environment holds.
+pub fn content(environment: &EnvironmentKey, name: &str) -> Key<Sealed<Content>> {
+    Key::new(format!("/secrets/files/{}/{}/{name}", environment.project, environment.environment))
+}
+
+/// What all files of an environment hold.
+pub fn contents_of(environment: &EnvironmentKey) -> Prefix<Sealed<Content>> {
+    Prefix::new(format!("/secrets/files/{}/{}/", environment.project, environment.environment))
+}
+
+/// What all files of all environments hold.
+pub fn contents() -> Prefix<Sealed<Content>> {
+    Prefix::new("/secrets/files/".into())
+}
+
+/// Whatever is sealed: every service's credentials, every login to a registry, every file's content.
 pub fn secrets() -> Prefix<Sealed<IgnoredAny>> {
     Prefix::new("/secrets/".into())
 }

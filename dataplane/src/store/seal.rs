@@ -33,6 +33,11 @@ const NONCE: usize = 24;
 /// What a key's name is made of beside the key.
 const ID_CONTEXT: &[u8] = b"skep: the name of a cluster key";
 
+/// Octets of a digest.
+const DIGEST: usize = 16;
+/// What a digest is made of beside the key and the octets.
+const DIGEST_CONTEXT: &[u8] = b"skep: a digest of what is sealed";
+
 /// What the secrets of a store are sealed with.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ClusterKey([u8; LENGTH]);
@@ -244,6 +249,14 @@ impl ClusterKey {
 
     fn cipher(&self) -> XChaCha20Poly1305 {
         XChaCha20Poly1305::new(&self.0.into())
+    }
+
+    /// A digest of octets that nobody makes, or compares guesses with, who does not have the key.
+    pub(crate) fn digest(&self, octets: &[u8]) -> [u8; DIGEST] {
+        let sum = checksum(&[DIGEST_CONTEXT, &self.0, octets].concat());
+        let mut digest = [0; DIGEST];
+        digest.iter_mut().zip(sum).for_each(|(octet, of_sum)| *octet = of_sum);
+        digest
     }
 
     /// Names the key and tells nothing of it.

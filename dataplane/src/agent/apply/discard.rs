@@ -1,5 +1,7 @@
 //! Takes away what an environment stored.
 
+use std::collections::BTreeSet;
+
 use super::super::error::{AgentError, in_one_line};
 use super::Hands;
 use crate::model::{Discard, EnvironmentKey, VolumeAssignment};
@@ -32,6 +34,7 @@ impl Hands {
         }
         // The last node that has some takes the credentials with them.
         if !elsewhere {
+            self.secrets.sweep_contents(key, None, &BTreeSet::new()).await?;
             txn = txn.delete(&wish);
             for service in self.secrets.kept(key).await?.into_keys() {
                 txn = txn.delete(&schema::secret(&key.service(&service)));

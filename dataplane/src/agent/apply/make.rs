@@ -41,6 +41,25 @@ impl Hands {
     }
 }
 
+impl Hands {
+    /// Gives a container that does not run its files. Each time: whoever died between its making and its start may not
+    /// have come to it.
+    ///
+    /// # Errors
+    /// [`AgentError`].
+    pub(super) async fn put_files(&self, workload: &str, chain: &Chain) -> Result<(), AgentError> {
+        let Some(replica) = chain.desired.replicas.get(&chain.key) else { return Ok(()) };
+        let mut files = Vec::new();
+        for (target, file) in &replica.spec.files {
+            files.push((target, file, self.secrets.content(&chain.key.service.environment, &file.content).await?));
+        }
+        if files.is_empty() {
+            return Ok(());
+        }
+        Ok(self.eyes.docker.put_files(workload, &files).await?)
+    }
+}
+
 /// What a sandbox is made of.
 pub(super) fn sandbox_spec(replica: &ReplicaAssignment, node: &Node) -> SandboxSpec {
     SandboxSpec {

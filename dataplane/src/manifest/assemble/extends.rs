@@ -8,7 +8,7 @@ use super::super::diagnostic::Place;
 use super::super::keys::EXTENDS;
 use super::super::reader::join;
 use super::super::sources::{FileId, directory_of};
-use super::super::yaml::{Node, Value};
+use super::super::yaml::{Node, Stance, Value};
 use super::{Assembly, TRAIL_MAX, identity, merge};
 
 /// A service by its file and its name.
@@ -45,7 +45,11 @@ impl Assembly<'_, '_> {
         let Some(base) = self.base(&extends, &join(path, "extends")) else { return service };
         let Some(below) = self.below(services, &base, path, trail) else { return service };
         let mut at = vec!["services".to_owned(), String::new()];
-        merge::merged(self.reader, below, service, &mut at)
+        // How it stands to an earlier file is one thing, to what it extends another.
+        let stance = std::mem::replace(&mut service.stance, Stance::Merge);
+        let mut whole = merge::merged(self.reader, below, service, &mut at);
+        whole.stance = stance;
+        whole
     }
 
     fn base(&mut self, extends: &Node, path: &str) -> Option<Base> {

@@ -21,7 +21,7 @@ pub(in crate::manifest) static SERVICE: Section = Section {
         ("cgroup", Refused(HOST, REMOVE)),
         ("cgroup_parent", Refused(HOST, REMOVE)),
         ("command", Honoured),
-        ("configs", Refused(LATER, "use a named volume or environment variables")),
+        ("configs", Honoured),
         ("container_name", NoEffect("containers are named by node, project, environment, service and replica")),
         ("cpu_count", NoEffect(NO_LIMIT)),
         ("cpu_percent", NoEffect(NO_LIMIT)),
@@ -109,7 +109,7 @@ pub(in crate::manifest) static SERVICE: Section = Section {
         ("restart", Honoured),
         ("runtime", Refused("Docker's default runtime is the one that is used", REMOVE)),
         ("scale", Honoured),
-        ("secrets", Refused(LATER, "use environment or env_file")),
+        ("secrets", Honoured),
         ("security_opt", Explained("no-new-privileges; what loosens the container's confinement is refused")),
         ("shm_size", Honoured),
         ("stdin_open", NoEffect("nobody is attached to a service")),
@@ -124,7 +124,12 @@ pub(in crate::manifest) static SERVICE: Section = Section {
         ("user", Honoured),
         ("userns_mode", Refused(HOST, REMOVE)),
         ("uts", Refused(HOST, REMOVE)),
-        ("volumes", Honoured),
+        (
+            "volumes",
+            Explained(
+                "named ones; files from beside the compose file, and directories of them with :ro, are taken along as they are",
+            ),
+        ),
         ("volumes_from", Refused("shares everything another container mounts", "name the volumes in both services")),
         ("working_dir", Honoured),
         ("x-skep", Honoured),
@@ -151,7 +156,7 @@ pub(in crate::manifest) static ATTACHMENT: Section = Section {
 pub(in crate::manifest) static MOUNT: Section = Section {
     name: "services.*.volumes[]",
     keys: &[
-        ("bind", Refused("bind mounts are not supported yet", "use a named volume")),
+        ("bind", Honoured),
         ("consistency", NoEffect("it is for other platforms")),
         ("image", Refused(LATER, "use a named volume")),
         ("read_only", Honoured),
@@ -161,6 +166,23 @@ pub(in crate::manifest) static MOUNT: Section = Section {
         ("type", Honoured),
         ("volume", Honoured),
     ],
+};
+
+/// A mount's `bind`.
+pub(in crate::manifest) static MOUNT_BIND: Section = Section {
+    name: "services.*.volumes[].bind",
+    keys: &[
+        ("create_host_path", NoEffect("what is not there can't be taken along")),
+        ("propagation", NoEffect("files are taken along, not mounted")),
+        ("recursive", NoEffect("files are taken along, not mounted")),
+        ("selinux", NoEffect("files are taken along, not mounted")),
+    ],
+};
+
+/// The long form of a config or a secret.
+pub(in crate::manifest) static FILE: Section = Section {
+    name: "services.*.configs[], secrets[]",
+    keys: &[("gid", Honoured), ("mode", Honoured), ("source", Honoured), ("target", Honoured), ("uid", Honoured)],
 };
 
 /// A mount's `volume`.

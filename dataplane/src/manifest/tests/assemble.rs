@@ -65,6 +65,16 @@ fn a_later_file_changes_what_an_earlier_one_says_key_by_key() {
 }
 
 #[test]
+fn an_override_keeps_what_it_extends() {
+    let dir = directory(&[
+        ("a.yaml", "services: {web: {image: old, user: root}, base: {image: i, working_dir: /base}}"),
+        ("b.yaml", "services:\n  web: !override\n    extends: {service: base, file: a.yaml}\n    user: me\n"),
+    ]);
+    let web = load_named(&dir, &["a.yaml", "b.yaml"], &[], &[]).unwrap().spec.services["web"].clone();
+    assert_eq!((web.image.as_str(), web.working_dir.as_deref(), web.user.as_deref()), ("i", Some("/base"), Some("me")));
+}
+
+#[test]
 fn reset_takes_away_and_override_takes_the_place() {
     let base = "    image: one\n    environment: {A: 1, B: 1}\n    command: [a]\n    labels: {x: 1, y: 1}";
     let web =

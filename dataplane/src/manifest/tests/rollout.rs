@@ -59,7 +59,7 @@ fn check(test: &[&str]) -> HealthCheck {
 #[test]
 fn every_key_about_the_life_of_a_service_is_read() {
     let dir = directory(&[("compose.yaml", FULL)]);
-    let Manifest { spec, notes } = load_in(&dir, &[]).unwrap_or_else(|error| panic!("{error}"));
+    let Manifest { spec, notes, .. } = load_in(&dir, &[]).unwrap_or_else(|error| panic!("{error}"));
     let web = &spec.services["web"];
     assert_eq!((web.stop_signal.as_deref(), web.stop_grace_period), (Some("SIGQUIT"), 90_000));
     let healthcheck = HealthCheck {

@@ -45,6 +45,8 @@ pub enum Subject {
     Status(String, ReplicaKey),
     /// [`super::secret`].
     Secret(ServiceKey),
+    /// [`super::content`] of an environment, by its name.
+    Content(EnvironmentKey, String),
     /// [`super::login`] to a registry.
     Login(String),
     /// [`super::runs`].
@@ -80,6 +82,7 @@ impl Subject {
             ["conditions", p, e] => Self::Condition(environment_key(p, e)),
             ["status", node, p, e, s, d, n] => Self::Status(node.into(), replica_key(p, e, s, d, n)?),
             ["secrets", p, e, s] => Self::Secret(service_key(p, e, s)),
+            ["secrets", "files", p, e, name] => Self::Content(environment_key(p, e), name.into()),
             ["secrets", "registries", registry] => Self::Login(registry.into()),
             ["runs", p, e, s] => Self::Runs(service_key(p, e, s)),
             ["discards", p, e] => Self::Discard(environment_key(p, e)),
@@ -139,6 +142,7 @@ mod tests {
             (replica("n1", &r).0, Subject::Replica("n1".into(), r.clone())),
             (deployment(&s.deployment(3)).0, Subject::Deployment(s.deployment(3))),
             (service(&s).0, Subject::Service(s.clone())),
+            (content(&e, "0a").0, Subject::Content(e.clone(), "0a".into())),
             (login("ghcr.io").0, Subject::Login("ghcr.io".into())),
             (runs(&s).0, Subject::Runs(s.clone())),
             (discard(&e).0, Subject::Discard(e.clone())),

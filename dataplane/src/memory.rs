@@ -19,3 +19,17 @@ pub fn keep_one_heap() {
 /// Other C libraries have one heap.
 #[cfg(not(target_env = "gnu"))]
 pub fn keep_one_heap() {}
+
+/// Held while something large is done: at its end, free memory goes back to the kernel from within the heap, too. As
+/// long as anything small lies behind it, glibc keeps it otherwise: after one change of a megabyte, 8 MiB.
+pub struct Large;
+
+impl Drop for Large {
+    fn drop(&mut self) {
+        #[cfg(target_env = "gnu")]
+        // SAFETY: takes a number, and locks the heap itself.
+        unsafe {
+            libc::malloc_trim(0);
+        }
+    }
+}

@@ -17,6 +17,7 @@ use super::validate::validate;
 use crate::agent::{Desired, desired, predict};
 use crate::capacity;
 use crate::controller::{self, ControllerError, State as Assignments};
+use crate::memory::Large;
 use crate::model::file::{FILE_MAX, FILES_MAX, Wanted};
 use crate::model::{Deployment, DeploymentState, Discard, EnvironmentKey, EnvironmentSpec, ServiceKey, ServiceSpec};
 use crate::store::schema::Versioned;
@@ -43,6 +44,7 @@ pub(super) async fn put(
     dry: Asked<Dry>,
     body: Result<Json<Wanted>, JsonRejection>,
 ) -> Answer<Accepted> {
+    let _given_back = Large;
     let (Query(dry), Json(wanted)) = (dry?, body?);
     validate(&key, &wanted.spec)?;
     let Wanted { spec, contents } = api.named(wanted)?;

@@ -30,7 +30,7 @@ impl Check<'_> {
 
     fn file(&mut self, path: &str, service: &ServiceSpec, target: &str, file: &File) {
         let odd = |part: &str| matches!(part, "" | "." | "..") || part.contains(char::is_control);
-        if !target.strip_prefix('/').is_some_and(|rest| !rest.split('/').any(odd)) {
+        if target.strip_prefix('/').is_none_or(|rest| rest.split('/').any(odd)) {
             let what = format!("{target:?} is no path for a file");
             self.problem(path, what, "write an absolute path in the container");
         }

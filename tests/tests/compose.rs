@@ -265,9 +265,12 @@ fn a_service_waits_until_another_one_has_succeeded() -> Result<()> {
         let file = node.compose_file("shop", environment, &services(ends))?;
         node.skepctl(&["-p", "shop", "-e", environment, "up", "--no-wait", "-f", &file])?;
         waits(environment, "waits for migrate to end with status 0")?;
-        let why = node.skepctl_output(&["-p", "shop", "-e", environment, "why", "web", "migrate:99"])?;
-        let told = said(&why);
-        ensure!(told.contains("waits for migrate to end with status 0"), "{told}");
+        // Its sandbox is made meanwhile, and of each step it is told that it starts.
+        wait_for("why tells that web waits", PATIENCE, || {
+            let told = said(&node.skepctl_output(&["-p", "shop", "-e", environment, "why", "web", "migrate:99"])?);
+            let waits = told.contains("waits for migrate to end with status 0");
+            if waits { Ok(Some(())) } else { Err(anyhow::anyhow!("{told}")) }
+        })?;
         // Now it may end, and whoever tells it so ends with it.
         let migrate = node.replica("shop", environment, "migrate", 1)?;
         migrate.exec_output(&["sh", "-c", "echo | nc 127.0.0.1 99"])?;

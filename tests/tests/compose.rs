@@ -97,7 +97,6 @@ fn a_container_is_set_up_as_its_file_says() -> Result<()> {
         ("touch /new 2>&1 | grep -o 'Read-only'", "Read-only"),
         ("touch /scratch/new && stat -c %a /scratch", "1770"),
         ("df -k /scratch /dev/shm | awk 'NR > 1 { print $2 }' | tr '\\n' ' '", "1024 1024"),
-        ("ulimit -Sn; ulimit -Hn", "111\n222"),
         ("id -G | tr ' ' '\\n' | grep 4711", "4711"),
         ("cat /proc/1/oom_score_adj", "100"),
         ("cat /proc/sys/net/core/somaxconn /proc/sys/kernel/shmmax", "77\n4096"),
@@ -109,6 +108,7 @@ fn a_container_is_set_up_as_its_file_says() -> Result<()> {
         let found = inside(command).with_context(|| command)?;
         ensure!(found == says, "{command}: {found:?} instead of {says:?}");
     }
+    ensure!(nofile(&node)? == "nofile 111 222", "{}", nofile(&node)?);
     let log = node.docker(&["inspect", "--format", "{{json .HostConfig.LogConfig}}", replica.id()?])?;
     let log: Value = serde_json::from_str(&log)?;
     ensure!(log == json!({ "Type": "json-file", "Config": { "max-size": "1m", "max-file": "2" } }), "{log}");
@@ -124,9 +124,16 @@ fn a_container_is_set_up_as_its_file_says() -> Result<()> {
     let changed = services.to_string().replace("\"soft\":111", "\"soft\":112");
     node.up("shop", "production", &changed)?;
     ensure!(id("web")? != ids.0 && id("plain")? == ids.1, "another limit");
-    let limit = node.replica("shop", "production", "web", 1)?.exec(&["sh", "-c", "ulimit -Sn"])?;
-    ensure!(limit.trim() == "112", "{limit}");
+    ensure!(nofile(&node)? == "nofile 112 222", "{}", nofile(&node)?);
     Ok(())
+}
+
+/// What the engine was told of web's open files. A process in there may see another soft limit: runc, in Go, raises its
+/// own to the hard one, and sometimes hands that on (opencontainers/runc#4195).
+fn nofile(node: &Node) -> Result<String> {
+    let web = node.replica("shop", "production", "web", 1)?;
+    let format = "{{range .HostConfig.Ulimits}}{{.Name}} {{.Soft}} {{.Hard}}{{end}}";
+    Ok(node.docker(&["inspect", "--format", format, web.id()?])?.trim().to_owned())
 }
 
 #[test]

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
+use dataplane::agent::names::{self, text_name};
 use dataplane::bpf::Maps;
 use dataplane::model::name::{ZONE, normalise};
 use dataplane::model::typo;
@@ -152,33 +153,9 @@ fn full_name(wire: &[u8; NAME_MAX]) -> Option<(String, String, String)> {
     }
 }
 
-/// A name in wire format as people write it, without the final dot.
-pub(crate) fn text_name(wire: &[u8; NAME_MAX]) -> String {
-    let mut labels = Vec::new();
-    let mut rest = wire.as_slice();
-    while let Some((&length, tail)) = rest.split_first()
-        && length != 0
-        && let Some((label, tail)) = tail.split_at_checked(length.into())
-    {
-        labels.push(label.escape_ascii().to_string());
-        rest = tail;
-    }
-    labels.join(".")
-}
-
 /// A name as people write it in wire format, lower case; `None` when it is too long or no name.
 pub(crate) fn wire_name(text: &str) -> Option<[u8; NAME_MAX]> {
-    let mut wire = [0; NAME_MAX];
-    let mut at = 0;
-    for label in text.trim_end_matches('.').split('.') {
-        let length = u8::try_from(label.len()).ok().filter(|length| (1..=63).contains(length))?;
-        // The root's zero octet has to fit as well.
-        let place = wire.get_mut(at..at + label.len() + 2)?;
-        place[0] = length;
-        place[1..=label.len()].copy_from_slice(label.to_ascii_lowercase().as_bytes());
-        at += label.len() + 1;
-    }
-    Some(wire)
+    names::wire_name(&text.trim_end_matches('.').to_ascii_lowercase()).map(|(wire, _)| wire)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 use std::process::ExitCode;
 
+use dataplane::agent::names::text_name;
 use dataplane::api::types::NameRow;
 use dataplane::bpf::Maps;
 use dataplane_ebpf::abi::Addr;
@@ -7,7 +8,7 @@ use dataplane_ebpf::abi::Addr;
 use crate::cell::Cell;
 use crate::cli::Global;
 use crate::client::Client;
-use crate::directory::{Directory, text_name};
+use crate::directory::Directory;
 use crate::error::CtlError;
 use crate::map::bits;
 use crate::output::Output;

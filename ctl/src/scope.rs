@@ -30,6 +30,11 @@ impl Scope {
         Ok(Self { project: normal(&global.project)?, environment: normal(&global.environment)? })
     }
 
+    /// One environment.
+    pub(crate) fn of(project: &str, environment: &str) -> Self {
+        Self { project: Some(project.to_owned()), environment: Some(environment.to_owned()) }
+    }
+
     pub(crate) fn contains(&self, project: &str, environment: &str) -> bool {
         self.project.as_deref().is_none_or(|wanted| wanted == project)
             && self.environment.as_deref().is_none_or(|wanted| wanted == environment)

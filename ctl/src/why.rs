@@ -8,6 +8,7 @@ mod notes;
 mod report;
 mod source;
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use dataplane::bpf::{Maps, View};
@@ -18,7 +19,6 @@ use dataplane_ebpf::tables::Tables;
 
 use self::destination::Destination;
 use self::host::PinnedHost;
-use self::notes::Replicas;
 use self::report::{BackendRow, PacketReport, Report, SocketReport, TunnelReport};
 use self::source::Source;
 use crate::cli::{Global, WhyArgs};
@@ -28,6 +28,7 @@ use crate::drops;
 use crate::error::CtlError;
 use crate::output::Output;
 use crate::pins;
+use crate::scope::Scope;
 
 /// `why`: it does not get there.
 const DROPPED: u8 = 4;
@@ -38,15 +39,20 @@ const DROPS: usize = 5;
 pub(crate) async fn explain(global: &Global, args: &WhyArgs, output: &mut Output) -> Result<ExitCode, CtlError> {
     let maps = pins::open(global)?;
     let directory = Directory::read(&maps).await?;
-    let replicas = Replicas::read(&Client::new(global)).await;
+    let client = Client::new(global);
     let source = match Source::find(global, &args.source, &maps, &directory) {
-        Err(error @ CtlError::Unknown { .. }) => return Err(replicas.absent(&args.source).unwrap_or(error)),
+        Err(error @ CtlError::Unknown { .. }) => {
+            return Err(notes::absent(&client, &Scope::new(global)?, &args.source).await.unwrap_or(error));
+        }
         found => found?,
     };
     let destination = Destination::find(global, args, &source, &maps, &directory).await?;
     let mut report = decide(&maps, &directory, &source, &destination).await?;
-    let services = [Some(source.device.identity), destination.identity].map(|of| directory.service(of?.service));
-    report.replicas = services.into_iter().flatten().flat_map(|service| replicas.ill(service)).collect();
+    let sides: BTreeSet<u32> =
+        [Some(source.device.identity), destination.identity].into_iter().flatten().map(|of| of.service).collect();
+    for service in sides.into_iter().filter_map(|id| directory.service(id)) {
+        report.replicas.extend(notes::ill(&client, service).await);
+    }
     if output.is_json() { output.json(&report) } else { report.print(output) }?;
     Ok(if report.reaches { ExitCode::SUCCESS } else { ExitCode::from(DROPPED) })
 }

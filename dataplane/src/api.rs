@@ -16,6 +16,7 @@ mod activity;
 pub mod channels;
 mod error;
 mod events;
+mod files;
 mod inside;
 mod intent;
 mod invitations;

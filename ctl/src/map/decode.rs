@@ -1,3 +1,4 @@
+use dataplane::agent::names::text_name;
 use dataplane::bpf::Maps;
 use dataplane_ebpf::abi::{
     Addr, Backend, BackendKey, Backends, Budget, Counter, Device, EgressKey, EgressRule, Endpoint, Flow, FlowKey,
@@ -8,7 +9,7 @@ use serde_json::Value;
 
 use super::record::Record;
 use super::{bits, mac};
-use crate::directory::{Directory, text_name};
+use crate::directory::Directory;
 use crate::drops::{self, DropRow};
 use crate::error::CtlError;
 

@@ -74,7 +74,7 @@ pub fn text_name(wire: &[u8]) -> String {
     let mut rest = wire;
     while let Some((&len, tail)) = rest.split_first().filter(|(len, _)| **len > 0) {
         let Some((label, tail)) = tail.split_at_checked(usize::from(len)) else { break };
-        labels.push(String::from_utf8_lossy(label).into_owned());
+        labels.push(label.escape_ascii().to_string());
         rest = tail;
     }
     labels.join(".")

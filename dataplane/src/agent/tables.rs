@@ -148,13 +148,13 @@ pub(super) fn publish(desired: &Desired, observed: &Observed) -> TableSet {
         put_names(&mut tables, service, &forms, service.networks);
         let here = desired.replicas_of(key).map(|of| (&of.key, (of.address4, of.address6)));
         let elsewhere = desired.elsewhere_of(key).map(|(of, replica)| (of, (replica.address4, replica.address6)));
-        for (number, to) in named(service, here.chain(elsewhere)) {
+        let replicas: Vec<_> = here.chain(elsewhere).collect();
+        for (number, to) in named(service, replicas.iter().copied()) {
             put_name(&mut tables, service, &replica_name(key, number), service.networks, to);
         }
         let addresses = [IpAddr::V4(service.vip4), IpAddr::V6(service.vip6)];
-        let replicas = desired.replicas_of(key).flat_map(|r| [IpAddr::V4(r.address4), IpAddr::V6(r.address6)]);
-        let elsewhere = desired.elsewhere_of(key).flat_map(|(_, r)| [IpAddr::V4(r.address4), IpAddr::V6(r.address6)]);
-        for address in addresses.into_iter().chain(replicas).chain(elsewhere) {
+        let replicas = replicas.into_iter().flat_map(|(_, (v4, v6))| [IpAddr::V4(v4), IpAddr::V6(v6)]);
+        for address in addresses.into_iter().chain(replicas) {
             put_ptr(&mut tables, service, address);
         }
         let set = BackendSet {

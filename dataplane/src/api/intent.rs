@@ -1,7 +1,6 @@
 //! Changes of what people want. A change says what it would do before it is written, and is written only onto what it
 //! was made of.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::Json;
@@ -18,7 +17,7 @@ use crate::agent::{Desired, desired, predict};
 use crate::capacity;
 use crate::controller::{self, ControllerError, State as Assignments};
 use crate::memory::Large;
-use crate::model::file::{FILE_MAX, FILES_MAX, Wanted};
+use crate::model::file::Wanted;
 use crate::model::{Deployment, DeploymentState, Discard, EnvironmentKey, EnvironmentSpec, ServiceKey, ServiceSpec};
 use crate::store::schema::Versioned;
 use crate::store::{Outcome, Txn, schema};
@@ -69,7 +68,7 @@ pub(super) async fn put(
     if !dry.dry_run {
         // Somebody may have taken them for surplus before anything named them.
         api.secrets.keep_contents(&key, &contents).await?;
-        api.sweep(&key).await?;
+        api.sweep(Some(&key)).await?;
     }
     Ok(accepted)
 }
@@ -180,46 +179,6 @@ impl Dry {
 }
 
 impl Api {
-    /// The same with contents named as they are kept.
-    fn named(&self, wanted: Wanted) -> Result<Wanted, Refusal> {
-        let Wanted { mut spec, contents } = wanted;
-        let total: usize = contents.values().map(|content| content.expose().len()).sum();
-        if total > FILES_MAX || contents.values().any(|content| content.expose().len() > FILE_MAX) {
-            let error = format!("a file has more than {FILE_MAX} octets, or all of them have more than {FILES_MAX}");
-            return Err(Refusal::bad(error, "put large files into an image or a named volume"));
-        }
-        let names: BTreeMap<String, String> = contents
-            .iter()
-            .map(|(name, content)| (name.clone(), self.secrets.content_name(&spec.key, content)))
-            .collect();
-        for (service, of) in &mut spec.services {
-            for (target, file) in &mut of.files {
-                let name = names.get(&file.content).ok_or_else(|| {
-                    let error = format!("services.{service}.files: nothing is said of what {target} holds");
-                    Refusal::bad(error, "add it to contents")
-                })?;
-                file.content.clone_from(name);
-            }
-        }
-        let contents = contents.into_iter().filter_map(|(name, content)| Some((names.get(&name)?.clone(), content)));
-        Ok(Wanted { spec, contents: contents.collect() })
-    }
-
-    /// Removes what no file of an environment holds any more: neither of what is wanted nor of a version that is
-    /// remembered or runs.
-    pub(super) async fn sweep(&self, key: &EnvironmentKey) -> Result<(), Refusal> {
-        let state = Assignments::load(self.store.as_ref()).await?;
-        let intent = state.intents.get(key);
-        let wanted = intent.into_iter().flat_map(|intent| intent.value.services.values());
-        let versions = state.deployments.values().map(|of| &of.value);
-        let versions = versions.filter(|of| of.key.service.environment == *key).map(|of| &of.spec);
-        let replicas = state.replicas.values().map(|of| &of.value);
-        let replicas = replicas.filter(|of| of.key.service.environment == *key).map(|of| &of.spec);
-        let files = wanted.chain(versions).chain(replicas).flat_map(|spec| spec.files.values());
-        let named: BTreeSet<String> = files.map(|file| file.content.clone()).collect();
-        Ok(self.secrets.sweep_contents(key, intent.map(|intent| intent.revision), &named).await?)
-    }
-
     /// Changes one service of an environment.
     pub(super) async fn change_service(
         &self,

@@ -40,7 +40,7 @@ pub(super) async fn prune(State(api): State<Api>, body: Result<Json<Prune>, Json
     let mut rows: Vec<PruneRow> = old.iter().map(of_deployment).collect();
     if !dry_run {
         api.forget(&state, &old).await?;
-        api.sweep_all().await?;
+        api.sweep(None).await?;
     }
     rows.extend(api.images(&state, &old, dry_run).await?);
     if volumes {
@@ -62,22 +62,6 @@ fn of_deployment(deployment: &Deployment) -> PruneRow {
 }
 
 impl Api {
-    /// Removes what no file of any environment holds any more.
-    async fn sweep_all(&self) -> Result<(), Refusal> {
-        let entries = self.store.range(schema::contents().as_str()).await?.entries;
-        let environments: BTreeSet<EnvironmentKey> = entries
-            .iter()
-            .filter_map(|entry| match Subject::of(&entry.key)? {
-                Subject::Content(environment, _) => Some(environment),
-                _ => None,
-            })
-            .collect();
-        for environment in &environments {
-            self.sweep(environment).await?;
-        }
-        Ok(())
-    }
-
     async fn forget(&self, state: &Assignments, old: &[Deployment]) -> Result<(), Refusal> {
         for some in old.chunks(WRITES_MAX) {
             let mut txn = Txn::default();

@@ -202,8 +202,8 @@ impl View {
         let services = self.state.services.iter().map(|(key, service)| (key, &service.value));
         let shown = services.filter(|(key, service)| filter.shows(&key.environment) && !service.leaving);
         let rows = shown.flat_map(|(key, service)| {
-            let replicas = self.state.replicas.range(key.replica(0, 0)..).take_while(|(of, _)| of.service == *key);
-            let named = names::named(service, replicas.map(|(of, replica)| (of, &replica.value)));
+            let replicas = self.state.replicas_of_service(key).map(|of| (&of.value.key, &of.value));
+            let named = names::named(service, replicas);
             let replicas = named.into_iter().map(|(number, replica)| {
                 let to = (replica.address4, replica.address6);
                 (names::replica_name(key, number), service.networks, to)

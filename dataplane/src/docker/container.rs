@@ -73,17 +73,27 @@ impl Docker {
     /// # Errors
     /// [`DockerError::Start`] with the engine's reason, [`DockerError::NoContainer`].
     pub async fn start(&self, container: &str) -> Result<(), DockerError> {
-        match self.client().await?.start_container(container, None::<StartContainerOptions>).await {
-            Ok(()) => Ok(()),
-            Err(error) => Err(match refusal(&error) {
-                Some((404, message)) if message.starts_with("No such container") => {
-                    DockerError::NoContainer(container.to_owned())
-                }
-                Some((_, message)) => {
-                    DockerError::Start { container: container.to_owned(), reason: message.trim_end().to_owned() }
-                }
-                None => self.failed("start container", container)(error),
-            }),
+        let started = self.client().await?.start_container(container, None::<StartContainerOptions>).await;
+        started.map_err(|error| self.not_started("start container", container, "", error))
+    }
+
+    /// Why a container is not brought to run; before the engine's reason goes what is `said`.
+    pub(super) fn not_started(
+        &self,
+        operation: &'static str,
+        container: &str,
+        said: &str,
+        error: Error,
+    ) -> DockerError {
+        match refusal(&error) {
+            Some((404, message)) if message.starts_with("No such container") => {
+                DockerError::NoContainer(container.to_owned())
+            }
+            Some((_, message)) => {
+                let reason = format!("{said}{}", message.trim_end());
+                DockerError::Start { container: container.to_owned(), reason }
+            }
+            None => self.failed(operation, container)(error),
         }
     }
 

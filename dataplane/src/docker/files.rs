@@ -5,7 +5,6 @@ use std::io;
 use bollard::query_parameters::UploadToContainerOptions;
 use bytes::Bytes;
 
-use super::error::refusal;
 use super::{Docker, DockerError};
 use crate::model::file::{Content, File};
 
@@ -16,23 +15,12 @@ impl Docker {
     /// # Errors
     /// [`DockerError::Start`] with the engine's reason, [`DockerError::NoContainer`].
     pub async fn put_files(&self, container: &str, files: &[(&String, &File, Content)]) -> Result<(), DockerError> {
-        let failed = self.failed("write files into container", container);
-        let archive = archive(files).map_err(|error| failed(error.into()))?;
+        const OPERATION: &str = "write files into container";
+        let archive = archive(files).map_err(|error| self.failed(OPERATION, container)(error.into()))?;
         let options = UploadToContainerOptions { path: "/".to_owned(), ..UploadToContainerOptions::default() };
         let client = self.client().await?;
-        match client.upload_to_container(container, Some(options), bollard::body_full(archive)).await {
-            Ok(()) => Ok(()),
-            Err(error) => Err(match refusal(&error) {
-                Some((404, message)) if message.starts_with("No such container") => {
-                    DockerError::NoContainer(container.to_owned())
-                }
-                Some((_, message)) => {
-                    let reason = format!("its files cannot be written: {}", message.trim_end());
-                    DockerError::Start { container: container.to_owned(), reason }
-                }
-                None => self.failed("write files into container", container)(error),
-            }),
-        }
+        let written = client.upload_to_container(container, Some(options), bollard::body_full(archive)).await;
+        written.map_err(|error| self.not_started(OPERATION, container, "its files cannot be written: ", error))
     }
 }
 

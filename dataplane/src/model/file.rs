@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use super::EnvironmentSpec;
@@ -59,14 +61,14 @@ impl std::fmt::Debug for Content {
 
 impl Serialize for Content {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &self.0))
+        serializer.serialize_str(&STANDARD.encode(&self.0))
     }
 }
 
 impl<'de> Deserialize<'de> for Content {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let octets = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, text);
+        let octets = STANDARD.decode(text);
         octets.map(Self).map_err(serde::de::Error::custom)
     }
 }

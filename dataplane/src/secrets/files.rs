@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Secrets, SecretsError};
+use crate::model::EnvironmentKey;
 use crate::model::file::Content;
-use crate::model::{EnvironmentKey, EnvironmentSpec};
 use crate::store::schema::{self, Subject};
 use crate::store::{Outcome, Revision, Txn};
 
@@ -71,13 +71,6 @@ impl Secrets {
             }
         }
         Ok(())
-    }
-}
-
-impl EnvironmentSpec {
-    /// The names of what its files hold.
-    pub fn content_names(&self) -> impl Iterator<Item = &String> {
-        self.services.values().flat_map(|service| service.files.values().map(|file| &file.content))
     }
 }
 

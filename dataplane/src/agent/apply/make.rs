@@ -39,9 +39,7 @@ impl Hands {
         }
         Ok(workload)
     }
-}
 
-impl Hands {
     /// Gives a container that does not run its files. Each time: whoever died between its making and its start may not
     /// have come to it.
     ///

@@ -10,7 +10,7 @@ mod nodes;
 mod secrets;
 
 pub(crate) use environment::{ConfigArgs, DownArgs, FileArgs, PruneArgs, UpArgs};
-pub(crate) use inside::{ExecArgs, ForwardArgs, Local, LogsArgs, Meant};
+pub(crate) use inside::{CommandArgs, ExecArgs, ForwardArgs, Local, LogsArgs, Meant, RunArgs};
 pub(crate) use nodes::{LabelChange, NodesArgs, NodesCommand, RotateKeyArgs};
 pub(crate) use secrets::{RegistryArgs, RegistryCommand, SecretsArgs, SecretsCommand};
 
@@ -124,6 +124,8 @@ pub(crate) enum Command {
     Logs(LogsArgs),
     /// Run a command in a replica, with your terminal if there is one.
     Exec(ExecArgs),
+    /// Run a command in a container of its own, like those of a service: beside them, and gone when the command ends.
+    Run(RunArgs),
     /// Reach a port of a replica from here, which nobody else can, until Ctrl-C.
     Forward(ForwardArgs),
     /// Nodes: how they stand, and the tunnels between them; cordon, drain, remove, other keys.

@@ -1,14 +1,17 @@
 use std::io::{self, IsTerminal as _, Read as _};
+use std::pin::pin;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use dataplane::api::channels::{self, Channel, PROTOCOL};
 use dataplane::api::types::{Command, Size};
+use dataplane::model::name::normalise;
 use dataplane::terminal::{self, Raw};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::cli::{ExecArgs, Global};
+use crate::cli::{CommandArgs, ExecArgs, Global, Meant, RunArgs};
 use crate::client::Client;
 use crate::error::CtlError;
 use crate::output::Output;
@@ -18,8 +21,21 @@ use crate::scope;
 const TYPED_MAX: usize = 16 << 10;
 const AHEAD: usize = 4;
 
+/// A container may have to be made, and its image pulled: this long, nobody wonders.
+const SOON: Duration = Duration::from_secs(1);
+
 /// `exec`.
 pub(crate) async fn run(global: &Global, args: &ExecArgs, output: &mut Output) -> Result<ExitCode, CtlError> {
+    converse(global, &scope::inside(global, &args.service, "exec", None)?, &args.command, output).await
+}
+
+/// `run`.
+pub(crate) async fn one_off(global: &Global, args: &RunArgs, output: &mut Output) -> Result<ExitCode, CtlError> {
+    let service = Meant { service: normalise(&args.service)?, replica: None };
+    converse(global, &scope::inside(global, &service, "run", None)?, &args.command, output).await
+}
+
+async fn converse(global: &Global, path: &str, args: &CommandArgs, output: &mut Output) -> Result<ExitCode, CtlError> {
     let has_terminal = io::stdin().is_terminal() && output.is_terminal() && !args.no_tty;
     let size = has_terminal.then(terminal::size).flatten();
     let command = Command {
@@ -29,8 +45,15 @@ pub(crate) async fn run(global: &Global, args: &ExecArgs, output: &mut Output) -
         environment: args.env.clone(),
         terminal: has_terminal.then_some(size.unwrap_or(Size { rows: 24, columns: 80 })),
     };
-    let path = scope::inside(global, &args.service, "exec", None)?;
-    let connection = Client::new(global).upgrade(&path, Some(&command), PROTOCOL).await?;
+    let client = Client::new(global);
+    let mut connecting = pin!(client.upgrade(path, Some(&command), PROTOCOL));
+    let connection = match tokio::time::timeout(SOON, &mut connecting).await {
+        Ok(connection) => connection?,
+        Err(_) => {
+            output.note("waiting for its container …");
+            connecting.await?
+        }
+    };
     let raw = if has_terminal { Some(Raw::enter()?) } else { None };
     let (mut from, to) = tokio::io::split(connection);
     let typing = tokio::spawn(type_into(to, has_terminal));

@@ -73,6 +73,7 @@ async fn run(cli: Cli, output: &mut Output) -> Result<ExitCode, CtlError> {
         Command::Events(args) => event::show(global, &args, output).await,
         Command::Logs(args) => log::show(global, &args, output).await,
         Command::Exec(args) => exec::run(global, &args, output).await,
+        Command::Run(args) => exec::one_off(global, &args, output).await,
         Command::Forward(args) => forward::run(global, &args, output).await,
         Command::Registry(args) => registry::run(global, &args.command, output).await,
         Command::Secrets(args) => secret::run(global, &args.command, output).await,

@@ -41,7 +41,7 @@ fn row(replica: &ReplicaRow) -> Vec<Cell> {
         Cell::new(&replica.environment),
         Cell::new(&replica.service),
         Cell::new(replica.replica),
-        Cell::new(replica.deployment),
+        deployment(replica.deployment),
         Cell::new(replica.state).tone(tone(replica.state)),
         Cell::new(&replica.node),
         Cell::new(&replica.address),
@@ -49,6 +49,11 @@ fn row(replica: &ReplicaRow) -> Vec<Cell> {
         Cell::or_dash(container),
         Cell::new(replica.message.as_deref().unwrap_or_default()),
     ]
+}
+
+/// Versions are counted from 1.
+fn deployment(number: u32) -> Cell {
+    if number == 0 { Cell::new("one-off") } else { Cell::new(number) }
 }
 
 /// How a state looks.

@@ -24,6 +24,7 @@ mod leave;
 mod logs;
 mod monitor;
 mod nodes;
+mod one_offs;
 mod openapi;
 mod prune;
 mod registries;
@@ -124,6 +125,7 @@ pub async fn listen(path: &Path) -> Result<UnixListener, ApiError> {
 /// [`ApiError::Socket`] when the socket breaks.
 pub async fn serve(listener: UnixListener, api: Api) -> Result<(), ApiError> {
     let path = api.config.socket();
+    one_offs::sweep(&api).await;
     info!(socket = %path.display(), "Ready.");
     let served = axum::serve(listener, routes::router(api).into_make_service_with_connect_info::<Peer>()).await;
     served.map_err(|source| ApiError::Socket { operation: "serve", path, source })

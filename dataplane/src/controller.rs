@@ -218,6 +218,7 @@ impl Controller<'_> {
                 Some(Subject::Status(_, key)) if matches!(event, Event::Delete { .. }) || self.is_moving(&key) => {
                     self.dirty.insert(key.service.environment);
                 }
+                Some(Subject::OneOff(key)) => drop(self.dirty.insert(key.service.environment)),
                 Some(Subject::Deployment(key)) => drop(self.dirty.insert(key.service.environment)),
                 Some(Subject::Ack(_)) => {
                     let open = self.state.deployments.values().filter(|deployment| deployment.value.is_open());

@@ -29,10 +29,12 @@ pub use attach::{Attached, Command, Size};
 pub use error::DockerError;
 pub use events::{ContainerEvent, EventKind};
 pub use exec::Executed;
+pub use files::Placed;
 pub use image::PullProgress;
 pub use labels::Role;
 pub use logs::{LogLine, LogQuery};
 pub use observed::{ContainerState, Health, ObservedContainer, RecordedContainer};
+pub use pause::program as pause_program;
 pub use spec::{SandboxSpec, WorkloadSpec, sandbox_name, volume_name, workload_name};
 pub use volume::Volume;
 

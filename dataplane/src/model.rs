@@ -11,6 +11,7 @@ pub mod kind;
 pub mod limits;
 pub mod name;
 pub mod node;
+pub mod one_off;
 pub mod placement;
 pub mod record;
 pub mod registry;
@@ -33,6 +34,7 @@ pub use name::{DeploymentKey, EnvironmentKey, ReplicaKey, ServiceKey};
 pub use node::{
     Admission, Invitation, NodeIntent, NodeRecord, Presence, Role, TunnelRecord, VolumeAssignment, VolumeKey,
 };
+pub use one_off::OneOff;
 pub use placement::{Capacity, Constraint, Placement, Reserved};
 pub use registry::RegistryLogin;
 pub use run::{Due, Run, RunState, Runs};

@@ -115,6 +115,8 @@ fn mended(
     revive::advance(&mut snapshot, &pools)?;
     let records: BTreeMap<_, _> = containers.iter().filter_map(|c| Some((&c.key, c.record.as_ref()?))).collect();
     let mut lost = Vec::new();
+    // Nobody hears their commands any more.
+    let (passing, unknown): (Vec<_>, Vec<_>) = unknown.into_iter().partition(|key| key.is_one_off());
     for key in unknown {
         let taken = match records.get(key) {
             Some(record) => adopt::adopt(&mut snapshot, record, &pools)?,
@@ -129,7 +131,7 @@ fn mended(
         let replicas = lost.into_iter().map(|(key, reason)| format!("{key}: {reason}")).collect();
         return Err(RepairError::Lost { replicas });
     }
-    for (key, _) in lost {
+    for key in lost.into_iter().map(|(key, _)| key).chain(passing) {
         report.push(format!("will be removed at the next start: {key}"));
         put(&mut snapshot, &schema::status(&config.node_name, key), &leaving(key, &config.node_name))?;
     }

@@ -276,9 +276,11 @@ impl Node {
     pub fn replica(&self, project: &str, environment: &str, service: &str, replica: u32) -> Result<Container<'_>> {
         let what = format!("replica {service}.{replica} of {project}/{environment} running");
         let found = wait_for(&what, Duration::from_secs(30), || {
+            // Of a version: a command's own container is of none.
             let same = |it: &Replica| {
                 (it.project.as_str(), it.environment.as_str(), it.service.as_str(), it.replica)
                     == (project, environment, service, replica)
+                    && it.deployment > 0
             };
             Ok(self.replicas()?.into_iter().find(|it| same(it) && it.state == "running"))
         })?;

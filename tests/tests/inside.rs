@@ -5,9 +5,10 @@ use std::process::Output;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use nix::sys::signal::Signal;
 use serde_json::json;
 use tests::images::Image;
-use tests::{Node, wait_for};
+use tests::{Node, Process, wait_for};
 
 /// For what takes seconds; an upper bound for a busy computer.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -23,8 +24,11 @@ fn start() -> Result<Node> {
             "image": Image::Musl.tag(), "command": ["web"], "deploy": { "replicas": 2 },
             "environment": { "WHO": "the service" }, "x-skep": { "port": 8080 },
         },
-        "db": { "image": Image::Tools.tag(), "command": ["sleep", "10000"], "stop_grace_period": "0s" },
-    } });
+        "db": {
+            "image": Image::Tools.tag(), "entrypoint": ["env", "FIRST=yes"], "command": ["sleep", "10000"],
+            "stop_grace_period": "0s", "volumes": ["data:/data"],
+        },
+    }, "volumes": { "data": {} } });
     node.up("shop", "production", &services.to_string())?;
     Ok(node)
 }
@@ -82,6 +86,80 @@ fn a_command_reads_says_and_ends_as_it_would_here() -> Result<()> {
     wait_for("cat has read the end", PATIENCE, || {
         let processes = web.exec(&["ps", "-o", "comm"])?;
         Ok((!processes.lines().any(|name| name == "cat")).then_some(()))
+    })
+}
+
+#[test]
+fn a_command_of_its_own_is_a_guest_of_its_service() -> Result<()> {
+    let node = start()?;
+    // It reads, says and ends as it would here; its variables and its entrypoint are the service's.
+    let command = "run --user 65534 --env A=b web sh -c 'cat; echo $WHO $A $(id -u) $(hostname) >&2; exit 7'";
+    let ended = shell(&node, &line(&node, "echo typed | ", command)?)?;
+    let (said, told) = (text(&ended.stdout), text(&ended.stderr));
+    let (notes, last) = told.trim_end().rsplit_once('\n').unwrap_or(("", told.trim_end()));
+    ensure!(notes.lines().all(|note| note.contains("waiting for its container")), "{told}");
+    let heard = (said.as_str(), last, ended.status.code());
+    ensure!(heard == ("typed\n", "the service b 65534 web-run-1", Some(7)), "{heard:?}");
+    let written = shell(&node, &line(&node, "", "run db sh -c 'echo kept > /data/file; echo $FIRST $*' - x y")?)?;
+    ensure!(text(&written.stdout) == "yes x y\n", "{written:?}");
+    let db = node.replica("shop", "production", "db", 1)?;
+    ensure!(db.exec(&["cat", "/data/file"])?.trim() == "kept");
+    // It reaches whom its service reaches.
+    let reaches =
+        shell(&node, &line(&node, "", "run db curl -sS -o /dev/null --max-time 10 http://web.internal:8080/")?)?;
+    ensure!(reaches.status.success(), "{reaches:?}");
+    ended_with_it(&node)?;
+
+    // Nobody is sent to it, and nobody waits for it.
+    let (names, services) = (node.skepctl(&["names"])?, node.skepctl(&["services"])?);
+    let held = hold(&node)?;
+    ensure!((node.skepctl(&["names"])?, node.skepctl(&["services"])?) == (names, services));
+    let shown = node.skepctl(&["ps"])?;
+    ensure!(shown.lines().any(|row| row.contains("one-off") && row.contains("running")), "{shown}");
+    node.skepctl(&[&PROJECT[..], &["scale", "web", "3"]].concat())?;
+    // It goes with whoever asked for it, however he goes; or with the service.
+    held.signal(Signal::SIGKILL)?;
+    ended_with_it(&node)?;
+    let mut held = hold(&node)?;
+    node.kill_skepd()?;
+    ensure!(!held.wait(PATIENCE)?.success());
+    node.start_skepd()?;
+    ended_with_it(&node)?;
+    ensure!(node.replicas()?.iter().filter(|replica| replica.service == "web").count() == 3);
+
+    for (arguments, says) in [
+        ("run wbe true", "perhaps web was meant"),
+        ("run web no-such-program", "no-such-program"),
+        ("run web", "Usage: skepctl run"),
+    ] {
+        let refused = shell(&node, &line(&node, "", arguments)?)?;
+        let said = text(&[refused.stdout, refused.stderr].concat());
+        ensure!(!refused.status.success() && said.contains(says), "{arguments}: {said}");
+    }
+    let mut held = hold(&node)?;
+    node.down("shop", "production")?;
+    ensure!(!held.wait(PATIENCE)?.success());
+    ended_with_it(&node)
+}
+
+/// A command that runs until somebody ends it.
+fn hold(node: &Node) -> Result<Process> {
+    let arguments = node.skepctl_line(&[&PROJECT[..], &["run", "web", "sleep", "10000"]].concat())?;
+    let held = node.machine().spawn("held", &arguments)?;
+    let runs = || {
+        let replicas = node.replicas()?;
+        Ok(replicas.iter().any(|replica| replica.deployment == 0 && replica.state == "running").then_some(()))
+    };
+    wait_for("the command runs", PATIENCE, runs)?;
+    Ok(held)
+}
+
+/// No command's container is left.
+fn ended_with_it(node: &Node) -> Result<()> {
+    wait_for("containers of commands are gone", PATIENCE, || {
+        let left = node.docker(&["ps", "--all", "--quiet", "--filter", "label=skep.deployment=0"])?;
+        let is_known = node.replicas()?.iter().any(|replica| replica.deployment == 0);
+        Ok((left.trim().is_empty() && !is_known).then_some(()))
     })
 }
 

@@ -55,6 +55,30 @@ pub(crate) struct ExecArgs {
     /// A service, or a replica of it such as web.2 [default: the first that runs on this node].
     #[arg(value_name = "SERVICE")]
     pub(crate) service: Meant,
+    #[command(flatten)]
+    pub(crate) command: CommandArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = RUN_HELP)]
+pub(crate) struct RunArgs {
+    /// The service whose image, variables, volumes and networks it has.
+    pub(crate) service: String,
+    #[command(flatten)]
+    pub(crate) command: CommandArgs,
+}
+
+const RUN_HELP: &str = "\
+Nobody is sent to the container: it has no name, and is not among the service's replicas. The image's entrypoint is given \
+the command, as `docker compose run` does. What it writes outside of volumes goes with it, and it is on the node that is \
+asked. The command gets a terminal if standard input and output are one, and ends skepctl with its own exit status.
+
+  skepctl -p shop run web rake db:migrate
+  skepctl -p shop run postgres sh -c 'pg_dump \"$DATABASE_URL\"' >shop.sql";
+
+/// A command, and how it is started.
+#[derive(Debug, Args)]
+pub(crate) struct CommandArgs {
     /// The command and its arguments.
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) command: Vec<String>,

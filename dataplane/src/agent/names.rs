@@ -25,13 +25,15 @@ pub fn replica_name(service: &ServiceKey, number: u32) -> String {
 }
 
 /// Of a service's replicas those that have a name of their own, by their numbers: of two with the same number the one
-/// that serves, else the newer one. What runs and ends has none.
+/// that serves, else the newer one. What runs and ends has none, nor has what is there for one command.
 pub fn named<'r, R>(
     service: &ServiceAssignment,
     replicas: impl Iterator<Item = (&'r ReplicaKey, R)>,
 ) -> BTreeMap<u32, R> {
     let mut named = BTreeMap::new();
-    for (key, replica) in replicas.filter(|(key, _)| key.replica != RELEASE_TASK && service.spec.schedule.is_none()) {
+    let has_name =
+        |key: &ReplicaKey| key.replica != RELEASE_TASK && !key.is_one_off() && service.spec.schedule.is_none();
+    for (key, replica) in replicas.filter(|(key, _)| has_name(key)) {
         let rank = (service.is_served_by(key), key.deployment);
         match named.entry(key.replica) {
             Entry::Vacant(free) => drop(free.insert((rank, replica))),
@@ -114,7 +116,8 @@ mod tests {
             spec: ServiceSpec::of_image("db"),
             leaving: false,
         };
-        let all = [key.replica(1, 1), key.replica(1, 2), key.replica(2, 1), key.replica(2, RELEASE_TASK)];
+        let [release, one_off] = [key.replica(2, RELEASE_TASK), key.one_off(3)];
+        let all = [key.replica(1, 1), key.replica(1, 2), key.replica(2, 1), release, one_off];
         let named = |service: &ServiceAssignment| -> Vec<(u32, u32)> {
             named(service, all.iter().map(|of| (of, of.deployment))).into_iter().collect()
         };

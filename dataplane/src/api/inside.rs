@@ -54,10 +54,7 @@ pub(super) async fn exec(
     mut request: Request,
 ) -> Result<Response, Refusal> {
     let upgrade = upgrade(&mut request, PROTOCOL)?;
-    let Json(command) = Json::<Command>::from_request(request, &()).await?;
-    if command.command.is_empty() {
-        return Err(Refusal::bad("there is no command", "say which, as in `skepctl exec web sh`"));
-    }
+    let command = command(request).await?;
     let (container, _) = here(&api, &key, which?.replica).await?;
     let container = container.container.unwrap_or_default();
     let attached = api.observer.attach(&container, &command).await.map_err(|error| Refusal::internal(&error))?;
@@ -106,7 +103,16 @@ pub(super) async fn forward(
     Ok(switching(TCP))
 }
 
-fn upgrade(request: &mut Request, protocol: &'static str) -> Result<OnUpgrade, Refusal> {
+/// The command that a request is about.
+pub(super) async fn command(request: Request) -> Result<Command, Refusal> {
+    let Json(command) = Json::<Command>::from_request(request, &()).await?;
+    if command.command.is_empty() {
+        return Err(Refusal::bad("there is no command", "say which, as in `skepctl exec web sh`"));
+    }
+    Ok(command)
+}
+
+pub(super) fn upgrade(request: &mut Request, protocol: &'static str) -> Result<OnUpgrade, Refusal> {
     let asked = request.headers().get(header::UPGRADE);
     if asked.is_none_or(|asked| asked != protocol) {
         let remedy = format!("send `connection: upgrade` and `upgrade: {protocol}`");
@@ -115,7 +121,7 @@ fn upgrade(request: &mut Request, protocol: &'static str) -> Result<OnUpgrade, R
     Ok(hyper::upgrade::on(request))
 }
 
-fn switching(protocol: &'static str) -> Response {
+pub(super) fn switching(protocol: &'static str) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -134,7 +140,9 @@ async fn here(
     let service = state.services.get(key).ok_or_else(|| Refusal::no_service(key, state.services.keys()))?;
     let serving = service.value.deployment;
     let is_meant = |status: &&ReplicaStatus| {
-        status.key.service == *key && replica.is_none_or(|replica| replica == status.key.replica)
+        status.key.service == *key
+            && !status.key.is_one_off()
+            && replica.is_none_or(|replica| replica == status.key.replica)
     };
     let rank = |status: &&ReplicaStatus| {
         let runs = matches!(status.state, ReplicaState::Running | ReplicaState::Unhealthy);
@@ -166,7 +174,7 @@ fn does_not_run(name: &str, state: ReplicaState) -> Refusal {
 }
 
 /// Until the command ends, or whoever started it goes.
-async fn converse(observer: &Observer, attached: Attached, connection: Upgraded) -> io::Result<()> {
+pub(super) async fn converse(observer: &Observer, attached: Attached, connection: Upgraded) -> io::Result<()> {
     let (from, mut to) = tokio::io::split(TokioIo::new(connection));
     let Attached { id, input, mut output } = attached;
     let mut typed = pin!(typed(observer, &id, from, input));

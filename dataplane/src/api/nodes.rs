@@ -53,7 +53,7 @@ pub(super) async fn drain(State(api): State<Api>, Path(node): Path<String>) -> A
     let row = api.want(&node, |intent| intent.cordoned = true).await?;
     let state = Assignments::load(api.store.as_ref()).await?;
     let there = state.replicas.values().map(|replica| &replica.value).filter(|replica| replica.node == node);
-    let moving = there.filter(|replica| !replica.ending && !replica.is_run() && replica.spec.volumes.is_empty());
+    let moving = there.filter(|replica| !replica.ending && !replica.is_passing() && replica.spec.volumes.is_empty());
     let services: BTreeSet<ServiceKey> = moving.map(|replica| replica.key.service.clone()).collect();
     let mut refused = None;
     for service in services {

@@ -3,8 +3,8 @@
 use utoipa::OpenApi;
 
 use super::{
-    activity, events, inside, intent, invitations, leave, logs, monitor, nodes, prune, registries, routes, runs,
-    secrets, stream,
+    activity, events, inside, intent, invitations, leave, logs, monitor, nodes, one_offs, prune, registries, routes,
+    runs, secrets, stream,
 };
 
 #[derive(OpenApi)]
@@ -47,6 +47,7 @@ use super::{
         events::events,
         logs::logs,
         inside::exec,
+        one_offs::run,
         inside::forward,
         monitor::monitor,
     )

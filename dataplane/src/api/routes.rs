@@ -10,7 +10,9 @@ use dataplane_ebpf::abi::ABI_VERSION;
 use super::error::Refusal;
 use super::rows::{self, Filter, View};
 use super::types::{CheckRow, DeploymentRow, EndpointRow, ErrorBody, Level, NameRow, ReplicaRow, ServiceRow, Version};
-use super::{Api, Peer, activity, inside, intent, invitations, leave, nodes, prune, registries, runs, secrets};
+use super::{
+    Api, Peer, activity, inside, intent, invitations, leave, nodes, one_offs, prune, registries, runs, secrets,
+};
 use crate::agent::in_one_line;
 use crate::host::{self, HostFacts};
 use crate::model::file::FILES_MAX;
@@ -33,6 +35,7 @@ pub(super) fn router(api: Api) -> Router {
         .route("/v1/environments/{project}/{environment}/services/{service}/rollback", post(intent::rollback))
         .route("/v1/environments/{project}/{environment}/services/{service}/scale", post(intent::scale))
         .route("/v1/environments/{project}/{environment}/services/{service}/exec", post(inside::exec))
+        .route("/v1/environments/{project}/{environment}/services/{service}/run", post(one_offs::run))
         .route("/v1/environments/{project}/{environment}/services/{service}/forward", post(inside::forward))
         .route("/v1/environments/{project}/{environment}/stop", post(activity::stop))
         .route("/v1/environments/{project}/{environment}/start", post(activity::start))

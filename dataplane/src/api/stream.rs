@@ -150,8 +150,8 @@ fn outcome(api: &Api, key: &EnvironmentKey, view: &View) -> Result<Option<WatchE
     if state.statuses.keys().map(|(replica, _)| replica).filter(here).any(|replica| !is_assigned(replica)) {
         return Ok(None);
     }
-    // A run is not waited for: what was asked for is that it comes when it is due.
-    for replica in state.replicas_of(key).map(|replica| &replica.value).filter(|replica| !replica.is_run()) {
+    // What was asked for of a run is that it comes when it is due.
+    for replica in state.replicas_of(key).map(|replica| &replica.value).filter(|replica| !replica.is_passing()) {
         match state.status_of(&replica.key).map(|status| (status.state, &status.message)) {
             Some((ReplicaState::Running | ReplicaState::Exited, _)) => {}
             Some((ReplicaState::Failed | ReplicaState::Unhealthy, message)) => {

@@ -69,7 +69,8 @@ pub(crate) fn moved(snapshot: Snapshot, from: &str, to: &str) -> Result<Snapshot
             continue;
         }
         let (key, value) = match Subject::of(&key) {
-            Some(Subject::Status(..) | Subject::Ack(..) | Subject::Pulled(_)) => continue,
+            // Whoever waited for a command is gone, too.
+            Some(Subject::Status(..) | Subject::Ack(..) | Subject::Pulled(_) | Subject::OneOff(_)) => continue,
             // Who may come to another cluster's etcd.
             Some(Subject::Admission(_) | Subject::Invitation(_)) => continue,
             Some(Subject::Tunnel(name)) if name == from => continue,

@@ -124,6 +124,17 @@ impl<'a> Allocator<'a> {
         }
         self.count_nodes();
         let name = self.placement.choose(key, spec)?;
+        self.take_at(name, key, spec)
+    }
+
+    /// The same on this node and no other.
+    pub(super) fn place_on(&mut self, node: &str, key: &ReplicaKey, spec: &ServiceSpec) -> Result<Placed, Condition> {
+        self.count_nodes();
+        self.placement.must_take(node, key, spec)?;
+        self.take_at(node.to_owned(), key, spec)
+    }
+
+    fn take_at(&mut self, name: String, key: &ReplicaKey, spec: &ServiceSpec) -> Result<Placed, Condition> {
         loop {
             let Some(node) = self.nodes.get_mut(&name) else { return Err(no_node()) };
             if let Some(offset) = node.take(self.clock) {

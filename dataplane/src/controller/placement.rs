@@ -66,6 +66,19 @@ impl<'a> Placement<'a> {
         Err(against::everywhere(key, spec, &all, self.has_another_version(key)))
     }
 
+    /// Says why a node does not take what must be there, cordoned or not.
+    pub(super) fn must_take(&mut self, node: &str, key: &ReplicaKey, spec: &ServiceSpec) -> Result<(), Condition> {
+        self.count(&key.service);
+        match self.home(key, spec)? {
+            Some((volume, home)) if home != node => return Err(against::elsewhere(key, &volume, &home, node)),
+            _ => {}
+        }
+        match self.against_home(node, key, spec) {
+            Some(against) => Err(against::everywhere(key, spec, &[(node, against)], false)),
+            None => Ok(()),
+        }
+    }
+
     /// Whether a replica may go on on a node that has not let go of it yet: cordoned or not, it is nothing new there.
     pub(super) fn goes_on(&mut self, node: &str, key: &ReplicaKey, spec: &ServiceSpec) -> bool {
         self.count(&key.service);

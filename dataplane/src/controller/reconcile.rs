@@ -15,6 +15,7 @@ use crate::model::{
 };
 use crate::store::{StoreError, Txn, schema};
 
+mod one_offs;
 mod replicas;
 mod runs;
 
@@ -58,6 +59,7 @@ pub fn reconcile(state: &State, pools: &Pools, key: &EnvironmentKey, clock: Cloc
     if let Some(environment) = step.environment()? {
         step.services(&environment)?;
         step.removals()?;
+        step.forget_one_offs()?;
         step.releases()?;
     }
     let next_lost = state.next_lost(clock);
@@ -149,6 +151,7 @@ impl<'a> Step<'a> {
         let lost = |key: &ReplicaKey| state.lost_node_of(key, clock);
         // A run whose node is lost keeps its place, which is in nobody's way but the next run's.
         let there = state.replicas_of_service(&key).map(|replica| &replica.value);
+        let there = there.filter(|replica| !replica.key.is_one_off());
         let there = there.filter(|replica| !replica.is_run() || lost(&replica.key).is_none());
         let situation = Situation {
             key: &key,
@@ -175,7 +178,8 @@ impl<'a> Step<'a> {
             placed => placed.map_err(|(_, condition)| condition),
         };
         let runs = self.runs(environment, &after, &decision)?;
-        let wanted = runs.iter().flat_map(schedule::wanted).chain(decision.wanted()).collect();
+        let one_offs = self.one_offs(environment, &after, &decision)?;
+        let wanted = runs.iter().flat_map(schedule::wanted).chain(decision.wanted()).chain(one_offs).collect();
         self.endings(&key, &wanted, runs.as_ref(), &mut decision)?;
         set(&mut self.txn, &schema::service(&key), before, Some(&after))?;
         self.deployments(&key, &decision)?;

@@ -8,7 +8,7 @@ use crate::model::allocation::{AddressPool, Ids, PrefixPool};
 use crate::model::rollout::Millis;
 use crate::model::{
     Ack, Condition, Deployment, DeploymentKey, Discard, EnvironmentAssignment, EnvironmentKey, EnvironmentSpec,
-    NodeIntent, NodeRecord, Presence, ReplicaAssignment, ReplicaKey, ReplicaState, ReplicaStatus, Runs,
+    NodeIntent, NodeRecord, OneOff, Presence, ReplicaAssignment, ReplicaKey, ReplicaState, ReplicaStatus, Runs,
     ServiceAssignment, ServiceKey, TunnelRecord, VolumeAssignment, VolumeKey,
 };
 use crate::store::schema::{Subject, Versioned, decode};
@@ -47,6 +47,8 @@ pub struct State {
     pub deployments: BTreeMap<DeploymentKey, Versioned<Deployment>>,
     /// Runs of services that have a schedule.
     pub runs: BTreeMap<ServiceKey, Versioned<Runs>>,
+    /// Commands that want a container.
+    pub one_offs: BTreeMap<ReplicaKey, Versioned<OneOff>>,
     /// Environments whose volumes and credentials are to go.
     pub discards: BTreeMap<EnvironmentKey, Versioned<Discard>>,
     /// What each node tells of the replicas of which it has something.
@@ -117,6 +119,7 @@ impl State {
             Subject::Prefixes => self.prefixes = Some(decode(entry)?),
             Subject::Vips => self.vips = Some(decode(entry)?),
             Subject::Runs(key) => drop(self.runs.insert(key, decode(entry)?)),
+            Subject::OneOff(key) => drop(self.one_offs.insert(key, decode(entry)?)),
             Subject::Discard(key) => drop(self.discards.insert(key, decode(entry)?)),
             Subject::Secret(_)
             | Subject::Login(_)
@@ -154,6 +157,7 @@ impl State {
             Subject::Prefixes => self.prefixes = None,
             Subject::Vips => self.vips = None,
             Subject::Runs(key) => drop(self.runs.remove(&key)),
+            Subject::OneOff(key) => drop(self.one_offs.remove(&key)),
             Subject::Discard(key) => drop(self.discards.remove(&key)),
             Subject::Secret(_)
             | Subject::Login(_)
@@ -195,6 +199,12 @@ impl State {
     pub fn deployments_of(&self, key: &ServiceKey) -> impl Iterator<Item = &Versioned<Deployment>> {
         let from = self.deployments.range(key.deployment(0)..);
         from.take_while(|(deployment, _)| deployment.service == *key).map(|(_, value)| value)
+    }
+
+    /// The one-offs of a service.
+    pub fn one_offs_of(&self, key: &ServiceKey) -> impl Iterator<Item = &Versioned<OneOff>> {
+        let from = self.one_offs.range(key.one_off(0)..);
+        from.take_while(|(one_off, _)| one_off.service == *key).map(|(_, value)| value)
     }
 
     /// What is known of a replica.

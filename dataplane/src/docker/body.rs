@@ -165,9 +165,9 @@ impl WorkloadSpec {
     }
 }
 
-/// `<service>-<replica>`, cut to what a host name may be long.
+/// `<service>-<replica>`, `<service>-run-<one-off>`, cut to what a host name may be long.
 fn hostname(key: &ReplicaKey) -> String {
-    let suffix = format!("-{}", key.replica);
+    let suffix = format!("-{}", key.ordinal());
     let service = &key.service.service;
     // A normalised name is ASCII, so any byte is a boundary.
     let kept = service.get(..LABEL_MAX - suffix.len()).unwrap_or(service);

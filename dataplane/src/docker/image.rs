@@ -47,6 +47,15 @@ fn is_exact(image: &str) -> bool {
 }
 
 impl Docker {
+    /// What an image runs its command with; nothing when it says nothing.
+    ///
+    /// # Errors
+    /// [`DockerError::Unavailable`], [`DockerError::Request`], also when it is not there.
+    pub async fn entrypoint(&self, image: &str) -> Result<Vec<String>, DockerError> {
+        let found = self.client().await?.inspect_image(image).await.map_err(self.failed("look up image", image))?;
+        Ok(found.config.and_then(|config| config.entrypoint).unwrap_or_default())
+    }
+
     /// What the engine has under this reference, by digest: as its registry knows it (`name@sha256:…`), or by its id
     /// (`sha256:…`) if it came from none. [`None`]: nothing.
     ///

@@ -1,14 +1,12 @@
 //! The sandbox's image: one static program that does nothing, carried by skepd itself.
 
-use std::collections::HashMap;
-use std::io;
-
 use bollard::query_parameters::{CreateImageOptions, ListImagesOptions, RemoveImageOptions};
-use bytes::Bytes;
 use futures_util::TryStreamExt;
+use std::collections::HashMap;
 
 use super::error::refusal;
-use super::{Docker, DockerError};
+use super::files::archive;
+use super::{Docker, DockerError, Placed};
 
 /// See `pause/pause.rs`.
 const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pause"));
@@ -35,14 +33,9 @@ const fn digest(bytes: &[u8]) -> u64 {
     hash
 }
 
-/// The image's only layer.
-fn archive() -> io::Result<Bytes> {
-    let mut archive = tar::Builder::new(Vec::new());
-    let mut header = tar::Header::new_ustar();
-    header.set_size(PROGRAM.len() as u64);
-    header.set_mode(0o755);
-    archive.append_data(&mut header, PATH.trim_start_matches('/'), PROGRAM)?;
-    Ok(archive.into_inner()?.into())
+/// The program as a file: the image's only one, or one beside those of another image.
+pub fn program(path: &str) -> Placed<'_> {
+    Placed { path, mode: 0o755, uid: 0, gid: 0, content: PROGRAM }
 }
 
 impl Docker {
@@ -56,7 +49,7 @@ impl Docker {
             return Ok(reference);
         }
         let failed = self.failed("import image", &reference);
-        let archive = archive().map_err(|error| failed(error.into()))?;
+        let archive = archive(&[program(PATH)]).map_err(|error| failed(error.into()))?;
         let (repository, tag) = reference.split_once(':').unwrap_or((&reference, "latest"));
         let options = CreateImageOptions {
             from_src: Some("-".to_owned()),
@@ -110,7 +103,7 @@ mod tests {
 
     #[test]
     fn the_archive_holds_the_program_executable() {
-        let bytes = archive().unwrap();
+        let bytes = archive(&[program(PATH)]).unwrap();
         let mut archive = tar::Archive::new(&bytes[..]);
         let entry = archive.entries().unwrap().next().unwrap().unwrap();
         assert_eq!(entry.path().unwrap().to_str(), Some("pause"));

@@ -89,6 +89,11 @@ impl ReplicaAssignment {
         self.spec.schedule.is_some() && self.key.replica != RELEASE_TASK
     }
 
+    /// Whether it comes and goes by itself: a run, or there for one command. Nobody waits for it, or has it elsewhere.
+    pub fn is_passing(&self) -> bool {
+        self.is_run() || self.key.is_one_off()
+    }
+
     /// The image to run: by digest, once that is known.
     pub fn reference(&self) -> &str {
         self.image.as_deref().unwrap_or(&self.spec.image)

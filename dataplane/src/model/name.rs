@@ -142,7 +142,10 @@ impl ReplicaKey {
 
 impl std::fmt::Display for ReplicaKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}.{}.{}", self.service, self.deployment, self.replica)
+        match self.is_one_off() {
+            true => write!(f, "{}.{}", self.service, self.ordinal()),
+            false => write!(f, "{}.{}.{}", self.service, self.deployment, self.replica),
+        }
     }
 }
 

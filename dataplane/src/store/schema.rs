@@ -24,6 +24,7 @@
 //! /secrets/files/<project>/<environment>/<digest>                    Content                by the API, sealed
 //! /secrets/registries/<registry>                                     RegistryLogin          by the API, sealed
 //! /runs/<project>/<environment>/<service>                            Runs                   by the controller
+//! /one-offs/<project>/<environment>/<service>/<n>                    OneOff                 by the API, refused by the controller
 //! /discards/<project>/<environment>                                  Discard                by the API, removed by the agent
 //! /pulled/<node>                                                     Pulled                 by the node's agent, less by the API
 //! ```
@@ -40,7 +41,7 @@ use crate::model::allocation::{AddressPool, Ids, PrefixPool};
 use crate::model::file::Content;
 use crate::model::{
     Ack, Admission, Condition, Deployment, DeploymentKey, Discard, EnvironmentAssignment, EnvironmentKey,
-    EnvironmentSpec, Invitation, KeptCredentials, NodeIntent, NodeRecord, Presence, Pulled, RegistryLogin,
+    EnvironmentSpec, Invitation, KeptCredentials, NodeIntent, NodeRecord, OneOff, Presence, Pulled, RegistryLogin,
     ReplicaAssignment, ReplicaKey, ReplicaStatus, Runs, ServiceAssignment, ServiceKey, TunnelRecord, VolumeAssignment,
     VolumeKey,
 };
@@ -302,6 +303,17 @@ pub fn login(registry: &str) -> Key<Sealed<RegistryLogin>> {
 pub fn runs(key: &ServiceKey) -> Key<Runs> {
     let EnvironmentKey { project, environment } = &key.environment;
     Key::new(format!("/runs/{project}/{environment}/{}", key.service))
+}
+
+/// That a command wants a container, by the replica that it is.
+pub fn one_off(key: &ReplicaKey) -> Key<OneOff> {
+    let ServiceKey { environment: EnvironmentKey { project, environment }, service } = &key.service;
+    Key::new(format!("/one-offs/{project}/{environment}/{service}/{}", key.replica))
+}
+
+/// Every command that wants a container.
+pub fn one_offs() -> Prefix<OneOff> {
+    Prefix::new("/one-offs/".into())
 }
 
 /// That an environment's volumes and credentials are to go.

@@ -3,7 +3,9 @@
 use super::{Chain, Hands};
 use crate::agent::desired::{Node, sandbox_digest, workload_digest};
 use crate::agent::error::AgentError;
-use crate::docker::{SandboxSpec, WorkloadSpec};
+use crate::docker::{Placed, SandboxSpec, WorkloadSpec, pause_program};
+use crate::model::file::File;
+use crate::model::one_off::HOLDER;
 use crate::model::record::ReplicaRecord;
 use crate::model::{ReplicaAssignment, ServiceSpec};
 
@@ -47,10 +49,16 @@ impl Hands {
     /// [`AgentError`].
     pub(super) async fn put_files(&self, workload: &str, chain: &Chain) -> Result<(), AgentError> {
         let Some(replica) = chain.desired.replicas.get(&chain.key) else { return Ok(()) };
-        let mut files = Vec::new();
-        for (target, file) in &replica.spec.files {
-            files.push((target, file, self.secrets.content(&chain.key.service.environment, &file.content).await?));
+        let mut contents = Vec::new();
+        for file in replica.spec.files.values() {
+            contents.push(self.secrets.content(&chain.key.service.environment, &file.content).await?);
         }
+        let files = replica.spec.files.iter().zip(&contents).map(|((path, file), content)| {
+            let File { mode, uid, gid, .. } = *file;
+            Placed { path, mode, uid, gid, content: content.expose() }
+        });
+        let holder = chain.key.is_one_off().then(|| pause_program(HOLDER));
+        let files: Vec<Placed<'_>> = files.chain(holder).collect();
         if files.is_empty() {
             return Ok(());
         }

@@ -25,6 +25,14 @@ impl Observer {
         self.docker.attach(container, command).await
     }
 
+    /// See [`Docker::entrypoint`](crate::docker::Docker::entrypoint).
+    ///
+    /// # Errors
+    /// Its.
+    pub async fn entrypoint(&self, image: &str) -> Result<Vec<String>, DockerError> {
+        self.docker.entrypoint(image).await
+    }
+
     /// See [`Docker::resize`](crate::docker::Docker::resize).
     ///
     /// # Errors

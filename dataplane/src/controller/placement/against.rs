@@ -83,6 +83,14 @@ pub(super) fn at_home(key: &ReplicaKey, volume: &str, node: &str, against: &Agai
     }
 }
 
+/// Its volume is on another node than the one that it was asked for on.
+pub(super) fn elsewhere(key: &ReplicaKey, volume: &str, home: &str, node: &str) -> Condition {
+    Condition {
+        message: format!("{key} mounts {volume}, which is on node {home}, and this is {node}"),
+        remedy: format!("ask on {home}"),
+    }
+}
+
 /// No node takes it. `is_update`: replicas of another version are there beside it.
 pub(super) fn everywhere(
     key: &ReplicaKey,

@@ -85,8 +85,15 @@ impl Step<'_> {
                 }
             });
         }
-        let placed = self.allocator.place(&key, &deployment.spec)?;
-        let spec = if key.replica == RELEASE_TASK { spec.release_task() } else { spec.clone() };
+        let spec = match &key {
+            key if key.is_one_off() => spec.one_off(),
+            key if key.replica == RELEASE_TASK => spec.release_task(),
+            _ => spec.clone(),
+        };
+        let placed = match self.state.one_offs.get(&key) {
+            Some(asked) => self.allocator.place_on(&asked.value.node, &key, &spec)?,
+            None => self.allocator.place(&key, &deployment.spec)?,
+        };
         Ok(ReplicaAssignment {
             key,
             node: placed.node,
@@ -124,7 +131,7 @@ impl Step<'_> {
     /// Whether its node is lost, and it may be elsewhere: no volume of its own keeps it there, and it is not one of
     /// those of which there must never be two. The node may be there all the same, and only nothing be heard of it.
     fn is_to_move(&self, replica: &ReplicaAssignment) -> bool {
-        let runs_once = replica.is_run() || replica.key.replica == RELEASE_TASK;
+        let runs_once = replica.is_passing() || replica.key.replica == RELEASE_TASK;
         self.state.is_lost(&replica.node, self.clock) && replica.spec.volumes.is_empty() && !runs_once
     }
 

@@ -12,6 +12,8 @@ enum Act {
     Agents,
     /// Agents that find the replicas of such deployments ill.
     Ill(u32, u8),
+    /// Somebody asks for a container for a command, or needs it no more.
+    Command(u8, u8, u32, bool),
     Wait(u64),
     Settle,
     Crash(usize),
@@ -24,6 +26,7 @@ fn act() -> impl Strategy<Value = Act> {
         3 => Just(Act::Agents),
         2 => (1..400_u64).prop_map(Act::Wait),
         1 => (0..4_u32, 0..3_u8).prop_map(|(deployment, how)| Act::Ill(deployment, how)),
+        2 => (0..2_u8, 0..5_u8, 1..4_u32, any::<bool>()).prop_map(|(e, s, n, wanted)| Act::Command(e, s, n, wanted)),
         4 => Just(Act::Settle),
         2 => (0..3_usize).prop_map(Act::Crash),
     ]
@@ -70,7 +73,8 @@ impl Witness {
     /// Never three versions of a service, and nobody who serves is told to end.
     fn versions(service: &ServiceAssignment, world: &World) {
         let replicas: Vec<_> = world.state.replicas_of_service(&service.key).map(|r| &r.value).collect();
-        let stay: BTreeSet<u32> = replicas.iter().filter(|r| !r.ending).map(|r| r.key.deployment).collect();
+        let of_versions = replicas.iter().filter(|r| !r.key.is_one_off());
+        let stay: BTreeSet<u32> = of_versions.filter(|r| !r.ending).map(|r| r.key.deployment).collect();
         assert!(stay.len() <= 2, "{stay:?}");
         let stop_first = replicas.iter().any(|r| r.spec.order() == Order::StopFirst);
         for replica in replicas.iter().filter(|r| r.ending && !stop_first) {
@@ -151,6 +155,10 @@ proptest! {
                     let state = [ReplicaState::Failed, ReplicaState::Unhealthy, ReplicaState::Starting][usize::from(how)];
                     world.agents_but(|key| (key.deployment % 4 == deployment).then_some(state));
                 }
+                Act::Command(e, service, number, wanted) => {
+                    let service = name(e).service(&format!("s{service}"));
+                    if wanted { world.ask(&service, number, "n1") } else { world.answered(&service.one_off(number)) }
+                }
                 Act::Wait(seconds) => world.now += seconds,
                 Act::Settle => {
                     world.settle(usize::MAX);
@@ -161,6 +169,9 @@ proptest! {
                 Act::Crash(steps) => world.settle(steps),
             }
             witness.check(&world);
+        }
+        for key in world.state.one_offs.keys().cloned().collect::<Vec<_>>() {
+            world.answered(&key);
         }
         // It ends where it would have without crashes: as wanted, or with the reason.
         world.now += REST_SECONDS;

@@ -51,6 +51,8 @@ pub enum Subject {
     Login(String),
     /// [`super::runs`].
     Runs(ServiceKey),
+    /// [`super::one_off`].
+    OneOff(ReplicaKey),
     /// [`super::discard`].
     Discard(EnvironmentKey),
     /// [`super::pulled`] of a node.
@@ -85,6 +87,7 @@ impl Subject {
             ["secrets", "files", p, e, name] => Self::Content(environment_key(p, e), name.into()),
             ["secrets", "registries", registry] => Self::Login(registry.into()),
             ["runs", p, e, s] => Self::Runs(service_key(p, e, s)),
+            ["one-offs", p, e, s, n] => Self::OneOff(service_key(p, e, s).one_off(n.parse().ok()?)),
             ["discards", p, e] => Self::Discard(environment_key(p, e)),
             ["pulled", node] => Self::Pulled(node.into()),
             _ => return None,
@@ -145,6 +148,7 @@ mod tests {
             (content(&e, "0a").0, Subject::Content(e.clone(), "0a".into())),
             (login("ghcr.io").0, Subject::Login("ghcr.io".into())),
             (runs(&s).0, Subject::Runs(s.clone())),
+            (one_off(&s.one_off(4)).0, Subject::OneOff(s.one_off(4))),
             (discard(&e).0, Subject::Discard(e.clone())),
             (pulled("n1").0, Subject::Pulled("n1".into())),
             (secret(&s).0, Subject::Secret(s)),

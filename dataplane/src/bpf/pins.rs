@@ -81,21 +81,29 @@ impl Pins {
         for path in [&self.base, &self.links(), &self.programs()] {
             make_dir(path)?;
         }
-        let maps = maps::layout(&MapSizes::default()).map(|map| map.name);
-        let since = maps.map(|name| format!("{name}={}", changes::since(name)));
-        let path = self.layout();
-        match std::os::unix::fs::symlink(since.join(" "), &path) {
-            Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
-                Err(BpfError::PinDirectory { operation: "write", path, source })
-            }
-            _ => Ok(()),
-        }
+        if self.tells_layout() { Ok(()) } else { self.tell_layout() }
     }
 
     /// Since which version each map is laid out as it is: for versions that come before this one and know nothing of it.
     /// A bpffs holds no files, but symbolic links, whose target is any text.
-    fn layout(&self) -> PathBuf {
+    pub(super) fn layout(&self) -> PathBuf {
         self.base.join("layout")
+    }
+
+    /// Whether it says so.
+    pub(super) fn tells_layout(&self) -> bool {
+        fs::read_link(self.layout()).is_ok_and(|told| told.as_os_str() == layout_text().as_str())
+    }
+
+    /// Writes it down, in the place of whatever is there.
+    pub(super) fn tell_layout(&self) -> Result<(), BpfError> {
+        let path = self.layout();
+        unpin(&path)?;
+        std::os::unix::fs::symlink(layout_text(), &path).map_err(|source| BpfError::PinDirectory {
+            operation: "write",
+            path,
+            source,
+        })
     }
 
     /// Since which version a map of theirs is laid out as it is, as they were told when they were made.
@@ -104,6 +112,12 @@ impl Pins {
         let mut words = text.to_str()?.split(' ').filter_map(|word| word.split_once('='));
         words.find_map(|(name, version)| (name == map).then(|| version.parse().ok())?)
     }
+}
+
+/// See [`Pins::layout`].
+fn layout_text() -> String {
+    let maps = maps::layout(&MapSizes::default()).map(|map| map.name);
+    maps.map(|name| format!("{name}={}", changes::since(name))).join(" ")
 }
 
 /// Makes a directory and what is above it, with mode 0700: map pins are keys to every tenant.

@@ -115,7 +115,8 @@ impl Programs {
     /// # Errors
     /// [`BpfError::PinDirectory`].
     pub fn missing_pins(&self) -> Result<BTreeSet<PathBuf>, BpfError> {
-        self.keep.missing()
+        let untold = (!self.pins.tells_layout()).then(|| self.pins.layout());
+        Ok(self.keep.missing()?.into_iter().chain(untold).collect())
     }
 
     /// Puts a missing pin back.
@@ -123,7 +124,7 @@ impl Programs {
     /// # Errors
     /// [`BpfError::PinDirectory`].
     pub fn restore_pin(&self, pin: &Path) -> Result<(), BpfError> {
-        self.keep.restore(pin)
+        if pin == self.pins.layout() { self.pins.tell_layout() } else { self.keep.restore(pin) }
     }
 
     /// Whether all was found as this build left it.

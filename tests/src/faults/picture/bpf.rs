@@ -1,4 +1,4 @@
-//! `bpftool`: every pin, what the pinned maps hold, and what is attached to devices.
+//! `bpftool`: every pin (and with `find` what is written down beside them), what the pinned maps hold, and what is attached to devices.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -24,6 +24,9 @@ for pin in $(find . -mindepth 2 -type f '(' HOLDING ')'); do
     printf 'holds\t%s\t' "${pin##*/}"
     bpftool -j map dump pinned "$pin"
     echo
+done
+for text in $(find . -mindepth 2 -type l | sort); do
+    printf 'text\t%s\t"%s"\n' "${text#./}" "$(readlink "$text")"
 done
 printf 'net\t\t'
 bpftool -j net
@@ -184,6 +187,7 @@ fn pins(shown: &[(&str, &str, Value)], picture: &mut Picture, names: &Names) -> 
                 "map {path}: {}",
                 only(value, &["type", "name", "bytes_key", "bytes_value", "max_entries"])
             )),
+            "text" => picture.add(format!("text {path}: {value}")),
             _ => {}
         }
     }

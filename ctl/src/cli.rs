@@ -10,7 +10,7 @@ mod nodes;
 mod secrets;
 
 pub(crate) use environment::{ConfigArgs, DownArgs, FileArgs, PruneArgs, UpArgs};
-pub(crate) use inside::{CommandArgs, ExecArgs, ForwardArgs, Local, LogsArgs, Meant, RunArgs};
+pub(crate) use inside::{CommandArgs, CopyArgs, ExecArgs, ForwardArgs, Local, LogsArgs, Meant, Place, RunArgs};
 pub(crate) use nodes::{LabelChange, NodesArgs, NodesCommand, RotateKeyArgs};
 pub(crate) use secrets::{RegistryArgs, RegistryCommand, SecretsArgs, SecretsCommand};
 
@@ -126,6 +126,8 @@ pub(crate) enum Command {
     Exec(ExecArgs),
     /// Run a command in a container of its own, like those of a service: beside them, and gone when the command ends.
     Run(RunArgs),
+    /// Copy files out of a replica or into it.
+    Cp(CopyArgs),
     /// Reach a port of a replica from here, which nobody else can, until Ctrl-C.
     Forward(ForwardArgs),
     /// Nodes: how they stand, and the tunnels between them; cordon, drain, remove, other keys.

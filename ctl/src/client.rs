@@ -44,6 +44,13 @@ impl Client {
         self.exchange(Method::DELETE, path, Bytes::new()).await
     }
 
+    /// An answer that is taken as it comes.
+    pub(crate) async fn octets(&self, path: &str) -> Result<Octets, CtlError> {
+        let response = self.send(Method::GET, path, Bytes::new()).await?;
+        let response = self.check(path, response).await?;
+        Ok(Octets { socket: self.socket.clone(), body: response.into_body() })
+    }
+
     /// A request whose connection becomes one to somewhere else, by that protocol.
     pub(crate) async fn upgrade(
         &self,
@@ -67,10 +74,7 @@ impl Client {
 
     /// An answer that comes line by line.
     pub(crate) async fn stream(&self, path: &str) -> Result<Lines, CtlError> {
-        let response = self.send(Method::GET, path, Bytes::new()).await?;
-        let response = self.check(path, response).await?;
-        let (socket, path) = (self.socket.clone(), path.to_owned());
-        Ok(Lines { socket, path, body: response.into_body(), rest: Vec::new() })
+        Ok(Lines { octets: self.octets(path).await?, path: path.to_owned(), rest: Vec::new() })
     }
 
     async fn exchange<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T, CtlError> {
@@ -149,11 +153,29 @@ impl Client {
     }
 }
 
+/// A streamed answer.
+pub(crate) struct Octets {
+    socket: PathBuf,
+    body: Incoming,
+}
+
+impl Octets {
+    /// What comes next; [`None`] at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, CtlError> {
+        while let Some(frame) = self.body.frame().await {
+            let frame = frame.map_err(|source| CtlError::Http { socket: self.socket.clone(), source })?;
+            if let Ok(data) = frame.into_data() {
+                return Ok(Some(data));
+            }
+        }
+        Ok(None)
+    }
+}
+
 /// The lines of a streamed answer, a JSON value each.
 pub(crate) struct Lines {
-    socket: PathBuf,
+    octets: Octets,
     path: String,
-    body: Incoming,
     rest: Vec<u8>,
 }
 
@@ -166,10 +188,9 @@ impl Lines {
                 let parsed = serde_json::from_slice(&line);
                 return parsed.map(Some).map_err(|source| CtlError::Body { what: self.path.clone(), source });
             }
-            match self.body.frame().await {
+            match self.octets.next().await? {
                 None => return Ok(None),
-                Some(Err(source)) => return Err(CtlError::Http { socket: self.socket.clone(), source }),
-                Some(Ok(frame)) => self.rest.extend(frame.data_ref().into_iter().flatten()),
+                Some(octets) => self.rest.extend(octets),
             }
         }
     }

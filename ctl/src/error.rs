@@ -96,6 +96,25 @@ pub(crate) enum CtlError {
         #[source]
         source: io::Error,
     },
+    /// Both ends of a copy are of the same kind.
+    #[error("one of the two must be of a service, and the other of this computer: skepctl cp web:/etc/motd .")]
+    Copy,
+    /// Nothing takes what is copied in.
+    #[error("{path} is no directory: name one that is there, or where in one it is to be")]
+    NoDirectory { path: String },
+    /// What is copied has no name to keep.
+    #[error("{} has no name: give it one in the destination", path.display())]
+    Unnamed { path: PathBuf },
+    /// A file of this computer.
+    #[error("{}: {source}", path.display())]
+    File {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// skepd says no, in one line.
+    #[error("{why}")]
+    Refused { why: String },
     /// Typed twice, differently.
     #[error("the two passwords differ: try again")]
     Differ,

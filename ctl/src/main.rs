@@ -4,6 +4,7 @@ mod cell;
 mod check;
 mod cli;
 mod client;
+mod copy;
 mod deployment;
 mod directory;
 mod drops;
@@ -74,6 +75,7 @@ async fn run(cli: Cli, output: &mut Output) -> Result<ExitCode, CtlError> {
         Command::Logs(args) => log::show(global, &args, output).await,
         Command::Exec(args) => exec::run(global, &args, output).await,
         Command::Run(args) => exec::one_off(global, &args, output).await,
+        Command::Cp(args) => copy::run(global, &args).await,
         Command::Forward(args) => forward::run(global, &args, output).await,
         Command::Registry(args) => registry::run(global, &args.command, output).await,
         Command::Secrets(args) => secret::run(global, &args.command, output).await,

@@ -14,6 +14,7 @@ use tracing::info;
 
 mod activity;
 pub mod channels;
+mod copies;
 mod error;
 mod events;
 mod files;

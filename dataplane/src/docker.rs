@@ -3,6 +3,7 @@
 //! bollard's types stay in here; callers see the structs of this module. Works with every engine
 //! from 20.10 (API 1.41) on: the version is negotiated.
 
+mod archive;
 mod attach;
 mod body;
 mod container;

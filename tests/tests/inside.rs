@@ -164,6 +164,66 @@ fn ended_with_it(node: &Node) -> Result<()> {
 }
 
 #[test]
+fn files_are_copied_out_and_in() -> Result<()> {
+    let node = start()?;
+    let web = node.replica("shop", "production", "web", 2)?;
+    let here = node.machine().directory().join("copies");
+    fs::create_dir_all(here.join("tree/below"))?;
+    fs::write(here.join("tree/below/file"), "one\n")?;
+    fs::write(here.join("much"), vec![7; 40 * MUCH])?;
+    let cp = |arguments: &str| -> Result<Output> {
+        shell(&node, &line(&node, &format!("cd {} && ", here.display()), &format!("cp {arguments}"))?)
+    };
+    let copied = |arguments: &str| -> Result<()> {
+        let ended = cp(arguments)?;
+        ensure!(ended.status.success(), "cp {arguments}: {}", text(&ended.stderr));
+        Ok(())
+    };
+    // In: onto nothing, into a directory, what is in one, over a file; root has it.
+    for arguments in ["tree web.2:/named", "tree web.2:/named", "tree/. web.2:/tmp", "much web.2:/tmp/much"] {
+        copied(arguments)?;
+    }
+    for path in ["/named/below/file", "/named/tree/below/file", "/tmp/below/file"] {
+        ensure!(web.exec(&["cat", path])?.trim() == "one", "{path}");
+    }
+    ensure!(web.exec(&["stat", "-c", "%u %s", "/tmp/much"])?.trim() == format!("0 {}", 40 * MUCH));
+    web.exec(&["sh", "-c", "ln -s /tmp /named/way; echo two > /named/below/file"])?;
+    copied("tree/below/file web.2:/named/way/through")?;
+    ensure!(web.exec(&["cat", "/tmp/through"])?.trim() == "one");
+    // Out: the same, and over a pipe.
+    copied("web.2:/named named")?;
+    copied("web.2:/named/below/file tree/below/file")?;
+    copied("web.2:/tmp/much again")?;
+    ensure!(fs::read_to_string(here.join("named/below/file"))? == "two\n");
+    ensure!(fs::read_to_string(here.join("tree/below/file"))? == "two\n");
+    ensure!(fs::read_link(here.join("named/way"))?.as_os_str() == "/tmp");
+    ensure!(fs::read(here.join("again"))? == fs::read(here.join("much"))?);
+    let piped = shell(&node, &line(&node, "", "cp web.2:/named - | tar -tf -")?)?;
+    ensure!(text(&piped.stdout).lines().any(|name| name == "named/below/file"), "{piped:?}");
+    let before = format!("tar -cf - -C {} tree | ", here.display());
+    ensure!(shell(&node, &line(&node, &before, "cp - web.2:/mnt")?)?.status.code() == Some(1), "there is no /mnt");
+    ensure!(shell(&node, &line(&node, &before, "cp - web.2:/named/below")?)?.status.success());
+    ensure!(web.exec(&["cat", "/named/below/tree/below/file"])?.trim() == "two");
+    // What does not work says why, and leaves what was there.
+    for (arguments, says) in [
+        ("web.2:/nowhere named", "there is no /nowhere in the container"),
+        ("nowhere web.2:/named", "nowhere: No such file or directory"),
+        ("named web.2:/named/below/file", "/named/below/file is no directory"),
+        ("named web.2:/none/such", "there is no /none/ in the container"),
+        ("web.2:/named none/such/place", "none/such is no directory"),
+        ("wbe:/named named", "perhaps web was meant"),
+        ("named other", "one of the two must be of a service"),
+        ("/dev/null web.2:/null", "it is neither a file, a directory nor a link"),
+    ] {
+        let refused = cp(arguments)?;
+        let said = text(&refused.stderr);
+        ensure!(refused.status.code() == Some(1) && said.contains(says), "cp {arguments}: {said}");
+    }
+    ensure!(web.exec(&["cat", "/named/below/file"])?.trim() == "two");
+    Ok(())
+}
+
+#[test]
 fn a_port_is_reached_from_here_and_by_nobody_else() -> Result<()> {
     let node = start()?;
     let arguments: Vec<String> = node.skepctl_line(&[&PROJECT[..], &["forward", "web.2", "18080"]].concat())?;

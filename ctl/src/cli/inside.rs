@@ -1,6 +1,7 @@
 //! What is about one replica from within.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -104,6 +105,48 @@ The command gets a terminal if standard input and output are one, and ends skepc
   skepctl -p shop exec -T postgres pg_dump -U shop shop >shop.sql";
 
 #[derive(Debug, Args)]
+#[command(after_help = COPY_HELP)]
+pub(crate) struct CopyArgs {
+    /// What is copied: a path, or one of a service or a replica such as web.2:/etc/motd.
+    #[arg(value_name = "SRC")]
+    pub(crate) from: Place,
+    /// Where to, in the same way; a directory that is there takes it in.
+    #[arg(value_name = "DST")]
+    pub(crate) to: Place,
+}
+
+const COPY_HELP: &str = "\
+One of the two is of a service, the other of this computer, or `-`: a tar archive on standard input or output. A source \
+that ends in /. means what is in the directory. Files belong to who calls here, and to root there.
+
+  skepctl -p shop cp web:/app/log .
+  skepctl -p shop cp nginx.conf web.2:/etc/nginx/nginx.conf
+  skepctl -p shop cp db:/var/lib/app - | zstd >app.tar.zst";
+
+/// Where files are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    Here(PathBuf),
+    There(Meant, String),
+    Pipe,
+}
+
+impl FromStr for Place {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        match text.split_once(':') {
+            _ if text == "-" => Ok(Self::Pipe),
+            // What begins like a path is one.
+            Some((meant, path)) if !text.starts_with(['.', '/']) => {
+                Ok(Self::There(meant.parse()?, format!("/{}", path.trim_start_matches('/'))))
+            }
+            _ => Ok(Self::Here(text.into())),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
 #[command(after_help = FORWARD_HELP)]
 pub(crate) struct ForwardArgs {
     /// A service or a replica, and its port: web, web:8080, web.2:8080 [default port: the service's].
@@ -176,6 +219,19 @@ mod tests {
             assert_eq!(text.parse(), Ok(Target { meant, port }), "{text}");
         }
         assert!("web:http".parse::<Target>().is_err() && "".parse::<Target>().is_err());
+    }
+
+    #[test]
+    fn a_place_is_here_or_of_a_service() {
+        let there = |service: &str, replica, path: &str| {
+            Place::There(Meant { service: service.to_owned(), replica }, path.to_owned())
+        };
+        assert_eq!("web:/etc/motd".parse(), Ok(there("web", None, "/etc/motd")));
+        assert_eq!("web.2:etc".parse(), Ok(there("web", Some(2), "/etc")));
+        for here in ["./web:x", "/web:x", "web", "a/b"] {
+            assert_eq!(here.parse(), Ok(Place::Here(here.into())), "{here}");
+        }
+        assert_eq!("-".parse(), Ok(Place::Pipe));
     }
 
     #[test]

@@ -55,8 +55,7 @@ pub(super) async fn exec(
 ) -> Result<Response, Refusal> {
     let upgrade = upgrade(&mut request, PROTOCOL)?;
     let command = command(request).await?;
-    let (container, _) = here(&api, &key, which?.replica).await?;
-    let container = container.container.unwrap_or_default();
+    let container = container_of(&api, &key, which?.replica).await?;
     let attached = api.observer.attach(&container, &command).await.map_err(|error| Refusal::internal(&error))?;
     let observer = api.observer.clone();
     tokio::spawn(async move {
@@ -128,6 +127,12 @@ pub(super) fn switching(protocol: &'static str) -> Response {
     headers.insert(header::CONNECTION, header::HeaderValue::from_static("upgrade"));
     headers.insert(header::UPGRADE, header::HeaderValue::from_static(protocol));
     response
+}
+
+/// The container of the replica that is meant.
+pub(super) async fn container_of(api: &Api, key: &ServiceKey, replica: Option<u32>) -> Result<String, Refusal> {
+    let (status, _) = here(api, key, replica).await?;
+    Ok(status.container.unwrap_or_default())
 }
 
 /// The replica that is meant: of this node before others, of the version that serves, the first.

@@ -3,8 +3,8 @@
 use utoipa::OpenApi;
 
 use super::{
-    activity, events, inside, intent, invitations, leave, logs, monitor, nodes, one_offs, prune, registries, routes,
-    runs, secrets, stream,
+    activity, copies, events, inside, intent, invitations, leave, logs, monitor, nodes, one_offs, prune, registries,
+    routes, runs, secrets, stream,
 };
 
 #[derive(OpenApi)]
@@ -48,6 +48,9 @@ use super::{
         logs::logs,
         inside::exec,
         one_offs::run,
+        copies::path,
+        copies::read,
+        copies::write,
         inside::forward,
         monitor::monitor,
     )

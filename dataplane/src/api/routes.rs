@@ -11,7 +11,7 @@ use super::error::Refusal;
 use super::rows::{self, Filter, View};
 use super::types::{CheckRow, DeploymentRow, EndpointRow, ErrorBody, Level, NameRow, ReplicaRow, ServiceRow, Version};
 use super::{
-    Api, Peer, activity, inside, intent, invitations, leave, nodes, one_offs, prune, registries, runs, secrets,
+    Api, Peer, activity, copies, inside, intent, invitations, leave, nodes, one_offs, prune, registries, runs, secrets,
 };
 use crate::agent::in_one_line;
 use crate::host::{self, HostFacts};
@@ -36,6 +36,11 @@ pub(super) fn router(api: Api) -> Router {
         .route("/v1/environments/{project}/{environment}/services/{service}/scale", post(intent::scale))
         .route("/v1/environments/{project}/{environment}/services/{service}/exec", post(inside::exec))
         .route("/v1/environments/{project}/{environment}/services/{service}/run", post(one_offs::run))
+        .route("/v1/environments/{project}/{environment}/services/{service}/path", get(copies::path))
+        .route(
+            "/v1/environments/{project}/{environment}/services/{service}/archive",
+            get(copies::read).post(copies::write),
+        )
         .route("/v1/environments/{project}/{environment}/services/{service}/forward", post(inside::forward))
         .route("/v1/environments/{project}/{environment}/stop", post(activity::stop))
         .route("/v1/environments/{project}/{environment}/start", post(activity::start))

@@ -40,9 +40,9 @@ pub(super) async fn watch(State(api): State<Api>, Path(key): Path<EnvironmentKey
     Ok(ndjson(from_channel(receiver)))
 }
 
-/// What comes out of a channel, line by line.
-pub(super) fn from_channel(receiver: mpsc::Receiver<Bytes>) -> impl Stream<Item = Bytes> + Send + 'static {
-    futures_util::stream::unfold(receiver, |mut receiver| async { receiver.recv().await.map(|line| (line, receiver)) })
+/// What comes out of a channel.
+pub(super) fn from_channel<T: Send + 'static>(receiver: mpsc::Receiver<T>) -> impl Stream<Item = T> + Send + 'static {
+    futures_util::stream::unfold(receiver, |mut receiver| async { receiver.recv().await.map(|item| (item, receiver)) })
 }
 
 /// An answer that comes line by line.

@@ -32,6 +32,15 @@ pub struct ErrorBody {
     pub remedy: String,
 }
 
+/// What is at a path of a replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PathRow {
+    /// Something is.
+    pub exists: bool,
+    /// A directory, or a link that leads to one.
+    pub directory: bool,
+}
+
 /// Answer to `PUT` and `DELETE` of an environment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Accepted {

@@ -46,6 +46,12 @@ pub enum DockerError {
     /// No such container.
     #[error("there is no container {0}: it was removed by somebody else; the next resync makes it again")]
     NoContainer(String),
+    /// No such file or directory in a container.
+    #[error("there is no {path} in the container: see what there is with `skepctl exec`")]
+    NoFile {
+        /// As asked for.
+        path: String,
+    },
     /// A name that somebody else's container has.
     #[error("another container is already named {name}: remove or rename it (docker rm {name})")]
     NameTaken {

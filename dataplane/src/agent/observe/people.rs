@@ -1,8 +1,9 @@
-//! What people do with a replica that runs here: listen, run commands in it, connect to it.
+//! What people do with a replica that runs here: listen, run commands in it, copy files, connect to it.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 
+use bytes::Bytes;
 use futures_util::Stream;
 use tokio::net::TcpStream;
 
@@ -23,6 +24,39 @@ impl Observer {
     /// Its.
     pub async fn attach(&self, container: &str, command: &Command) -> Result<Attached, DockerError> {
         self.docker.attach(container, command).await
+    }
+
+    /// See [`Docker::is_directory`](crate::docker::Docker::is_directory).
+    ///
+    /// # Errors
+    /// Its.
+    pub async fn is_directory(&self, container: &str, path: &str) -> Result<Option<bool>, DockerError> {
+        self.docker.is_directory(container, path).await
+    }
+
+    /// See [`Docker::read_archive`](crate::docker::Docker::read_archive).
+    ///
+    /// # Errors
+    /// Its.
+    pub async fn read_archive(
+        &self,
+        container: &str,
+        path: &str,
+    ) -> Result<impl Stream<Item = Result<Bytes, DockerError>> + Send + use<>, DockerError> {
+        self.docker.read_archive(container, path).await
+    }
+
+    /// See [`Docker::write_archive`](crate::docker::Docker::write_archive).
+    ///
+    /// # Errors
+    /// Its.
+    pub async fn write_archive(
+        &self,
+        container: &str,
+        directory: &str,
+        archive: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+    ) -> Result<(), DockerError> {
+        self.docker.write_archive(container, directory, archive).await
     }
 
     /// See [`Docker::entrypoint`](crate::docker::Docker::entrypoint).

@@ -108,6 +108,8 @@ pub(crate) enum Command {
     Start(ServicesArgs),
     /// Start services anew, as a deployment of the same: no request is lost.
     Restart(ServicesArgs),
+    /// Remove services from an environment, as if its file did not say them any more; what they stored stays.
+    Rm(RmArgs),
     /// Deployments: the last one of each service, and the one that serves.
     Deployments,
     /// Every deployment that is remembered, and what became of it.
@@ -212,6 +214,15 @@ pub(crate) struct ScaleArgs {
 pub(crate) struct ServicesArgs {
     /// The services [default: all of the environment].
     #[arg(value_name = "SERVICE")]
+    pub(crate) services: Vec<String>,
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RmArgs {
+    /// The services; `skepctl down` takes away all of them.
+    #[arg(required = true, value_name = "SERVICE")]
     pub(crate) services: Vec<String>,
     #[command(flatten)]
     pub(crate) wait: WaitArgs,

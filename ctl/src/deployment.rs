@@ -7,7 +7,7 @@ use dataplane::model::{DeploymentState, EnvironmentKey};
 use serde::Serialize;
 
 use crate::cell::{Cell, Tone};
-use crate::cli::{DeployArgs, FileArgs, Global, HistoryArgs, RollbackArgs, ScaleArgs, ServicesArgs, WaitArgs};
+use crate::cli::{DeployArgs, FileArgs, Global, HistoryArgs, RollbackArgs, ScaleArgs, WaitArgs};
 use crate::client::{Client, encode};
 use crate::environment::follow;
 use crate::error::CtlError;
@@ -100,16 +100,17 @@ pub(crate) async fn scale(global: &Global, args: &ScaleArgs, output: &mut Output
 /// `stop`, `start`, `restart`.
 pub(crate) async fn all(
     global: &Global,
-    args: &ServicesArgs,
+    services: &[String],
     what: &str,
+    wait: &WaitArgs,
     output: &mut Output,
 ) -> Result<ExitCode, CtlError> {
     let key: EnvironmentKey = scope::key(global, &FileArgs::default())?;
-    let services = args.services.iter().map(|service| normalise(service)).collect::<Result<_, _>>()?;
-    let path = scope::with(format!("{}/{what}", scope::path(&key)), &[("dry_run", args.wait.dry_run)]);
+    let services = services.iter().map(|service| normalise(service)).collect::<Result<_, _>>()?;
+    let path = scope::with(format!("{}/{what}", scope::path(&key)), &[("dry_run", wait.dry_run)]);
     let client = Client::new(global);
     let accepted: Accepted = client.post(&path, &Services { services }).await?;
-    follow(&client, &accepted, &args.wait, output).await
+    follow(&client, &accepted, wait, output).await
 }
 
 /// Asks for a change of one service, and follows it.

@@ -293,7 +293,26 @@ fn services_stop_start_again_and_start_anew() -> Result<()> {
     ensure!(third.len() == 2 && third.iter().all(|it| !first.contains(it) && !second.contains(it)), "{third:?}");
     let refused = node.skepctl_output(&[&PROJECT[..], &["stop", "web", "bd"]].concat())?;
     ensure!(text(&refused.stderr).contains("perhaps db was meant") && containers("web")? == third, "half done");
+    // What others wait for stays, and what is removed is as if the file did not say it.
+    let services = json!({ "services": {
+        "web": { "image": Image::Musl.tag(), "command": ["web"], "deploy": { "replicas": 2 }, "depends_on": ["db"] },
+        "db": { "image": Image::Tools.tag(), "command": ["sleep", "10000"], "stop_grace_period": "0s" },
+    } });
+    node.up("shop", "production", &services.to_string())?;
+    for (arguments, says) in [
+        (&["rm", "db"][..], "depends_on"),
+        (&["rm", "bd"], "perhaps db was meant"),
+        (&["rm", "web", "db"], "`skepctl down`"),
+    ] {
+        let refused = node.skepctl_output(&[&PROJECT[..], arguments].concat())?;
+        let said = text(&refused.stderr);
+        ensure!(!refused.status.success() && said.contains(says), "{arguments:?}: {said}");
+    }
+    skepctl(&["rm", "web"])?;
+    ensure!(containers("web")?.is_empty() && containers("db")?.len() == 1);
+    ensure!(!skepctl(&["services"])?.contains(" web "), "it has no address any more");
     // All of them, and what the file says brings them back.
+    node.up("shop", "production", &services.to_string())?;
     skepctl(&["stop"])?;
     ensure!(node.replicas()?.is_empty());
     skepctl(&["start"])?;

@@ -19,6 +19,7 @@ use super::{
         activity::stop,
         activity::start,
         activity::restart,
+        activity::remove,
         secrets::list,
         secrets::rotate,
         registries::list,

@@ -45,6 +45,7 @@ pub(super) fn router(api: Api) -> Router {
         .route("/v1/environments/{project}/{environment}/stop", post(activity::stop))
         .route("/v1/environments/{project}/{environment}/start", post(activity::start))
         .route("/v1/environments/{project}/{environment}/restart", post(activity::restart))
+        .route("/v1/environments/{project}/{environment}/remove", post(activity::remove))
         .route("/v1/environments/{project}/{environment}/watch", get(super::stream::watch))
         .route("/v1/replicas", get(replicas))
         .route("/v1/environments/{project}/{environment}/services/{service}/rotate", post(secrets::rotate))

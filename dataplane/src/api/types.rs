@@ -93,10 +93,10 @@ pub struct Scale {
     pub replicas: u32,
 }
 
-/// Body of `POST …/stop`, `…/start` and `…/restart`.
+/// Body of `POST …/stop`, `…/start`, `…/restart` and `…/remove`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Services {
-    /// Which; none named: all of the environment.
+    /// Which; none named: all of the environment, but for `…/remove`.
     #[serde(default)]
     pub services: Vec<String>,
 }

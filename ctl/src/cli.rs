@@ -136,6 +136,11 @@ pub(crate) enum Command {
     Nodes(NodesArgs),
     /// Replicas: state, node, addresses, containers.
     Ps,
+    /// All that is known of one service, as JSON: what it is to be, its addresses, names, versions and replicas.
+    Inspect {
+        /// Which.
+        service: String,
+    },
     /// Services: VIPs, replicas, deployment.
     Services,
     /// Endpoints: addresses, veths, networks (from the maps when skepd is dead).

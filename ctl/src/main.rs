@@ -82,6 +82,7 @@ async fn run(cli: Cli, output: &mut Output) -> Result<ExitCode, CtlError> {
         Command::Secrets(args) => secret::run(global, &args.command, output).await,
         Command::Nodes(args) => node::run(global, &args, output).await,
         Command::Ps => replica::list(global, output).await,
+        Command::Inspect { service } => service::inspect(global, &service, output).await,
         Command::Services => service::list(global, output).await,
         Command::Endpoints => endpoint::list(global, output).await,
         Command::Names => name::list(global, output).await,

@@ -1,13 +1,14 @@
 use std::process::ExitCode;
 
-use dataplane::api::types::ServiceRow;
+use dataplane::api::types::{ServiceDetail, ServiceRow};
+use dataplane::model::name::normalise;
 
 use crate::cell::{Cell, Tone};
-use crate::cli::Global;
-use crate::client::Client;
+use crate::cli::{FileArgs, Global};
+use crate::client::{Client, encode};
 use crate::error::CtlError;
 use crate::output::Output;
-use crate::scope::Scope;
+use crate::scope::{self, Scope};
 
 const HEADER: [&str; 9] =
     ["PROJECT", "ENVIRONMENT", "SERVICE", "DEPLOYMENT", "RUNNING", "VIP", "VIP6", "NETWORKS", "IMAGE"];
@@ -17,6 +18,15 @@ pub(crate) async fn list(global: &Global, output: &mut Output) -> Result<ExitCod
     let path = Scope::new(global)?.query("/v1/services");
     let rows: Vec<ServiceRow> = Client::new(global).get(&path).await?;
     output.list(&HEADER, &rows, row)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `inspect`.
+pub(crate) async fn inspect(global: &Global, service: &str, output: &mut Output) -> Result<ExitCode, CtlError> {
+    let key = scope::key(global, &FileArgs::default())?;
+    let path = format!("{}/services/{}", scope::path(&key), encode(&normalise(service)?));
+    let all: ServiceDetail = Client::new(global).get(&path).await?;
+    output.json(&all)?;
     Ok(ExitCode::SUCCESS)
 }
 

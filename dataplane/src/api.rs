@@ -19,6 +19,7 @@ mod error;
 mod events;
 mod files;
 mod inside;
+mod inspect;
 mod intent;
 mod invitations;
 mod leave;

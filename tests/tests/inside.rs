@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::images::Image;
 use tests::{Node, Process, wait_for};
 
@@ -277,6 +277,14 @@ fn services_stop_start_again_and_start_anew() -> Result<()> {
     let vip = node.replica("shop", "production", "web", 1)?.vip()?.to_owned();
     ensure!(text(&ask(&vip)?.stdout).contains("HTTP"));
     let (before, first) = (names()?, containers("web")?);
+    let all: Value = serde_json::from_str(&skepctl(&["inspect", "web"])?)?;
+    let count = |part: &str| all[part].as_array().map(Vec::len);
+    ensure!(all["service"]["vip"] == vip.as_str() && all["spec"]["environment"]["WHO"] == "the service", "{all}");
+    ensure!([count("deployments"), count("replicas"), count("endpoints")] == [Some(1), Some(2), Some(2)], "{all}");
+    ensure!(
+        all["names"].as_array().is_some_and(|names| names.iter().any(|it| it["name"] == "2.web.internal")),
+        "{all}"
+    );
 
     skepctl(&["stop", "web"])?;
     ensure!(containers("web")?.is_empty() && containers("db")?.len() == 1);

@@ -3,8 +3,8 @@
 use utoipa::OpenApi;
 
 use super::{
-    activity, copies, events, inside, intent, invitations, leave, logs, monitor, nodes, one_offs, prune, registries,
-    routes, runs, secrets, stream,
+    activity, copies, events, inside, inspect, intent, invitations, leave, logs, monitor, nodes, one_offs, prune,
+    registries, routes, runs, secrets, stream,
 };
 
 #[derive(OpenApi)]
@@ -47,6 +47,7 @@ use super::{
         stream::watch,
         events::events,
         logs::logs,
+        inspect::service,
         inside::exec,
         one_offs::run,
         copies::path,

@@ -11,7 +11,8 @@ use super::error::Refusal;
 use super::rows::{self, Filter, View};
 use super::types::{CheckRow, DeploymentRow, EndpointRow, ErrorBody, Level, NameRow, ReplicaRow, ServiceRow, Version};
 use super::{
-    Api, Peer, activity, copies, inside, intent, invitations, leave, nodes, one_offs, prune, registries, runs, secrets,
+    Api, Peer, activity, copies, inside, inspect, intent, invitations, leave, nodes, one_offs, prune, registries, runs,
+    secrets,
 };
 use crate::agent::in_one_line;
 use crate::host::{self, HostFacts};
@@ -31,6 +32,7 @@ pub(super) fn router(api: Api) -> Router {
             "/v1/environments/{project}/{environment}",
             put(intent::put).delete(leave::delete).layer(DefaultBodyLimit::max(BODY_MAX)),
         )
+        .route("/v1/environments/{project}/{environment}/services/{service}", get(inspect::service))
         .route("/v1/environments/{project}/{environment}/services/{service}/deploy", post(intent::deploy))
         .route("/v1/environments/{project}/{environment}/services/{service}/rollback", post(intent::rollback))
         .route("/v1/environments/{project}/{environment}/services/{service}/scale", post(intent::scale))
@@ -84,7 +86,12 @@ pub(super) fn router(api: Api) -> Router {
 #[utoipa::path(get, path = "/v1/replicas", params(Filter), responses((status = 200, body = Vec<ReplicaRow>)))]
 pub(super) async fn replicas(State(api): State<Api>, filter: Asked<Filter>) -> Answer<Vec<ReplicaRow>> {
     let view = View::read(api.store.as_ref()).await?;
-    let mut rows = view.replicas(&filter?.0);
+    Ok(Json(replica_rows(&api, &view, &filter?.0).await))
+}
+
+/// The same, with what this node itself sees of its own now.
+pub(super) async fn replica_rows(api: &Api, view: &View, filter: &Filter) -> Vec<ReplicaRow> {
+    let mut rows = view.replicas(filter);
     view.doubt_absent(&mut rows, &api.node.name);
     if let Some(silent) = api.observer.docker_silence().await {
         rows::doubt(&mut rows, &api.node.name, silent);
@@ -94,7 +101,7 @@ pub(super) async fn replicas(State(api): State<Api>, filter: Asked<Filter>) -> A
         Ok(installed) => rows::complain(&mut rows, &api.node.name, &installed),
         Err(error) => tracing::warn!(error = in_one_line(&error), "Cannot look at the programs of this node."),
     }
-    Ok(Json(rows))
+    rows
 }
 
 /// Services with their VIPs.

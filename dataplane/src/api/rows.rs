@@ -28,6 +28,11 @@ pub(super) struct Filter {
 }
 
 impl Filter {
+    /// Only that one.
+    pub(super) fn of(key: &EnvironmentKey) -> Self {
+        Self { project: Some(key.project.clone()), environment: Some(key.environment.clone()) }
+    }
+
     pub(super) fn shows(&self, key: &EnvironmentKey) -> bool {
         self.project.as_ref().is_none_or(|project| *project == key.project)
             && self.environment.as_ref().is_none_or(|environment| *environment == key.environment)

@@ -10,6 +10,7 @@ pub use crate::host::Level;
 use crate::model::rollout::Order;
 use crate::model::{
     Deployment, DeploymentState, EnvironmentKey, Phase, ReplicaKey, ReplicaState, ReplicaStatus, ServiceKey,
+    ServiceSpec,
 };
 pub use crate::monitor::{Dropped, MonitorEvent, Traffic};
 
@@ -292,6 +293,25 @@ pub struct NameRow {
     pub vip6: String,
     /// Networks in which it holds.
     pub networks: Vec<String>,
+}
+
+/// All that is known of one service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ServiceDetail {
+    /// What is assigned to it.
+    pub service: ServiceRow,
+    /// What serves, as the file says it; generated credentials are not in it.
+    pub spec: ServiceSpec,
+    /// Its versions that are remembered.
+    pub deployments: Vec<DeploymentRow>,
+    /// Its replicas.
+    pub replicas: Vec<ReplicaRow>,
+    /// Their network presence.
+    pub endpoints: Vec<EndpointRow>,
+    /// Its names.
+    pub names: Vec<NameRow>,
+    /// Its runs, if it has a schedule.
+    pub runs: Vec<RunRow>,
 }
 
 /// A line of the stream `GET /v1/environments/{project}/{environment}/watch` (one JSON object a line).

@@ -139,6 +139,8 @@ fn a_value_is_in_the_environment_of_containers_and_nowhere_else() -> Result<()> 
         &["endpoints"],
         &["names"],
         &["history"],
+        &["inspect", "postgres"],
+        &["inspect", "shell"],
         &["deployments"],
         &["events"],
         &["secrets", "list"],

@@ -10,15 +10,16 @@ pub use crate::host::Level;
 use crate::model::rollout::Order;
 use crate::model::{
     Deployment, DeploymentState, EnvironmentKey, Phase, ReplicaKey, ReplicaState, ReplicaStatus, ServiceKey,
-    ServiceSpec,
 };
 pub use crate::monitor::{Dropped, MonitorEvent, Traffic};
 
+mod detail;
 mod log;
 mod node;
 mod prune;
 mod run;
 
+pub use detail::{PathRow, ServiceDetail};
 pub use log::{LogEvent, LogRow};
 pub use node::{Invite, Invited, Labels, NodeRow, NodeState, Roles};
 pub use prune::{Prunable, Prune, PruneRow};
@@ -31,15 +32,6 @@ pub struct ErrorBody {
     pub error: String,
     /// The way out.
     pub remedy: String,
-}
-
-/// What is at a path of a replica.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct PathRow {
-    /// Something is.
-    pub exists: bool,
-    /// A directory, or a link that leads to one.
-    pub directory: bool,
 }
 
 /// Answer to `PUT` and `DELETE` of an environment.
@@ -293,25 +285,6 @@ pub struct NameRow {
     pub vip6: String,
     /// Networks in which it holds.
     pub networks: Vec<String>,
-}
-
-/// All that is known of one service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct ServiceDetail {
-    /// What is assigned to it.
-    pub service: ServiceRow,
-    /// What serves, as the file says it; generated credentials are not in it.
-    pub spec: ServiceSpec,
-    /// Its versions that are remembered.
-    pub deployments: Vec<DeploymentRow>,
-    /// Its replicas.
-    pub replicas: Vec<ReplicaRow>,
-    /// Their network presence.
-    pub endpoints: Vec<EndpointRow>,
-    /// Its names.
-    pub names: Vec<NameRow>,
-    /// Its runs, if it has a schedule.
-    pub runs: Vec<RunRow>,
 }
 
 /// A line of the stream `GET /v1/environments/{project}/{environment}/watch` (one JSON object a line).

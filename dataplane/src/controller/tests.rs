@@ -8,8 +8,8 @@ use super::*;
 use crate::model::allocation::{REST_SECONDS, example_pools as pools};
 use crate::model::spec::{NetworkAttachment, NetworkSpec};
 use crate::model::{
-    Ack, OneOff, Phase, Presence, ReplicaAssignment, ReplicaKey, ReplicaState, ReplicaStatus, ServiceAssignment,
-    ServiceKey, ServiceSpec,
+    Ack, Phase, Presence, ReplicaAssignment, ReplicaKey, ReplicaState, ReplicaStatus, ServiceAssignment, ServiceKey,
+    ServiceSpec,
 };
 use crate::store::{Compare, Embedded, Revision};
 
@@ -116,23 +116,6 @@ impl World {
             Some(spec) => txn.put(&schema::intent(key), &spec).unwrap(),
             None => txn.delete(&schema::intent(key)),
         });
-    }
-
-    /// Somebody asks for a container for a command, unless there is no such service, or there is one already.
-    fn ask(&mut self, service: &ServiceKey, number: u32, node: &str) {
-        let key = service.one_off(number);
-        let known = self.state.services.get(service).filter(|service| !service.value.leaving);
-        if let Some(of) =
-            known.map(|service| service.value.deployment).filter(|_| !self.state.one_offs.contains_key(&key))
-        {
-            let asked = OneOff { key, of, node: node.into(), refused: None };
-            self.commit(Txn::default().put(&schema::one_off(&asked.key), &asked).unwrap());
-        }
-    }
-
-    /// Its command has ended.
-    fn answered(&mut self, key: &ReplicaKey) {
-        self.commit(Txn::default().delete(&schema::one_off(key)));
     }
 
     /// Takes every step for every environment, or only the first `left`: a crash.

@@ -2,8 +2,28 @@
 
 use super::*;
 use crate::agent::names::named;
+use crate::model::OneOff;
 use crate::model::one_off::HOLDER;
 use crate::model::spec::VolumeMount;
+
+impl World {
+    /// Somebody asks for a container for a command, unless there is no such service, or there is one already.
+    pub(super) fn ask(&mut self, service: &ServiceKey, number: u32, node: &str) {
+        let key = service.one_off(number);
+        let known = self.state.services.get(service).filter(|service| !service.value.leaving);
+        if let Some(of) =
+            known.map(|service| service.value.deployment).filter(|_| !self.state.one_offs.contains_key(&key))
+        {
+            let asked = OneOff { key, of, node: node.into(), refused: None };
+            self.commit(Txn::default().put(&schema::one_off(&asked.key), &asked).unwrap());
+        }
+    }
+
+    /// Its command has ended.
+    pub(super) fn answered(&mut self, key: &ReplicaKey) {
+        self.commit(Txn::default().delete(&schema::one_off(key)));
+    }
+}
 
 /// Two nodes with a service that has two replicas and another with a volume, at rest.
 fn world() -> (World, EnvironmentKey) {

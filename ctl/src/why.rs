@@ -48,6 +48,12 @@ pub(crate) async fn explain(global: &Global, args: &WhyArgs, output: &mut Output
     };
     let destination = Destination::find(global, args, &source, &maps, &directory).await?;
     let mut report = decide(&maps, &directory, &source, &destination).await?;
+    // What is asked of the cluster's DNS address beside names of the zone is the forwarder's, too.
+    let dns = maps.node()?.dns;
+    if destination.is_outside || destination.address == dns && destination.port.is_some() {
+        report.forwarder = notes::forwarder(dns).await;
+        report.reaches &= report.forwarder.is_none() || !destination.is_outside;
+    }
     let sides: BTreeSet<u32> =
         [Some(source.device.identity), destination.identity].into_iter().flatten().map(|of| of.service).collect();
     for service in sides.into_iter().filter_map(|id| directory.service(id)) {
@@ -91,6 +97,7 @@ async fn decide(
         reaches: packet.as_ref().is_some_and(|packet| packet.reaches),
         rule: rule(&view, source, destination),
         resolves: destination.resolves,
+        forwarder: None,
         socket,
         packet,
         backends: backends(maps, source, destination)?,

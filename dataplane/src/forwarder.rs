@@ -23,10 +23,15 @@ mod udp;
 mod upstream;
 
 use std::ffi::OsString;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
+use nix::sys::socket::{setsockopt, sockopt};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpSocket;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
@@ -88,6 +93,25 @@ impl Config {
     }
 }
 
+/// Whether one answers at this address, for root: it hangs up on whoever is no replica, and that it does so at once is
+/// what shows that it is there.
+///
+/// # Errors
+/// Why it does not.
+pub async fn answers(address: Ipv4Addr, patience: Duration) -> io::Result<()> {
+    let hangs_up = async {
+        let socket = TcpSocket::new_v4()?;
+        // No other process of this machine gets as far.
+        setsockopt(&socket, sockopt::Mark, &config::marks::HOST)?;
+        let mut connection = socket.connect(SocketAddrV4::new(address, PORT).into()).await?;
+        match connection.read(&mut [0]).await {
+            Err(error) if error.kind() != io::ErrorKind::ConnectionReset => Err(error),
+            _ => Ok(()),
+        }
+    };
+    tokio::time::timeout(patience, hangs_up).await?
+}
+
 /// The port of DNS (RFC 1035 section 4.2).
 const PORT: u16 = 53;
 
@@ -103,7 +127,7 @@ pub enum ForwarderError {
         address: SocketAddrV4,
         /// Why.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
     /// What the daemon handed over is no pair of sockets.
     #[error("file descriptors 3 and 4 are not the DNS sockets of {address}: start the forwarder through skepd")]
@@ -119,14 +143,14 @@ pub enum ForwarderError {
     Signal {
         /// Why.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
     /// Standard output, on which the supervisor waits, is gone, or the service manager's socket.
     #[error("cannot tell who started the forwarder that it is ready: {source}")]
     Ready {
         /// Why.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
 }
 

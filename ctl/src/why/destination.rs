@@ -46,6 +46,8 @@ pub(super) struct Destination {
     pub(super) networks: u64,
     /// Whether its name means anything to the source; `None` for what was given as an address.
     pub(super) resolves: Option<bool>,
+    /// Its name is one of the outside, which the forwarder has to find out.
+    pub(super) is_outside: bool,
     name: String,
 }
 
@@ -84,6 +86,7 @@ impl Destination {
             identity,
             networks,
             resolves: found.resolves,
+            is_outside: found.is_outside,
             name: identity.map_or_else(|| written.host.to_owned(), |identity| directory.identity(identity)),
         })
     }
@@ -111,6 +114,7 @@ impl fmt::Display for Destination {
 struct Found {
     addresses: Vec<Addr>,
     resolves: Option<bool>,
+    is_outside: bool,
 }
 
 impl Found {
@@ -122,7 +126,7 @@ impl Found {
         directory: &Directory,
     ) -> Result<Self, CtlError> {
         if let Ok(ip) = host.parse::<IpAddr>() {
-            return Ok(Self { addresses: vec![ip.into()], resolves: None });
+            return Ok(Self::inside(vec![ip.into()], None));
         }
         if let Some(found) = Self::name(host, source, maps)? {
             return Ok(found);
@@ -135,10 +139,10 @@ impl Found {
                 Some(number) => replica_addresses(maps, directory, entry.identity, number)?,
             };
             let resolves = replica.is_none().then_some(false);
-            return Ok(Self { addresses, resolves });
+            return Ok(Self::inside(addresses, resolves));
         }
         if let Some(address) = container::address(host) {
-            return Ok(Self { addresses: vec![address], resolves: None });
+            return Ok(Self::inside(vec![address], None));
         }
         Self::outside(host, directory, home).await
     }
@@ -151,7 +155,7 @@ impl Found {
         };
         let addresses = [Addr::from_v4_word(name.vip4), name.vip6];
         let addresses = addresses.into_iter().filter(|address| !address.is_none()).collect();
-        Ok(Some(Self { addresses, resolves: Some(name.networks & source.device.networks != 0) }))
+        Ok(Some(Self::inside(addresses, Some(name.networks & source.device.networks != 0))))
     }
 
     /// As the host resolves it, which the forwarder asks as well.
@@ -167,7 +171,12 @@ impl Found {
             return Err(unknown());
         }
         let resolved = tokio::net::lookup_host((host, 0)).await.map_err(|_| unknown())?;
-        Ok(Self { addresses: resolved.map(|address| address.ip().into()).collect(), resolves: None })
+        let addresses = resolved.map(|address| address.ip().into()).collect();
+        Ok(Self { addresses, resolves: None, is_outside: true })
+    }
+
+    fn inside(addresses: Vec<Addr>, resolves: Option<bool>) -> Self {
+        Self { addresses, resolves, is_outside: false }
     }
 }
 

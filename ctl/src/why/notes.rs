@@ -1,10 +1,12 @@
-//! What skepd knows and the maps do not: replicas that do not run, or are not well. A help: where skepd is not there,
-//! nothing is said.
+//! What the maps do not know: replicas that do not run, or are not well, as skepd tells; and whether the forwarder is
+//! there. A help: where skepd is not, nothing is said of replicas.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use dataplane::api::types::ReplicaRow;
 use dataplane::model::ReplicaState;
+use dataplane_ebpf::abi::Addr;
 use tokio::time::timeout;
 
 use super::source::split_replica;
@@ -15,6 +17,16 @@ use crate::scope::Scope;
 
 /// The maps answer without skepd, and do not wait for one that hangs.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Why names of the outside do not resolve, if the forwarder does not answer.
+pub(super) async fn forwarder(dns: Addr) -> Option<String> {
+    let IpAddr::V4(address) = dns.to_ip() else { return None };
+    let why = dataplane::forwarder::answers(address, PATIENCE).await.err()?;
+    let remedy = "see `systemctl status skepd-dns`, or the log of skepd, which starts it";
+    Some(format!(
+        "is not found out: the forwarder for names of the outside does not answer at {address} ({why}): {remedy}"
+    ))
+}
 
 /// How the replicas of a service are that do not serve.
 pub(super) async fn ill(client: &Client, service: &ServiceEntry) -> Vec<String> {

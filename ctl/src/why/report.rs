@@ -20,6 +20,8 @@ pub(super) struct Report {
     pub(super) destination_ids: Option<String>,
     /// Whether the name means anything to the source; absent for an address.
     pub(super) resolves: Option<bool>,
+    /// Why names of the outside do not resolve; absent when they do, or none is meant.
+    pub(super) forwarder: Option<String>,
     /// What the socket call is told; absent for a ping.
     pub(super) socket: Option<SocketReport>,
     /// What becomes of the packet; absent when none is sent.
@@ -182,6 +184,10 @@ impl Report {
         }
         if self.resolves == Some(false) {
             let text = output.paint(Tone::Warn, "does not resolve there: no such name in the source's networks");
+            field(output, "name", &text)?;
+        }
+        if let Some(forwarder) = &self.forwarder {
+            let text = output.paint(Tone::Bad, forwarder);
             field(output, "name", &text)?;
         }
         if let Some(socket) = &self.socket {

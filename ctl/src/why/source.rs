@@ -67,7 +67,9 @@ impl fmt::Display for Source {
 /// The replicas that `what` may mean, the first one first.
 fn devices(maps: &Maps, directory: &Directory, what: &str, global: &Global) -> Result<Vec<(u32, Device)>, CtlError> {
     let mut devices = maps.devices.entries()?;
-    devices.sort_by_key(|(ifindex, device)| (directory.replica(*ifindex), u32::from_be(device.address4)));
+    // What is there for one command comes last: it has no number.
+    let number = |ifindex| directory.replica(ifindex).unwrap_or(u32::MAX);
+    devices.sort_by_key(|(ifindex, device)| (number(*ifindex), u32::from_be(device.address4)));
     if let Ok(ip) = what.parse::<IpAddr>() {
         return of_address(maps, devices, &Addr::from(ip));
     }

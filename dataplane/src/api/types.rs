@@ -186,7 +186,7 @@ pub struct ReplicaRow {
     pub service: String,
     /// 1, 2, 3 …
     pub replica: u32,
-    /// Version of the service.
+    /// Version of the service; 0: there for one command, and of none.
     pub deployment: u32,
     /// Where it stands.
     pub state: ReplicaState,

@@ -3,8 +3,9 @@
 //! A guest with systemd, Docker and nothing of Skep installs the package, brings two environments up, loses its power
 //! without warning under requests, and boots again, then once more in an orderly way: every replica, address and name
 //! has to be back, and from power-on on nobody may have got an answer who must not: not an environment from the other,
-//! nor from its own database what may not ask it, nor the machine itself, nor another one on its network. Then the package is
-//! installed over itself, removed, brought back and purged, and `skepd install` and `uninstall` do the same without one.
+//! nor from its own database what may not ask it, nor the machine itself, nor another one on its network. What may happen
+//! at run time happens then, fault by fault, each mended by itself. Then the package is installed over itself, removed,
+//! brought back and purged, and `skepd install` and `uninstall` do the same without one.
 
 mod report;
 
@@ -18,7 +19,7 @@ use crate::shell::{as_root_again, pass};
 /// Kernels of a short run, and those that a long one adds: today's stable one; the oldest, which has no tcx.
 const SERIES: [&str; 2] = ["6.12", "6.1"];
 const CONTENT: Content = Content {
-    stages: include_str!("reboot/stages.sh"),
+    stages: concat!(include_str!("reboot/faults.sh"), include_str!("reboot/stages.sh")),
     compose: include_str!("reboot/compose.yaml"),
     files: &[("outside.sh", include_str!("reboot/outside.sh"))],
 };
@@ -48,10 +49,14 @@ pub(in crate::test) fn run(yes: bool, series: &[String], long: bool) -> Result<(
 fn boots(machines: &Machines, kernel: &Kernel) -> Result<Facts> {
     let machine = machines.machine(kernel, "reboot")?;
     let mut facts = Facts::default();
-    // The last word of each stage, and whether what follows is for the guest to do.
-    for (boot, word, orderly) in [("first", "cut", false), ("cut", "reboot", true), ("reboot", "done", false)] {
+    // The last words of each boot's stages, and whether what follows is for the guest to do.
+    let boots: [(_, &[_], _); 3] =
+        [("first", &["cut"], false), ("cut", &["reboot"], true), ("reboot", &["kept", "mended", "done"], false)];
+    for (boot, words, orderly) in boots {
         let mut guest = machine.boot(boot, &Setting::default())?;
-        facts.hear(&mut guest, word)?;
+        for word in words {
+            facts.hear(&mut guest, word)?;
+        }
         if orderly {
             guest.ended(DEADLINE)?;
         } else {

@@ -27,6 +27,14 @@ impl Facts {
         Ok(())
     }
 
+    /// The rest of each line that begins with this word.
+    pub(in crate::test::vm) fn all(&self, start: &str) -> impl Iterator<Item = &[String]> {
+        self.words
+            .iter()
+            .filter_map(move |words| words.split_first().filter(|(first, _)| *first == start))
+            .map(|it| it.1)
+    }
+
     /// The rest of the last line that begins with these words.
     pub(in crate::test::vm) fn last(&self, start: &[&str]) -> Option<&[String]> {
         self.words.iter().rev().find_map(|words| {

@@ -14,7 +14,8 @@ use crate::test::vm::{initramfs, kernel::Kernel};
 
 /// The release whose programs the guest runs.
 const SUITE: &str = "bookworm";
-const PACKAGES: &str = "systemd,systemd-sysv,docker.io,iptables,nftables,iproute2,kmod,procps,passwd,etcd-server";
+const PACKAGES: &str =
+    "systemd,systemd-sysv,docker.io,iptables,nftables,iproute2,bpftool,kmod,procps,passwd,etcd-server";
 /// Documentation, translations, lists of packages.
 const NOT_WANTED: &str = "usr/share/doc usr/share/man usr/share/locale usr/share/info var/lib/apt/lists var/cache/apt";
 /// What the guest does when it boots: see `words.sh`.

@@ -1,7 +1,9 @@
 //! What the guests said, as a table.
 
 use std::fmt;
+use std::time::Duration;
 
+use ::tests::faults::{Heading, Row};
 use anyhow::{Context as _, Result, ensure};
 
 use crate::test::vm::machine::Facts;
@@ -10,6 +12,8 @@ use crate::test::vm::machine::Facts;
 const BOOTS: [&str; 2] = ["cut", "reboot"];
 /// Least number of addresses that an environment's probe has to be kept from: the other's, and its own database's.
 const FORBIDDEN: usize = 17;
+/// How much happens to it while it runs: see `faults.sh`.
+const FAULTS: usize = 23;
 
 /// Fails unless everything that has to be shown was: a stage that says nothing has shown nothing.
 pub(super) fn must_be_whole(facts: &Facts) -> Result<()> {
@@ -36,11 +40,30 @@ pub(super) fn must_be_whole(facts: &Facts) -> Result<()> {
     for change in ["upgrade", "return", "newer"] {
         ensure!(number(&[change, "production"], 0).is_some_and(|count| count > 0), "no requests during: {change}");
     }
+    let faults = faults(facts).len();
+    ensure!(faults == FAULTS, "{faults} of {FAULTS} faults are in the list");
     for end in ["a purge", "skepd uninstall"] {
         let end: Vec<&str> = std::iter::once("nothing-left").chain(end.split(' ')).collect();
         ensure!(facts.last(&end).is_some(), "not shown: {}", end.join(" "));
     }
     Ok(())
+}
+
+/// What happened while it ran; what was not mended has ended the guest with an error.
+fn faults(facts: &Facts) -> Vec<Row> {
+    let row = |words: &[String]| {
+        let [requests, failures, seconds, fault @ ..] = words else { return None };
+        Some(Row {
+            fault: fault.join(" "),
+            requests: requests.parse().ok()?,
+            failures: failures.parse().ok()?,
+            repair: Duration::try_from_secs_f64(seconds.parse().ok()?).ok(),
+            leaks: Vec::new(),
+            isolation: 0,
+            broken: false,
+        })
+    };
+    facts.all("fault").filter_map(row).collect()
 }
 
 /// Prints as a table, a column for each kernel.
@@ -98,6 +121,10 @@ impl fmt::Display for Report<'_> {
         }
         for (name, start, place) in ONCE {
             self.line(f, name, |_, facts| word(facts, start, place))?;
+        }
+        for (release, facts) in self.0 {
+            writeln!(f, "\n{release}, an emulated processor\n{Heading}")?;
+            faults(facts).iter().try_for_each(|row| writeln!(f, "{row}"))?;
         }
         Ok(())
     }

@@ -153,10 +153,10 @@ by_hand() {
     await "everything serves" 120 serving
     answers
     # What a newer version is to the machine: another program.
-    { cat /usr/bin/skepd && echo; } >/run/by-hand/skepd
-    chmod +x /run/by-hand/skepd
-    keeping_containers newer /run/by-hand/skepd upgrade
-    expect "the newer program is what runs" cmp /run/by-hand/skepd "/proc/$(systemctl show --property=MainPID --value skepd)/exe"
+    newer=/run/by-hand/usr/bin/skepd
+    echo >>$newer
+    keeping_containers newer $newer upgrade
+    expect "the newer program is what runs" cmp $newer "/proc/$(systemctl show --property=MainPID --value skepd)/exe"
     expect "skepd uninstall" skepd uninstall --yes --purge
     nothing_is_left "skepd uninstall"
 }
@@ -175,6 +175,7 @@ nothing_is_left() { # after what
 say "booted $(now) $(uname -r)"
 if [ -e "$kept/reboot" ]; then
     back_after reboot
+    faults
     keeping_containers upgrade package_again
     keeping_containers return package_gone_and_back
     purge

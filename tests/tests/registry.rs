@@ -1,5 +1,6 @@
-//! Images that a registry gives to those alone whom it knows.
+//! Registries: images that they give to those alone whom they know, and when they are asked.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::process::{Output, Stdio};
 
@@ -73,5 +74,50 @@ fn a_private_image_is_pulled_by_who_is_logged_in_and_the_password_is_told_nobody
     ensure!(!again.status.success() && said.contains("there is no login to"), "{said}");
     let odd = node.skepctl_output(&["registry", "logout", "https://ghcr.io"])?;
     ensure!(!odd.status.success(), "{odd:?}");
+    Ok(())
+}
+
+#[test]
+fn a_registry_is_asked_as_the_file_says() -> Result<()> {
+    let node = Node::start()?;
+    let registry = node.start_registry()?;
+    node.load(&[Image::Busybox])?;
+    let policies = ["always", "missing", "never"];
+    let name = |policy: &str| registry.image(&format!("{policy}:1"));
+    let publish = |marker: &str| -> Result<()> {
+        let container = node.docker(&["create", Image::Busybox.tag()])?;
+        node.docker(&["commit", "--change", &format!("ENV MARKER={marker}"), container.trim(), marker])?;
+        for policy in policies {
+            node.docker(&["tag", marker, &name(policy)])?;
+            node.docker(&["push", &name(policy)])?;
+        }
+        node.docker(&["rm", container.trim()]).map(drop)
+    };
+    let service =
+        |image: &str, policy: &str| json!({ "image": image, "command": ["sleep", "inf"], "pull_policy": policy });
+    let services: BTreeMap<_, _> =
+        policies.into_iter().map(|policy| (policy, service(&name(policy), policy))).collect();
+    let has = |expected: [&str; 3]| -> Result<()> {
+        for (policy, expected) in policies.into_iter().zip(expected) {
+            let marker = node.replica("shop", "production", policy, 1)?.exec(&["sh", "-c", "echo $MARKER"])?;
+            ensure!(marker.trim() == expected, "{policy}: {marker}");
+        }
+        Ok(())
+    };
+    publish("one")?;
+    node.up("shop", "production", &json!({ "services": services }).to_string())?;
+    has(["one"; 3])?;
+    // Each name stands for another image there, and for the same as before here.
+    publish("two")?;
+    for policy in policies {
+        node.docker(&["tag", "one", &name(policy)])?;
+        node.skepctl(&["-p", "shop", "-e", "production", "deploy", policy])?;
+    }
+    has(["two", "one", "one"])?;
+    let absent = json!({ "services": { "web": service(&registry.image("web:2"), "never") } });
+    let file = node.compose_file("shop", "staging", &absent.to_string())?;
+    let refused = node.skepctl_output(&["-p", "shop", "-e", "staging", "up", "-f", &file])?;
+    let said = String::from_utf8_lossy(&refused.stderr);
+    ensure!(!refused.status.success() && said.contains("its pull_policy is never"), "{said}");
     Ok(())
 }

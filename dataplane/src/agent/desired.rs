@@ -11,6 +11,7 @@ use super::health::Well;
 use crate::config::Config;
 use crate::model::rollout::Rollout;
 use crate::model::settings::Identity;
+use crate::model::spec::PullPolicy;
 use crate::model::{
     EnvironmentAssignment, EnvironmentKey, EnvironmentSpec, Placement, ReplicaAssignment, ReplicaKey, ReplicaState,
     Reserved, ServiceAssignment, ServiceKey, ServiceSpec, TunnelRecord,
@@ -157,6 +158,7 @@ fn of_container(spec: &ServiceSpec) -> ServiceSpec {
         drain_timeout: 0,
         reserved: Reserved::default(),
         placement: Placement::default(),
+        pull: PullPolicy::default(),
         release: None,
         schedule: None,
         ..spec.clone()
@@ -198,7 +200,8 @@ mod tests {
             digest(&of_container(&spec))
         };
         let as_it_was = made(|_| ());
-        let of_the_service: [fn(&mut ServiceSpec); 11] = [
+        let of_the_service: [fn(&mut ServiceSpec); 12] = [
+            |s| s.pull = PullPolicy::Always,
             |s| s.replicas = 3,
             |s| s.stopped = Some(3),
             |s| s.probe = Some(Probe::default()),

@@ -72,8 +72,8 @@ impl Printer<'_, '_> {
     /// With its variables; a dollar sign that is meant is written as Compose reads it.
     fn text(&self, path: &[&str], node: &Node, text: &str) -> String {
         let text = self.reader.meant(node.at, text);
-        let is_file =
-            matches!(path, ["services", _, "env_file", ..]) && !matches!(path.last(), Some(&("required" | "format")));
+        let is_file = matches!(path, ["services", _, "env_file" | "label_file", ..])
+            && !matches!(path.last(), Some(&("required" | "format")));
         if !is_file {
             return text.replace('$', "$$");
         }

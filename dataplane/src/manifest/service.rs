@@ -11,7 +11,7 @@ use super::shell::words;
 use super::yaml::{Node, Value};
 use super::{duration, files, health, limits, links, mounts, placement, rollout, settings};
 use crate::model::name::normalise;
-use crate::model::spec::{DependsOn, NetworkAttachment, RestartPolicy};
+use crate::model::spec::{DependsOn, NetworkAttachment, PullPolicy, RestartPolicy};
 use crate::model::{Kind, ServiceSpec};
 
 /// The network of services that name none.
@@ -49,6 +49,8 @@ pub(super) fn read(
         restart: None,
         env_files: Vec::new(),
         variables: BTreeMap::new(),
+        label_files: Vec::new(),
+        labels: BTreeMap::new(),
         scale: None,
         limits: limits::Said::default(),
         optional: BTreeSet::new(),
@@ -90,6 +92,8 @@ struct Service {
     restart: Option<RestartPolicy>,
     env_files: Vec<(String, String)>,
     variables: BTreeMap<String, String>,
+    label_files: Vec<(String, String)>,
+    labels: BTreeMap<String, String>,
     /// Where the number of replicas was said first.
     scale: Option<&'static str>,
     limits: limits::Said,
@@ -131,7 +135,9 @@ impl Service {
             "mem_reservation" => self.limits.reserved_memory(reader, node, path, "mem_reservation"),
             "cpus" => self.limits.cpus(reader, node, path, "cpus"),
             "pids_limit" => self.limits.pids(reader, node, path, "pids_limit"),
-            "labels" => self.spec.labels = settings::pairs(reader, node, path),
+            "labels" => self.labels = settings::pairs(reader, node, path),
+            "label_file" => self.label_files = environment::files(reader, node, path),
+            "pull_policy" => self.spec.pull = pull_policy(reader, node, path),
             "working_dir" => self.spec.working_dir = reader.optional(node, path),
             "user" => self.spec.user = reader.optional(node, path),
             "x-skep" => self.own = own::read(reader, node, path, place),
@@ -150,6 +156,7 @@ impl Service {
             None => RestartPolicy::default(),
         });
         spec.environment = self.env_files.into_iter().chain(self.variables).collect();
+        spec.labels = self.label_files.into_iter().chain(self.labels).collect();
         if spec.networks.is_empty() {
             spec.networks.insert(DEFAULT_NETWORK.to_owned(), NetworkAttachment::default());
         }
@@ -290,6 +297,25 @@ fn restart(reader: &mut Reader<'_>, node: &Node, path: &str) -> Option<RestartPo
             let remedy = "use \"no\", always, unless-stopped, on-failure or on-failure:3";
             reader.error(node.at, path, format!("{policy:?} is no restart policy"), remedy);
             None
+        }
+    }
+}
+
+fn pull_policy(reader: &mut Reader<'_>, node: &Node, path: &str) -> PullPolicy {
+    let Some(policy) = reader.optional(node, path) else { return PullPolicy::default() };
+    match policy.as_str() {
+        "missing" | "if_not_present" => PullPolicy::Missing,
+        "always" | "daily" | "weekly" => PullPolicy::Always,
+        every if every.strip_prefix("every_").is_some_and(|every| !every.is_empty()) => PullPolicy::Always,
+        "never" => PullPolicy::Never,
+        "build" => {
+            reader.error(node.at, path, "nothing is built here", "build the image with docker build, and remove it");
+            PullPolicy::default()
+        }
+        _ => {
+            let remedy = "use always, missing or never";
+            reader.error(node.at, path, format!("{policy:?} is no pull policy"), remedy);
+            PullPolicy::default()
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::model::spec::{DependsOn, RestartPolicy, ServiceType};
+use crate::model::spec::{DependsOn, PullPolicy, RestartPolicy, ServiceType};
 
 mod assemble;
 mod files;
@@ -101,6 +101,8 @@ services:
     restart: on-failure:5
     deploy: { replicas: 3 }
     labels: ["a=b", "c"]
+    label_file: some.labels
+    pull_policy: always
     working_dir: /app
     user: 1000:1000
     x-skep: { type: web }
@@ -123,7 +125,12 @@ volumes:
 
 #[test]
 fn a_file_with_every_honoured_key_is_read_as_compose_reads_it() {
-    let dir = directory(&[("compose.yaml", FULL), ("one.env", "A=1\nLOG=file\n"), (".env", "TAG=dot\nHOME=dot\n")]);
+    let dir = directory(&[
+        ("compose.yaml", FULL),
+        ("one.env", "A=1\nLOG=file\n"),
+        ("some.labels", "a=file\nd=e\n"),
+        (".env", "TAG=dot\nHOME=dot\n"),
+    ]);
     let Manifest { spec, notes, .. } = load_in(&dir, &[("HOME", "/home/me")]).unwrap();
     assert_eq!(spec.key.to_string(), "shop/production");
     assert_eq!(spec.services.keys().collect::<Vec<_>>(), ["db", "my-api"]);
@@ -146,7 +153,8 @@ fn a_file_with_every_honoured_key_is_read_as_compose_reads_it() {
         [("/data", true), ("/more", false)]
     );
     assert_eq!(api.restart, RestartPolicy::OnFailure(5));
-    assert_eq!((api.labels["a"].as_str(), api.labels["c"].as_str()), ("b", ""));
+    let labels: Vec<_> = api.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!((labels.as_slice(), api.pull), (&[("a", "b"), ("c", ""), ("d", "e")][..], PullPolicy::Always));
     assert_eq!((api.working_dir.as_deref(), api.user.as_deref()), (Some("/app"), Some("1000:1000")));
     let db = &spec.services["db"];
     assert_eq!((db.kind, db.restart, db.replicas), (ServiceType::Database, RestartPolicy::UnlessStopped, 1));
@@ -155,8 +163,8 @@ fn a_file_with_every_honoured_key_is_read_as_compose_reads_it() {
     assert_eq!(notes.len(), 4, "{notes:#?}");
     assert!(notes[0].starts_with("3:1: version: has no effect"));
     assert!(notes[1].starts_with("17:7: services.My API.environment.NOPE: is left out"));
-    assert!(notes[2].starts_with("39:5: services.My API.ports: has no effect here; "));
-    assert!(notes[3].starts_with("47:5: services.debug: is left out"));
+    assert!(notes[2].starts_with("41:5: services.My API.ports: has no effect here; "));
+    assert!(notes[3].starts_with("49:5: services.debug: is left out"));
 }
 
 #[test]
@@ -323,6 +331,9 @@ fn names_that_clash_or_do_not_fit_are_refused() {
         ("x-skep: {type: web}\nservices: {a: {image: i}}", "move it to a service"),
         ("services: {a: {image: i, command: \"sh -c 'x\"}}", "a single quote is not closed"),
         ("services: {a: {image: i, env_file: nope.env}}", "nope.env can't be read"),
+        ("services: {a: {image: i, label_file: nope.labels}}", "nope.labels can't be read"),
+        ("services: {a: {image: i, pull_policy: sometimes}}", "use always, missing or never"),
+        ("services: {a: {image: i, pull_policy: build}}", "nothing is built here"),
         ("services: {a: {image: \"${A:?say which}\"}}", "the variable A is not set; say which"),
         ("services: {a: {build: .}}", "name it in image"),
         ("services: [a]", "write a mapping"),

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use serde::{Deserialize, Serialize};
 
 use super::name::{EnvironmentKey, ReplicaKey, ServiceKey};
-use super::spec::ServiceSpec;
+use super::spec::{PullPolicy, ServiceSpec};
 
 /// An environment's ids.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -92,6 +92,11 @@ impl ReplicaAssignment {
     /// Whether it comes and goes by itself: a run, or there for one command. Nobody waits for it, or has it elsewhere.
     pub fn is_passing(&self) -> bool {
         self.is_run() || self.key.is_one_off()
+    }
+
+    /// Whether its registry has to say what the image is by now, whatever is here: its version has not begun anywhere.
+    pub fn asks_registry(&self) -> bool {
+        self.image.is_none() && self.spec.pull == PullPolicy::Always
     }
 
     /// The image to run: by digest, once that is known.

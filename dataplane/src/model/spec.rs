@@ -130,6 +130,10 @@ pub struct ServiceSpec {
     /// How its containers are set up. Left out when nothing is said, for the same reason.
     #[serde(default, skip_serializing_if = "is_usual")]
     pub settings: Settings,
+    /// Whether its image is asked for anew where there is one of that name. Left out when nothing is said, for the same
+    /// reason.
+    #[serde(default, skip_serializing_if = "is_usual")]
+    pub pull: PullPolicy,
     /// Run once with the new image before clients are sent to it.
     #[serde(default)]
     pub release: Option<Vec<String>>,
@@ -189,6 +193,19 @@ pub struct VolumeMount {
     pub read_only: bool,
 }
 
+/// When a node asks a registry for an image. A version that has begun keeps the image that it has, by its digest.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PullPolicy {
+    /// When it has none of that name.
+    #[default]
+    Missing,
+    /// For each version of the service: what the name stands for by now.
+    Always,
+    /// Never: it is there, or the version fails.
+    Never,
+}
+
 /// What Docker does when a workload exits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case", tag = "policy", content = "max_retries")]
@@ -237,6 +254,7 @@ impl ServiceSpec {
             reserved: Reserved::default(),
             placement: Placement::default(),
             settings: Settings::default(),
+            pull: PullPolicy::default(),
             release: None,
             schedule: None,
             attempt: 0,

@@ -11,6 +11,7 @@ use super::super::status::Progress;
 use super::Hands;
 use crate::docker::{Docker, DockerError, PullProgress};
 use crate::model::registry::registry_of;
+use crate::model::spec::PullPolicy;
 use crate::model::{Pulled, RegistryLogin, ReplicaAssignment, ReplicaKey, ReplicaState};
 use crate::store::schema::{self, Versioned};
 use crate::store::{Outcome, StoreError, Txn};
@@ -40,8 +41,12 @@ impl Hands {
 
     async fn pull_once(&self, replica: &ReplicaAssignment) -> Result<(), AgentError> {
         let (docker, image) = (&self.eyes.docker, replica.reference());
-        if docker.image(image).await?.is_some() {
+        if docker.image(image).await?.is_some() && !replica.asks_registry() {
             return Ok(());
+        }
+        if replica.spec.pull == PullPolicy::Never {
+            let reason = "its pull_policy is never, and it is not on this node".to_owned();
+            return Err(DockerError::Image { image: image.to_owned(), reason }.into());
         }
         let login = self.secrets.login(registry_of(image)).await?;
         pull(docker, replica, login.as_ref(), &self.progress).await?;

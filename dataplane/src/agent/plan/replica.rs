@@ -55,7 +55,8 @@ pub(super) fn converge(
     {
         return;
     }
-    if !observed.images.contains(replica.reference()) && !is_current(key, replica, observed) {
+    let is_here = observed.images.contains(replica.reference()) && !replica.asks_registry();
+    if !is_here && !is_current(key, replica, observed) {
         steps.push(Step::Pull(Arc::clone(replica)));
     }
     let sandbox_is_fresh = sandbox(key, replica, desired, observed, &mut steps);

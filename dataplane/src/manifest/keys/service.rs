@@ -57,7 +57,7 @@ pub(in crate::manifest) static SERVICE: Section = Section {
         ("init", Honoured),
         ("ipc", Refused("shares memory outside of the container and would void isolation", REMOVE)),
         ("isolation", Refused("is for Windows containers", REMOVE)),
-        ("label_file", Refused(LATER, "write the labels into labels")),
+        ("label_file", Honoured),
         ("labels", Honoured),
         (
             "links",
@@ -104,7 +104,12 @@ pub(in crate::manifest) static SERVICE: Section = Section {
         ),
         ("profiles", Honoured),
         ("provider", Refused(LATER, REMOVE)),
-        ("pull_policy", NoEffect("images are pulled when the node lacks them")),
+        (
+            "pull_policy",
+            Explained(
+                "asked with each new version: always, missing or never; daily, weekly and every_<time> are asked as always is",
+            ),
+        ),
         ("read_only", Honoured),
         ("restart", Honoured),
         ("runtime", Refused("Docker's default runtime is the one that is used", REMOVE)),

@@ -4,8 +4,8 @@ use std::io;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Json, Path, Query, Request, State};
+use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use hyper::upgrade::Upgraded;
@@ -22,7 +22,6 @@ use super::routes::{Answer, Asked};
 use super::stream::from_channel;
 use super::types::{ErrorBody, PathRow};
 use crate::agent::in_one_line;
-use crate::docker::DockerError;
 use crate::model::ServiceKey;
 
 /// Pieces that wait for the engine.
@@ -44,7 +43,7 @@ pub(super) struct At {
 pub(super) async fn path(State(api): State<Api>, Path(key): Path<ServiceKey>, at: Asked<At>) -> Answer<PathRow> {
     let Query(At { replica, path }) = at?;
     let container = container_of(&api, &key, replica).await?;
-    let found = api.observer.is_directory(&container, &path).await.map_err(refused)?;
+    let found = api.observer.is_directory(&container, &path).await?;
     Ok(Json(PathRow { exists: found.is_some(), directory: found == Some(true) }))
 }
 
@@ -59,8 +58,8 @@ pub(super) async fn read(
 ) -> Result<Response, Refusal> {
     let Query(At { replica, path }) = at?;
     let container = container_of(&api, &key, replica).await?;
-    let mut archive = Box::pin(api.observer.read_archive(&container, &path).await.map_err(refused)?);
-    let first = archive.next().await.transpose().map_err(refused)?;
+    let mut archive = Box::pin(api.observer.read_archive(&container, &path).await?);
+    let first = archive.next().await.transpose()?;
     let rest = archive.map_err(io::Error::other);
     let whole = futures_util::stream::iter(first.map(Ok)).chain(rest);
     let mut response = Response::new(Body::from_stream(whole));
@@ -118,14 +117,4 @@ async fn take(api: &Api, container: &str, path: &str, connection: Upgraded) -> i
     };
     channels::write(&mut to, Channel::Status, status).await?;
     to.shutdown().await
-}
-
-fn refused(error: DockerError) -> Refusal {
-    match error {
-        DockerError::NoFile { path } => {
-            let error = format!("there is no {path} in the container");
-            Refusal::new(StatusCode::NOT_FOUND, error, "see what there is with `skepctl exec`")
-        }
-        error => Refusal::internal(&error),
-    }
 }

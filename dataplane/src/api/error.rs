@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use super::types::ErrorBody;
 use crate::agent::{AgentError, in_one_line};
 use crate::controller::ControllerError;
+use crate::docker::DockerError;
 use crate::model::{EnvironmentKey, ServiceKey, typo};
 use crate::secrets::SecretsError;
 use crate::store::StoreError;
@@ -84,6 +85,16 @@ impl From<SecretsError> for Refusal {
             SecretsError::Store(error) => error.into(),
             error => Self::internal(&error),
         }
+    }
+}
+
+impl From<DockerError> for Refusal {
+    fn from(error: DockerError) -> Self {
+        let status = match error {
+            DockerError::NoFile { .. } => StatusCode::NOT_FOUND,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        split(status, &in_one_line(&error))
     }
 }
 

@@ -56,7 +56,7 @@ pub(super) async fn exec(
     let upgrade = upgrade(&mut request, PROTOCOL)?;
     let command = command(request).await?;
     let container = container_of(&api, &key, which?.replica).await?;
-    let attached = api.observer.attach(&container, &command).await.map_err(|error| Refusal::internal(&error))?;
+    let attached = api.observer.attach(&container, &command).await?;
     let observer = api.observer.clone();
     tokio::spawn(async move {
         // However it breaks, both ends see it.

@@ -1,6 +1,5 @@
 //! Commands in containers of their own, each of which is there for as long as whoever asked for it is.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use super::types::ErrorBody;
 use crate::agent::in_one_line;
 use crate::controller::State as Assignments;
 use crate::docker::Command;
-use crate::model::{Deployment, OneOff, ReplicaAssignment, ReplicaKey, ReplicaState, ReplicaStatus, ServiceKey};
+use crate::model::{Deployment, OneOff, ReplicaAssignment, ReplicaState, ReplicaStatus, ServiceKey};
 use crate::store::schema::{self, Subject, decode, get_json, range_json};
 use crate::store::{Event, Outcome, Revision, Store, StoreError, Txn};
 
@@ -45,11 +44,11 @@ pub(super) async fn run(
         Some(entrypoint) => entrypoint,
         None => {
             let image = claim.assigned().await?.reference().to_owned();
-            api.observer.entrypoint(&image).await.map_err(|error| Refusal::internal(&error))?
+            api.observer.entrypoint(&image).await?
         }
     };
     let command = Command { command: [entrypoint, command.command].concat(), ..command };
-    let attached = api.observer.attach(&container, &command).await.map_err(|error| Refusal::internal(&error))?;
+    let attached = api.observer.attach(&container, &command).await?;
     tokio::spawn(async move {
         // However it breaks, both ends see it.
         if let Ok(connection) = upgrade.await {
@@ -185,6 +184,6 @@ fn free_number(state: &Assignments, service: &ServiceKey) -> u32 {
     let asked = state.one_offs_of(service).map(|asked| &asked.value.key);
     let assigned = state.replicas_of_service(service).map(|replica| &replica.value.key);
     let told = state.statuses.keys().map(|(key, _)| key).filter(|key| key.service == *service);
-    let used: BTreeSet<&ReplicaKey> = asked.chain(assigned).chain(told).filter(|key| key.is_one_off()).collect();
-    used.last().map_or(1, |last| last.replica + 1)
+    let used = asked.chain(assigned).chain(told).filter(|key| key.is_one_off());
+    used.map(|key| key.replica).max().map_or(1, |last| last + 1)
 }

@@ -8,7 +8,7 @@ use bollard::query_parameters::{ContainerArchiveInfoOptions, DownloadFromContain
 use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt as _};
 
-use super::error::refusal;
+use super::error::{is_absent, is_no_container};
 use super::{Docker, DockerError};
 
 /// The engine answers when it has written everything.
@@ -35,7 +35,7 @@ impl Docker {
                 }
                 Ok(found) => Ok(Some(found.file_mode & MODE_DIRECTORY != 0)),
                 // An answer to HEAD has no text that tells it from a container that is gone.
-                Err(error) if matches!(refusal(&error), Some((404, _))) => Ok(None),
+                Err(error) if is_absent(&error) => Ok(None),
                 Err(error) => Err(self.failed("look into container", container)(error)),
             };
         }
@@ -74,12 +74,10 @@ impl Docker {
     }
 
     fn no_file(&self, operation: &'static str, container: &str, path: &str, error: Error) -> DockerError {
-        match refusal(&error) {
-            Some((404, message)) if message.starts_with("No such container") => {
-                DockerError::NoContainer(container.to_owned())
-            }
-            Some((404, _)) => DockerError::NoFile { path: path.to_owned() },
-            _ => self.failed(operation, container)(error),
+        match error {
+            error if is_no_container(&error) => DockerError::NoContainer(container.to_owned()),
+            error if is_absent(&error) => DockerError::NoFile { path: path.to_owned() },
+            error => self.failed(operation, container)(error),
         }
     }
 }

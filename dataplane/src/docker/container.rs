@@ -8,7 +8,7 @@ use bollard::query_parameters::{
 };
 use futures_util::TryStreamExt;
 
-use super::error::{is_absent, refusal};
+use super::error::{is_absent, is_no_container, refusal};
 use super::{Docker, DockerError, SandboxSpec, WorkloadSpec, sandbox_name, workload_name};
 
 /// The engine's, for a container that was made without one.
@@ -86,9 +86,7 @@ impl Docker {
         error: Error,
     ) -> DockerError {
         match refusal(&error) {
-            Some((404, message)) if message.starts_with("No such container") => {
-                DockerError::NoContainer(container.to_owned())
-            }
+            Some(_) if is_no_container(&error) => DockerError::NoContainer(container.to_owned()),
             Some((_, message)) => {
                 let reason = format!("{said}{}", message.trim_end());
                 DockerError::Start { container: container.to_owned(), reason }

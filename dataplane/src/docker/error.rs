@@ -111,6 +111,11 @@ pub(super) fn refusal(error: &Error) -> Option<(u16, &str)> {
     }
 }
 
+/// Whether it did because it has no such container, and not for want of something else.
+pub(super) fn is_no_container(error: &Error) -> bool {
+    matches!(refusal(error), Some((404, message)) if message.starts_with("No such container"))
+}
+
 /// Whether the engine answered that there is no such thing.
 pub(super) fn is_absent(error: &Error) -> bool {
     matches!(refusal(error), Some((404, _)))

@@ -3,11 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Tag};
 
 use super::diagnostic::Place;
 use super::sources::FileId;
 
+mod flow;
 mod node;
 
 pub(super) use node::{Key, Node, Stance, Value};
@@ -27,25 +28,26 @@ pub(super) struct YamlError {
 
 /// Parses one document. The tree is missing if the text is no YAML; whatever else is wrong comes beside it.
 pub(super) fn parse(file: FileId, text: &str) -> (Option<Node>, Vec<YamlError>) {
-    let mut builder = Builder::new(file);
-    for event in Parser::new_from_str(text) {
-        let result = match event {
-            Ok((event, span)) => builder.take(event, span),
+    let mut text = flow::Text::new(text);
+    loop {
+        let mut builder = Builder::new();
+        match builder.build(file, &text) {
+            Ok(()) => return (builder.root, builder.errors),
+            Err(error) if text.mend(&error) => {}
             Err(error) => {
-                let at = Place { file, line: error.marker().line(), column: error.marker().col() + 1 };
-                Err(YamlError { at, what: format!("not YAML: {}", error.info()), remedy: "mend the syntax there" })
+                let (at, what) = (place(file, &text, error.marker()), format!("not YAML: {}", error.info()));
+                builder.errors.push(YamlError { at, what, remedy: "mend the syntax there" });
+                return (None, builder.errors);
             }
-        };
-        if let Err(fatal) = result {
-            builder.errors.push(fatal);
-            return (None, builder.errors);
         }
     }
-    (builder.root, builder.errors)
+}
+
+fn place(file: FileId, text: &flow::Text<'_>, marker: &Marker) -> Place {
+    Place { file, line: marker.line(), column: text.column(marker.line(), marker.col()) + 1 }
 }
 
 struct Builder {
-    file: FileId,
     root: Option<Node>,
     open: Vec<Open>,
     anchors: BTreeMap<usize, Node>,
@@ -68,13 +70,25 @@ enum Content {
 }
 
 impl Builder {
-    fn new(file: FileId) -> Self {
+    fn new() -> Self {
         let (root, open, anchors, errors) = Default::default();
-        Self { file, root, open, anchors, errors, documents: 0, size: 0 }
+        Self { root, open, anchors, errors, documents: 0, size: 0 }
     }
 
-    fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), YamlError> {
-        let at = Place { file: self.file, line: span.start.line(), column: span.start.col() + 1 };
+    /// Takes the whole text, or what is before something that makes the rest meaningless.
+    fn build(&mut self, file: FileId, text: &flow::Text<'_>) -> Result<(), ScanError> {
+        for event in Parser::new_from_str(&text.text) {
+            let (event, span) = event?;
+            if let Err(fatal) = self.take(event, place(file, text, &span.start)) {
+                self.errors.push(fatal);
+                self.root = None;
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, event: Event<'_>, at: Place) -> Result<(), YamlError> {
         match event {
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => Ok(()),
             Event::DocumentStart(_) => self.document(at),
@@ -263,6 +277,27 @@ mod tests {
     #[test]
     fn null_is_only_what_is_written_plainly() {
         assert_eq!(parsed("a:\nb: ~\nc: null\nd: 'null'\ne: ''\nf: !!str null\n"), "{a:~,b:~,c:~,d:null,e:,f:null}");
+    }
+
+    #[test]
+    fn brackets_may_stand_below_their_key() {
+        let text =
+            "a:\n  b: [\n      1,\n  2,\n  ]\n  c: {\n  d: [\n  x y\n  z], e: 'f'\n  }\n  c: 3\ng:\n- h: [\n1\n]\n";
+        let (root, errors) = parse(FileId::FIRST, text);
+        assert_eq!(show(&root.unwrap()), "{a:{b:[1,2],c:{d:[x y z],e:f}},g:[{h:[1]}]}");
+        // Places are those of the text as it is.
+        assert_eq!(errors.iter().map(|e| (e.at.line, e.at.column)).collect::<Vec<_>>(), [(11, 3)]);
+        // Whatever ends a line, and however long its characters are.
+        for text in
+            ["a:\r  b: ['é',\r  2\r  ]\r", "a: # é\r\n  b: ['é',\r\n  2\r\n  ]\r\n", "\u{feff}a:\n  b: ['é',\n 2]\n"]
+        {
+            assert_eq!(parsed(text), "{a:{b:[é,2]}}", "{text:?}");
+        }
+        let (root, errors) = parse(FileId::FIRST, "a:\n  b: [\n  1, [2\n  ]\nc: 1\n");
+        assert!(root.is_none(), "{errors:?}");
+        assert_eq!((errors[0].at.line, errors[0].at.column), (5, 2), "{errors:?}");
+        let many = format!("a:\n  b: [\n{}  ]\n", "  x,\n".repeat(1_000));
+        assert!(parse(FileId::FIRST, &many).0.is_none());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::super::diagnostic::Place;
 use super::super::reader::Reader;
 use super::super::yaml::{Key, Node, Stance, Value};
 use super::listed;
@@ -17,6 +18,8 @@ enum Rule {
     Pairs,
     /// Names in a list, or a mapping of them.
     Names,
+    /// The same, where a name alone says what the mapping would say by default.
+    Dependencies,
     /// Lists, or single values; of items that are about the same thing, the later one.
     Items(Thing),
     /// As usual, unless the drivers differ.
@@ -46,7 +49,8 @@ fn rule(path: &[String]) -> Rule {
             // A build is nobody's concern here.
             "build" | "command" | "entrypoint" => Rule::Replace,
             "annotations" | "environment" | "labels" | "sysctls" => Rule::Pairs,
-            "depends_on" | "models" | "networks" => Rule::Names,
+            "depends_on" => Rule::Dependencies,
+            "models" | "networks" => Rule::Names,
             "cap_add" | "cap_drop" | "dns" | "dns_opt" | "dns_search" | "expose" | "extra_hosts" | "label_file"
             | "links" | "profiles" => Rule::Items(Thing::Itself),
             "configs" | "secrets" => Rule::Items(Thing::File),
@@ -71,7 +75,8 @@ pub(super) fn merged(reader: &mut Reader<'_>, base: Node, over: Node, path: &mut
         (Stance::Override | Stance::Reset, _) | (_, Stance::Reset) => return over,
         (Stance::Merge, _) => {}
     }
-    match rule(path) {
+    let rule = rule(path);
+    match rule {
         Rule::Replace => over,
         Rule::Logging if drivers_differ(reader, &base, &over) => over,
         Rule::Usual | Rule::Logging => usual(reader, base, over, path),
@@ -82,7 +87,7 @@ pub(super) fn merged(reader: &mut Reader<'_>, base: Node, over: Node, path: &mut
             }
             _ => usual(reader, base, over, path),
         },
-        Rule::Names => match (names(reader, &base), names(reader, &over)) {
+        Rule::Names | Rule::Dependencies => match (names(reader, &base, rule), names(reader, &over, rule)) {
             (Some(before), Some(after)) => {
                 let (before, after) = (Value::Map(before), Value::Map(after));
                 let (base, over) = (Node::collection(base.at, before), Node::collection(over.at, after));
@@ -178,11 +183,26 @@ fn pairs(reader: &Reader<'_>, node: &Node) -> Option<Vec<(Key, Node)>> {
     }
 }
 
-/// The names in a list as keys of a mapping that says nothing about them, or a mapping's.
-fn names(reader: &Reader<'_>, node: &Node) -> Option<Vec<(Key, Node)>> {
-    let entries = pairs(reader, node)?;
+/// The names in a list as keys of a mapping that says nothing about them, or what it means by default; or a mapping's.
+fn names(reader: &Reader<'_>, node: &Node, rule: Rule) -> Option<Vec<(Key, Node)>> {
+    let mut entries = pairs(reader, node)?;
     let is_list = matches!(node.value, Value::List(_));
-    (!is_list || entries.iter().all(|(_, node)| matches!(node.value, Value::Null))).then_some(entries)
+    if is_list && entries.iter().any(|(_, node)| !matches!(node.value, Value::Null)) {
+        return None;
+    }
+    if is_list && rule == Rule::Dependencies {
+        for (_, node) in &mut entries {
+            let stance = std::mem::replace(node, started(node.at)).stance;
+            node.stance = stance;
+        }
+    }
+    Some(entries)
+}
+
+/// What a name alone in a list of dependencies means.
+fn started(at: Place) -> Node {
+    let entry = |(key, value): (&str, &str)| (Key { at, text: key.to_owned() }, Node::word(at, value));
+    Node::collection(at, Value::Map([("condition", "service_started"), ("required", "true")].map(entry).into()))
 }
 
 /// What a list, or a single value, has; a mapping's `KEY=value`.

@@ -109,6 +109,34 @@ fn lists_and_mappings_of_names_are_merged_alike() {
 }
 
 #[test]
+fn a_dependency_without_a_condition_takes_the_place_of_one_with() {
+    let long = "services:\n  web:\n    image: i\n    depends_on:\n      db: {condition: service_healthy, required: false, restart: true}\n      \
+                more: {condition: service_healthy}\n  db: {image: d}\n  more: {image: d}\n";
+    let dir = directory(&[
+        ("long.yaml", long),
+        ("short.yaml", "services: {web: {depends_on: [db]}}"),
+        (
+            "extends.yaml",
+            "services: {web: {extends: {file: long.yaml, service: web}, depends_on: [db]}, db: {image: d}, more: {image: d}}",
+        ),
+    ]);
+    let depends_on =
+        |named: &[&str]| load_named(&dir, named, &[], &[]).unwrap().spec.services["web"].depends_on.clone();
+    let (started, healthy) = (DependsOn::ServiceStarted, DependsOn::ServiceHealthy);
+    let pair = |db, more| BTreeMap::from([("db".to_owned(), db), ("more".to_owned(), more)]);
+    assert_eq!(depends_on(&["long.yaml", "short.yaml"]), pair(started, healthy));
+    assert_eq!(depends_on(&["extends.yaml"]), pair(started, healthy));
+    assert_eq!(depends_on(&["extends.yaml", "long.yaml"]), pair(healthy, healthy));
+    // It is needed again, too.
+    let gone = directory(&[
+        ("long.yaml", &long.replace("  db: {image: d}\n", "")),
+        ("short.yaml", "services: {web: {depends_on: [db]}}"),
+    ]);
+    assert!(load_named(&gone, &["long.yaml"], &[], &[]).is_ok());
+    assert!(refused(&gone, &["long.yaml", "short.yaml"])[0].contains("there is no service db"));
+}
+
+#[test]
 fn what_cannot_be_merged_names_both_places() {
     let dir = directory(&[
         ("1.yaml", "services:\n  web:\n    image: i\n    healthcheck:\n      test: 'true'\n"),

@@ -52,6 +52,11 @@ impl Node {
         Self { at, value, stance: Stance::Merge, plain: false, depth: 1, size: 1 }
     }
 
+    /// A single value as if it were written without quotes.
+    pub(in crate::manifest) fn word(at: Place, text: &str) -> Self {
+        Self { plain: true, ..Self::leaf(at, Value::Scalar(text.to_owned())) }
+    }
+
     /// A list or a mapping.
     pub(in crate::manifest) fn collection(at: Place, value: Value) -> Self {
         let children: &mut dyn Iterator<Item = &Self> = match &value {

@@ -42,8 +42,8 @@ Exit status:
 /// Where to ask, about what, and how to show it.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
-    /// The project; lists show all of them unless it is given [default for the rest: the compose file's name or its
-    /// directory's].
+    /// The project; lists show all of them unless it is given [default for the rest: COMPOSE_PROJECT_NAME of the
+    /// environment or .env, else the compose file's name or its directory's].
     #[arg(long, short, global = true, env = "SKEP_PROJECT", value_name = "NAME")]
     pub(crate) project: Option<String>,
     /// The environment; lists show all of them unless it is given [default for the rest: production].

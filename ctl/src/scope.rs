@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use dataplane::manifest;
@@ -12,7 +13,7 @@ use crate::error::CtlError;
 pub(crate) const ENVIRONMENT: &str = "production";
 
 /// What Compose looks for, in its order.
-const FILES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"];
+const FILES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
 
 /// What it takes beside it.
 const OVERRIDES: [&str; 4] =
@@ -59,15 +60,43 @@ pub(crate) fn environment(global: &Global) -> Result<String, CtlError> {
     Ok(normalise(global.environment.as_deref().unwrap_or(ENVIRONMENT))?)
 }
 
+/// What is said where the command is started: by its environment, and where no files are named by `.env`, too, which is not
+/// always beside the files that are found.
+struct Here<'a> {
+    environment: &'a dyn Fn(&str) -> Option<String>,
+    dot_env: BTreeMap<String, String>,
+}
+
+impl<'a> Here<'a> {
+    fn of(
+        args: &FileArgs,
+        directory: &Path,
+        environment: &'a dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, CtlError> {
+        let dot_env = match args.files.is_empty() {
+            true => manifest::dot_env(directory, environment)?,
+            false => BTreeMap::new(),
+        };
+        Ok(Self { environment, dot_env })
+    }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        (self.environment)(name).or_else(|| self.dot_env.get(name).cloned())
+    }
+
+    fn given(&self, name: &str) -> Option<String> {
+        self.variable(name).filter(|value| !value.is_empty())
+    }
+}
+
 /// The compose files: those that are named, else those that Compose would take.
-fn compose_files(args: &FileArgs) -> Result<Vec<PathBuf>, CtlError> {
+fn compose_files(args: &FileArgs, here: &Here<'_>) -> Result<Vec<PathBuf>, CtlError> {
     if !args.files.is_empty() {
         return Ok(args.files.clone());
     }
-    if let Some(files) = std::env::var_os("COMPOSE_FILE").filter(|files| !files.is_empty()) {
-        let separator =
-            std::env::var("COMPOSE_PATH_SEPARATOR").ok().filter(|it| !it.is_empty()).unwrap_or_else(|| ":".to_owned());
-        return Ok(files.to_string_lossy().split(&separator).map(PathBuf::from).collect());
+    if let Some(files) = here.given("COMPOSE_FILE") {
+        let separator = here.given("COMPOSE_PATH_SEPARATOR").unwrap_or_else(|| ":".to_owned());
+        return Ok(files.split(&separator).map(PathBuf::from).collect());
     }
     let here = std::env::current_dir().map_err(|_| CtlError::NoFile)?;
     let directories = here.ancestors().map(|directory| directory.strip_prefix(&here).unwrap_or(directory));
@@ -81,22 +110,29 @@ fn compose_files(args: &FileArgs) -> Result<Vec<PathBuf>, CtlError> {
 
 /// Reads the compose files as this project and environment.
 pub(crate) fn load(global: &Global, args: &FileArgs) -> Result<manifest::Manifest, CtlError> {
-    Ok(manifest::load(&options(global, args)?)?)
+    with_options(global, args, manifest::load)
 }
 
 /// The same, and gives them as one file.
 pub(crate) fn resolve(global: &Global, args: &FileArgs) -> Result<(manifest::Manifest, String), CtlError> {
-    Ok(manifest::resolve(&options(global, args)?)?)
+    with_options(global, args, manifest::resolve)
 }
 
-fn options(global: &Global, args: &FileArgs) -> Result<manifest::Options<'static>, CtlError> {
-    Ok(manifest::Options {
-        files: compose_files(args)?,
+fn with_options<T>(
+    global: &Global,
+    args: &FileArgs,
+    read: fn(&manifest::Options<'_>) -> Result<T, manifest::ManifestError>,
+) -> Result<T, CtlError> {
+    let environment_variable = |name: &str| std::env::var(name).ok();
+    let here = Here::of(args, Path::new(""), &environment_variable)?;
+    let options = manifest::Options {
+        files: compose_files(args, &here)?,
         profiles: args.profiles.iter().map(|profile| profile.trim().to_owned()).collect(),
         project: global.project.clone(),
         environment: environment(global)?,
-        variables: &|name| std::env::var(name).ok(),
-    })
+        variables: &|name| here.variable(name),
+    };
+    Ok(read(&options)?)
 }
 
 /// The project that is named, else the compose files'.
@@ -145,4 +181,27 @@ pub(crate) fn inside(
 /// Where the API has an environment.
 pub(crate) fn path(key: &EnvironmentKey) -> String {
     format!("/v1/environments/{}/{}", encode(&key.project), encode(&key.environment))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_named_by_the_command_or_the_environment_or_the_variables_beside_it() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join(".env"), "COMPOSE_FILE=a.yaml|b.yaml\nCOMPOSE_PATH_SEPARATOR=|\n")
+            .unwrap();
+        let files = |named: &[&str], environment: &[(&str, &str)]| -> Vec<String> {
+            let value = |name: &str| Some(environment.iter().find(|(known, _)| *known == name)?.1.to_owned());
+            let args = FileArgs { files: named.iter().map(PathBuf::from).collect(), profiles: Vec::new() };
+            let here = Here::of(&args, directory.path(), &value).unwrap();
+            let files = compose_files(&args, &here).unwrap();
+            files.iter().map(|file| file.display().to_string()).collect()
+        };
+        assert_eq!(files(&[], &[]), ["a.yaml", "b.yaml"]);
+        assert_eq!(files(&[], &[("COMPOSE_FILE", "c.yaml|d.yaml")]), ["c.yaml", "d.yaml"]);
+        assert_eq!(files(&[], &[("COMPOSE_PATH_SEPARATOR", ":")]), ["a.yaml|b.yaml"]);
+        assert_eq!(files(&["e.yaml"], &[("COMPOSE_FILE", "c.yaml")]), ["e.yaml"]);
+    }
 }

@@ -5,7 +5,7 @@
 //! collects every error, [`keys`] is the table of all keys, `service` and what is around it put the spec together.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::model::file::{Content, Wanted};
 use crate::model::name::normalise;
@@ -44,16 +44,16 @@ use diagnostic::Place;
 use keys::{NETWORK, TOP, VOLUME};
 use reader::{Reader, join};
 use service::DEFAULT_NETWORK;
-use sources::Sources;
+use sources::{PROFILES, PROJECT, Sources};
 use yaml::Node;
 
 /// What to read, and as what.
 pub struct Options<'a> {
     /// The compose files, never none: each one changes what the ones before say.
     pub files: Vec<PathBuf>,
-    /// Services of these profiles are taken too; of all, for `*`.
+    /// Services of these profiles are taken too; of all, for `*`. Without any, of those in `COMPOSE_PROFILES`.
     pub profiles: Vec<String>,
-    /// The project; else the files' `name`, else the name of the first one's directory.
+    /// The project; else `COMPOSE_PROJECT_NAME`, else the files' `name`, else the name of the first one's directory.
     pub project: Option<String>,
     /// The environment.
     pub environment: String,
@@ -98,6 +98,17 @@ pub fn resolve(options: &Options<'_>) -> Result<(Manifest, String), ManifestErro
     Ok((manifest, text))
 }
 
+/// The variables that a directory has for the project in it, in `.env`; none without that file.
+///
+/// # Errors
+/// [`ManifestError`] when it can't be read.
+pub fn dot_env(
+    directory: &Path,
+    variables: &dyn Fn(&str) -> Option<String>,
+) -> Result<BTreeMap<String, String>, ManifestError> {
+    assemble::dot_env(&Sources::new(variables), directory)
+}
+
 fn read<'a>(options: &Options<'a>) -> Result<(Manifest, Node, Reader<'a>), ManifestError> {
     let mut reader = Reader::new(Sources::new(options.variables));
     let root = assemble::project(&mut reader, &options.files)?;
@@ -127,7 +138,8 @@ fn read<'a>(options: &Options<'a>) -> Result<(Manifest, Node, Reader<'a>), Manif
 }
 
 fn environment(reader: &mut Reader<'_>, root: &Node, options: &Options<'_>) -> EnvironmentSpec {
-    let mut name = None;
+    let key = key(reader, root, options);
+    let profiles = profiles(reader, options);
     let mut services = BTreeMap::new();
     let mut declared = BTreeMap::new();
     let mut volumes = BTreeSet::new();
@@ -135,8 +147,8 @@ fn environment(reader: &mut Reader<'_>, root: &Node, options: &Options<'_>) -> E
     for field in reader.fields(root, "", &TOP) {
         reader.places.insert(field.key.to_owned(), field.at);
         match field.key {
-            "name" => name = reader.optional(field.node, &field.path).map(|name| (field.at, name)),
-            "services" => services = self::services(reader, field.node, &options.profiles),
+            "name" => {}
+            "services" => services = self::services(reader, field.node, &profiles),
             "networks" => declared = networks(reader, field.node),
             "configs" => files.push((files::Kind::Config, field.node)),
             "secrets" => files.push((files::Kind::Secret, field.node)),
@@ -150,17 +162,21 @@ fn environment(reader: &mut Reader<'_>, root: &Node, options: &Options<'_>) -> E
     declared.entry(DEFAULT_NETWORK.to_owned()).or_default();
     let used = |network: &String| services.values().any(|service: &ServiceSpec| service.networks.contains_key(network));
     let networks = declared.into_iter().filter(|(network, _)| used(network)).collect();
-    EnvironmentSpec { key: key(reader, options, name), services, networks, volumes }
+    EnvironmentSpec { key, services, networks, volumes }
 }
 
 /// Project and environment, normalised.
-fn key(reader: &mut Reader<'_>, options: &Options<'_>, name: Option<(Place, String)>) -> EnvironmentKey {
+fn key(reader: &mut Reader<'_>, root: &Node, options: &Options<'_>) -> EnvironmentKey {
     let directory = || {
         let file = std::path::absolute(options.files.first()?).ok()?;
         Some(file.parent()?.file_name()?.to_string_lossy().into_owned())
     };
+    let variable = || reader.sources.lookup(Place::START, PROJECT).filter(|name| !name.is_empty());
+    let said = options.project.clone().or_else(variable);
+    let name = root.entry("name").and_then(|(key, name)| Some((key.at, reader.optional(name, "name")?)));
     let at = name.as_ref().map_or(Place::START, |(at, _)| *at);
-    let project = options.project.clone().or(name.map(|(_, name)| name)).or_else(directory).unwrap_or_default();
+    let project = said.or(name.map(|(_, name)| name)).or_else(directory).unwrap_or_default();
+    reader.sources.project = Some(as_compose_has_it(&project));
     let mut normalised = |path: &str, name: &str, remedy: &str| match normalise(name) {
         Ok(name) => name,
         Err(error) => {
@@ -173,6 +189,22 @@ fn key(reader: &mut Reader<'_>, options: &Options<'_>, name: Option<(Place, Stri
         project: normalised("name", &project, "give the project another name with -p"),
         environment: normalised("environment", &options.environment, "give the environment another name with -e"),
     }
+}
+
+/// What Compose calls a project of this name, which is in the names of images that it builds.
+fn as_compose_has_it(project: &str) -> String {
+    let fits = |c: &char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
+    let name: String = project.to_lowercase().chars().filter(fits).collect();
+    name.trim_start_matches(['-', '_']).to_owned()
+}
+
+/// Those that are asked for.
+fn profiles(reader: &Reader<'_>, options: &Options<'_>) -> Vec<String> {
+    if !options.profiles.is_empty() {
+        return options.profiles.clone();
+    }
+    let names = reader.sources.lookup(Place::START, PROFILES).unwrap_or_default();
+    names.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
 }
 
 fn services(reader: &mut Reader<'_>, node: &Node, profiles: &[String]) -> BTreeMap<String, ServiceSpec> {

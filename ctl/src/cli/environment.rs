@@ -8,12 +8,13 @@ use super::WaitArgs;
 
 #[derive(Debug, Default, Args)]
 pub(crate) struct FileArgs {
-    /// A compose file; given several times, each one changes what the ones before say [default: $COMPOSE_FILE, else
-    /// compose.yaml, compose.yml, docker-compose.yaml or docker-compose.yml here or above, with its override file].
+    /// A compose file; given several times, each one changes what the ones before say [default: COMPOSE_FILE of the
+    /// environment or .env, else compose.yaml, compose.yml, docker-compose.yml or docker-compose.yaml here or above, with
+    /// its override file].
     #[arg(long = "file", short, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
-    /// Services of this profile, too; `*`: of all.
-    #[arg(long = "profile", env = "COMPOSE_PROFILES", value_name = "NAME", value_delimiter = ',')]
+    /// Services of this profile, too; `*`: of all [default: COMPOSE_PROFILES of the environment or .env].
+    #[arg(long = "profile", value_name = "NAME", value_delimiter = ',')]
     pub(crate) profiles: Vec<String>,
 }
 

@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use super::diagnostic::{Diagnostic, ManifestError, Place};
 use super::reader::Reader;
-use super::sources::{FileId, ScopeId, Unreadable, directory_of};
+use super::sources::{FileId, ScopeId, Sources, Unreadable, directory_of};
 use super::yaml::{self, Node, SIZE_MAX, Value};
 
 /// Most files that one project is read from.
@@ -25,12 +25,7 @@ const TRAIL_MAX: usize = 16;
 /// One of them, or `.env`, can't be read.
 pub(super) fn project(reader: &mut Reader<'_>, files: &[PathBuf]) -> Result<Option<Node>, ManifestError> {
     let directory = files.first().map(|first| directory_of(first)).unwrap_or_default();
-    let dot_env = directory.join(".env");
-    let variables = if dot_env.is_file() {
-        reader.sources.variables(&dot_env, None).map_err(|error| unreadable(dot_env, error))?
-    } else {
-        BTreeMap::new()
-    };
+    let variables = dot_env(&reader.sources, &directory)?;
     let scope = reader.sources.scope(directory, variables, None);
     let mut assembly = Assembly { reader, left: SIZE_MAX, trail: Vec::new(), others: BTreeMap::new(), ill: 0 };
     let mut whole = None;
@@ -50,6 +45,18 @@ pub(super) fn project(reader: &mut Reader<'_>, files: &[PathBuf]) -> Result<Opti
         root.settle();
     }
     Ok(whole)
+}
+
+/// The variables of `.env` in a directory; none without it.
+///
+/// # Errors
+/// It can't be read.
+pub(super) fn dot_env(sources: &Sources<'_>, directory: &Path) -> Result<BTreeMap<String, String>, ManifestError> {
+    let file = directory.join(".env");
+    if !file.is_file() {
+        return Ok(BTreeMap::new());
+    }
+    sources.variables(&file, None).map_err(|error| unreadable(file, error))
 }
 
 fn unreadable(path: PathBuf, error: Unreadable) -> ManifestError {

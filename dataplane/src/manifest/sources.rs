@@ -10,12 +10,19 @@ use super::dotenv::{self, DotenvError};
 /// Largest file that is read.
 const SIZE_MAX: u64 = 4 << 20;
 
+/// The variable that names the project, and that is set to its name wherever it comes from.
+pub(super) const PROJECT: &str = "COMPOSE_PROJECT_NAME";
+/// The variable with the profiles of a project, a comma between two.
+pub(super) const PROFILES: &str = "COMPOSE_PROFILES";
+
 /// What a variable is worth to whoever started the command.
 pub(super) type Callers<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// All files so far.
 pub(super) struct Sources<'a> {
     callers: Callers<'a>,
+    /// What [`PROJECT`] is worth, once it is known.
+    pub(super) project: Option<String>,
     files: Vec<File>,
     scopes: Vec<Scope>,
 }
@@ -56,7 +63,7 @@ pub(super) enum Unreadable {
 
 impl<'a> Sources<'a> {
     pub(super) fn new(callers: Callers<'a>) -> Self {
-        Self { callers, files: Vec::new(), scopes: Vec::new() }
+        Self { callers, project: None, files: Vec::new(), scopes: Vec::new() }
     }
 
     /// One more scope, whose paths start from `directory`. Variables of `within` come before its own.
@@ -104,6 +111,9 @@ impl<'a> Sources<'a> {
 
     /// What a variable is worth at a place: to the caller, else by the files of variables there.
     pub(super) fn lookup(&self, at: Place, name: &str) -> Option<String> {
+        if let Some(project) = self.project.as_ref().filter(|_| name == PROJECT) {
+            return Some(project.clone());
+        }
         let scope = || self.scopes.get(self.scope_of(at.file).0);
         (self.callers)(name).or_else(|| scope()?.variables.get(name).cloned())
     }

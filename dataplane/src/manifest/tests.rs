@@ -13,6 +13,7 @@ mod links;
 mod placement;
 mod rollout;
 mod settings;
+mod variables;
 
 /// A directory with files of these names.
 fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
@@ -26,13 +27,17 @@ fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
 
 fn load_in(dir: &tempfile::TempDir, variables: &[(&str, &str)]) -> Result<Manifest, ManifestError> {
     let variables: BTreeMap<&str, &str> = variables.iter().copied().collect();
-    load(&Options {
+    load(&options(dir, &|name| variables.get(name).map(ToString::to_string)))
+}
+
+fn options<'a>(dir: &tempfile::TempDir, variables: &'a dyn Fn(&str) -> Option<String>) -> Options<'a> {
+    Options {
         files: vec![dir.path().join("compose.yaml")],
         profiles: Vec::new(),
         project: Some("shop".into()),
         environment: "production".into(),
-        variables: &|name| variables.get(name).map(ToString::to_string),
-    })
+        variables,
+    }
 }
 
 fn load_text(text: &str) -> Result<Manifest, ManifestError> {

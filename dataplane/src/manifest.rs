@@ -12,6 +12,7 @@ use crate::model::name::normalise;
 use crate::model::spec::NetworkSpec;
 use crate::model::{EnvironmentKey, EnvironmentSpec, ServiceSpec};
 
+mod aliases;
 mod assemble;
 mod diagnostic;
 mod dotenv;
@@ -123,11 +124,8 @@ fn read<'a>(options: &Options<'a>) -> Result<(Manifest, Node, Reader<'a>), Manif
     } else if reader.errors.is_empty() {
         reader.error(Place::START, "", "the file is empty", "write services: with at least one service");
     }
-    let [mut errors, mut notes] = [std::mem::take(&mut reader.errors), std::mem::take(&mut reader.notes)];
-    for said in [&mut errors, &mut notes] {
-        said.sort();
-        said.dedup();
-    }
+    let [errors, notes] =
+        [std::mem::take(&mut reader.errors), std::mem::take(&mut reader.notes)].map(diagnostic::settle);
     match whole {
         Some((spec, root)) if errors.is_empty() => {
             let contents = std::mem::take(&mut reader.contents);
@@ -169,7 +167,10 @@ fn environment(reader: &mut Reader<'_>, root: &Node, options: &Options<'_>) -> E
 fn key(reader: &mut Reader<'_>, root: &Node, options: &Options<'_>) -> EnvironmentKey {
     let directory = || {
         let file = std::path::absolute(options.files.first()?).ok()?;
-        Some(file.parent()?.file_name()?.to_string_lossy().into_owned())
+        let name = file.parent()?.file_name()?.to_string_lossy().into_owned();
+        // Nobody chose it as a name of a project, as example.com.
+        let fits = |name: &String| normalise(name).is_ok();
+        Some(Some(as_compose_has_it(&name)).filter(|short| !fits(&name) && fits(short)).unwrap_or(name))
     };
     let variable = || reader.sources.lookup(Place::START, PROJECT).filter(|name| !name.is_empty());
     let said = options.project.clone().or_else(variable);
@@ -225,9 +226,11 @@ fn services(reader: &mut Reader<'_>, node: &Node, profiles: &[String]) -> BTreeM
         let place = join("services", &name);
         reader.places.insert(place.clone(), key.at);
         names.insert(name.clone(), (key.at, key.text.clone()));
-        readings.extend(service::read(reader, node, &path, &place, profiles).map(|reading| (name, reading)));
+        let Some(reading) = service::read(reader, node, &path, &place, profiles) else { continue };
+        service::note_spelling(reader, key.at, &path, &key.text, &name);
+        readings.insert(name, reading);
     }
-    let mut services = service::settle(readings);
+    let mut services = service::settle(reader, readings);
     links::settle(reader, &mut services);
     services
 }

@@ -48,9 +48,9 @@ const REFUSED: &[Refused] = &[
         names: &["compose.yaml:4", "SYS_ADMIN"],
     },
     Refused {
-        what: "build, with the remedy",
-        compose: "services:\n  web:\n    build: .\n",
-        names: &["compose.yaml:3", "build", "image"],
+        what: "no image, with the remedy",
+        compose: "services:\n  web:\n    command: [serve]\n",
+        names: &["compose.yaml:3", "no image", "name one in image"],
     },
     Refused {
         what: "a name clash after normalisation",
@@ -106,7 +106,7 @@ services:
     let file = node.compose_file("shop", "production", compose)?;
     let output = node.skepctl_output(&["-p", "shop", "up", "--wait", "-f", &file])?;
     let stderr = String::from_utf8_lossy(&output.stderr);
-    let named = |line: &str| ["compose.yaml:6", "ports", "x-skep"].iter().all(|name| line.contains(name));
+    let named = |line: &str| ["compose.yaml:6", "ports", "skepctl forward"].iter().all(|name| line.contains(name));
     ensure!(output.status.success() && stderr.lines().any(named), "{}: {stderr}", output.status);
     Ok(())
 }

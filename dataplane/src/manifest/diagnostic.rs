@@ -1,5 +1,6 @@
 //! What is said about a line of a file.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -51,6 +52,32 @@ impl fmt::Display for Diagnostic {
         }
         Ok(())
     }
+}
+
+/// In the order of the files. What is at one place in the file and in several of what it makes, as an anchor's is, is said
+/// once.
+pub(super) fn settle(mut all: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    all.sort();
+    all.dedup();
+    let mut said: BTreeMap<_, usize> = BTreeMap::new();
+    let mut settled: Vec<(Diagnostic, usize)> = Vec::new();
+    for one in all {
+        let about = (one.file.clone(), one.line, one.column, one.what.clone(), one.remedy.clone());
+        match said.get(&about).and_then(|index| settled.get_mut(*index)) {
+            Some((_, more)) => *more += 1,
+            None => {
+                said.insert(about, settled.len());
+                settled.push((one, 0));
+            }
+        }
+    }
+    let counted = settled.into_iter().map(|(mut one, more)| {
+        if more > 0 {
+            one.key.push_str(&format!(" (and {more} more)"));
+        }
+        one
+    });
+    counted.collect()
 }
 
 /// A file that can't be applied.

@@ -13,37 +13,50 @@ use super::yaml::{Node, Value};
 /// Variables of a map or a list. A bare key takes the caller's value.
 pub(super) fn variables(reader: &mut Reader<'_>, node: &Node, path: &str) -> BTreeMap<String, String> {
     let mut variables = BTreeMap::new();
+    let mut unknown: Vec<(Place, String)> = Vec::new();
+    let mut bare = |reader: &Reader<'_>, at, key: &str| {
+        let value = reader.sources.lookup(at, key);
+        if value.is_none() {
+            unknown.push((at, key.to_owned()));
+        }
+        value
+    };
     if let Value::Map(entries) = &node.value {
         for (key, value) in entries {
-            let path = join(path, &key.text);
-            let text = if matches!(value.value, Value::Null) {
-                callers(reader, key.at, &path, &key.text)
-            } else {
-                reader.text(value, &path)
+            let text = match value.value {
+                Value::Null => bare(reader, key.at, &key.text),
+                _ => reader.text(value, &join(path, &key.text)),
             };
             variables.extend(text.map(|text| (key.text.clone(), text)));
         }
-        return variables;
-    }
-    for item in reader.list(node, path, false) {
-        let Some(text) = reader.text(item, path) else { continue };
-        match text.split_once('=') {
-            Some((key, value)) => drop(variables.insert(key.to_owned(), value.to_owned())),
-            None => {
-                let value = callers(reader, item.at, &join(path, &text), &text);
-                variables.extend(value.map(|value| (text, value)));
+    } else {
+        for item in reader.list(node, path, false) {
+            let Some(text) = reader.text(item, path) else { continue };
+            match text.split_once('=') {
+                Some((key, value)) => drop(variables.insert(key.to_owned(), value.to_owned())),
+                None => {
+                    let value = bare(reader, item.at, &text);
+                    variables.extend(value.map(|value| (text, value)));
+                }
             }
         }
     }
+    left_out(reader, path, &unknown);
     variables
 }
 
-fn callers(reader: &mut Reader<'_>, at: Place, path: &str, key: &str) -> Option<String> {
-    let value = reader.sources.lookup(at, key);
-    if value.is_none() {
-        reader.note(at, path, "is left out: it has no value here and none where the command was started", "set it");
+/// Variables that nobody gives a value are for those who want to; one note is enough.
+fn left_out(reader: &mut Reader<'_>, path: &str, unknown: &[(Place, String)]) {
+    let nowhere = "no value here and none where the command was started";
+    match unknown {
+        [] => {}
+        [(at, key)] => reader.note(*at, &join(path, key), format!("is left out: it has {nowhere}"), "set it"),
+        [(at, _), ..] => {
+            let names: Vec<&str> = unknown.iter().map(|(_, key)| key.as_str()).collect();
+            let what = format!("{} are left out: they have {nowhere}", names.join(", "));
+            reader.note(*at, path, what, "set those that are needed");
+        }
     }
-    value
 }
 
 /// Variables of all files, the later ones last.

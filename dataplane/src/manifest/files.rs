@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::diagnostic::Place;
 use super::keys::{CONFIG, FILE, SECRET, Section};
+use super::mounts;
 use super::reader::{Field, Reader, join};
 use super::yaml::{Node, Value};
 use crate::model::ServiceSpec;
@@ -172,8 +173,11 @@ pub(super) fn mounted(
     let metadata = match fs::metadata(&here) {
         Ok(metadata) => metadata,
         Err(error) => {
-            let what = format!("{} can't be mounted ({error})", here.display());
-            let remedy = "mend the path; for data that services write, declare a volume: volumes: { data: }";
+            let what = match error.kind() {
+                io::ErrorKind::NotFound => format!("there is no {} to take along", here.display()),
+                _ => format!("{} can't be mounted ({error})", here.display()),
+            };
+            let remedy = format!("{}; for a file, mend the path", mounts::keep(source, target));
             return reader.error(at, path, what, remedy);
         }
     };
@@ -185,7 +189,8 @@ pub(super) fn mounted(
         return reader.error(at, path, what, "remove it: nothing of a node is mounted");
     } else if !read_only {
         let what = format!("{source} is a directory of the host, and services run on any node");
-        let remedy = format!("for data, use a named volume; for files that are only read, write {source}:{target}:ro");
+        let keep = mounts::keep(source, target);
+        let remedy = format!("for files that are only read, write {source}:{target}:ro; {keep}");
         return reader.error(at, path, what, remedy);
     } else if let Err(error) = tree(&here, target.trim_end_matches('/'), &mut found) {
         let remedy = "name the files that are needed, or put them into the image or a named volume";

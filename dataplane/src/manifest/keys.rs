@@ -140,7 +140,10 @@ pub(super) static VOLUME: Section = Section {
         ),
         (
             "external",
-            Refused("a volume belongs to its environment alone", "remove it, and copy the data into the new volume"),
+            Refused(
+                "a volume belongs to its environment alone",
+                "remove it, and copy the data into the new volume, <project>_<environment>_<volume>",
+            ),
         ),
         ("labels", NoEffect("volumes have Skep's own labels")),
         ("name", NoEffect("Docker's name for it is <project>_<environment>_<volume>")),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::diagnostic::Place;
 use super::reader::{Reader, join};
-use super::service::service_name;
+use super::service::{note_spelling, service_name};
 use super::yaml::Node;
 use crate::model::ServiceSpec;
 use crate::model::spec::DependsOn;
@@ -16,8 +16,11 @@ pub(super) fn read(reader: &mut Reader<'_>, node: &Node, path: &str, place: &str
         let Some(text) = reader.text(item, path) else { continue };
         let (target, alias) = text.split_once(':').unwrap_or((&text, &text));
         let target = service_name(reader, item.at, path, target);
-        let alias = service_name(reader, item.at, path, alias);
-        let Some((target, alias)) = target.zip(alias) else { continue };
+        let name = service_name(reader, item.at, path, alias);
+        if let Some(name) = name.as_ref().filter(|_| target != name) {
+            note_spelling(reader, item.at, path, alias, name);
+        }
+        let Some((target, alias)) = target.zip(name) else { continue };
         reader.places.insert(at(place, &alias), item.at);
         match links.get(&alias) {
             Some(other) if *other != target => {

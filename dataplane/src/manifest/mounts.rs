@@ -1,6 +1,7 @@
 //! A service's `volumes`: named ones, in the short and the long form, file systems in memory, and what is taken along
 //! from beside the file.
 
+use super::diagnostic::Place;
 use super::keys::{MOUNT, MOUNT_BIND, MOUNT_TMPFS, MOUNT_VOLUME};
 use super::reader::Reader;
 use super::yaml::{Node, Value};
@@ -10,15 +11,54 @@ use crate::model::spec::VolumeMount;
 
 const NAME_IT: &str = "declare a volume at the top, as in volumes: { data: }, and mount it as data:/path";
 
+/// Where a volume without a name would be.
+pub(super) struct Unnamed {
+    at: Place,
+    path: String,
+    target: String,
+}
+
 /// Reads all mounts that can be; the others are errors.
-pub(super) fn read(reader: &mut Reader<'_>, node: &Node, path: &str, spec: &mut ServiceSpec) {
+pub(super) fn read(reader: &mut Reader<'_>, node: &Node, path: &str, spec: &mut ServiceSpec) -> Vec<Unnamed> {
+    let mut unnamed = Vec::new();
     for item in reader.list(node, path, false) {
         let mount = match item.value {
             Value::Map(_) => long_form(reader, item, path, spec),
             _ => short_form(reader, item, path, spec),
         };
-        spec.volumes.extend(mount);
+        match mount {
+            Some(VolumeMount { volume, target, .. }) if volume.is_empty() => {
+                unnamed.push(Unnamed { at: item.at, path: path.to_owned(), target });
+            }
+            mount => spec.volumes.extend(mount),
+        }
     }
+    unnamed
+}
+
+/// What takes the place of volumes without names: they would be gone with their container.
+pub(super) fn settle(reader: &mut Reader<'_>, unnamed: Vec<Unnamed>, spec: &mut ServiceSpec) {
+    for Unnamed { at, path, target } in unnamed {
+        let what = match spec.settings.read_only {
+            true => format!("{target} is kept in memory, and ends with its container: the volume has no name"),
+            false => {
+                format!("what is written to {target} stays in its container, and ends with it: the volume has no name")
+            }
+        };
+        reader.note(at, &path, what, keep(&target, &target));
+        if spec.settings.read_only {
+            spec.settings.tmpfs.entry(target).or_default();
+        }
+    }
+}
+
+/// How data stays, by the example of a volume that is named after what it holds.
+pub(super) fn keep(source: &str, target: &str) -> String {
+    let fits = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let last = source.split('/').rfind(|part| !part.is_empty() && *part != ".").unwrap_or_default();
+    let name: String = last.chars().filter(fits).skip_while(|c| !c.is_ascii_alphanumeric()).collect();
+    let name = if name.is_empty() { "data" } else { &name };
+    format!("for data, mount a named volume: {name}:{target}, with volumes: {{ {name}: }} at the top")
 }
 
 /// `volume:/target`, with `:ro` or `:rw` behind it.
@@ -27,9 +67,17 @@ fn short_form(reader: &mut Reader<'_>, node: &Node, path: &str, spec: &mut Servi
     let mut parts = text.splitn(3, ':');
     let (source, target, mode) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
     let Some(target) = target else {
+        if source.starts_with('/') {
+            return Some(VolumeMount { volume: String::new(), target: source.to_owned(), read_only: false });
+        }
         reader.error(node.at, path, format!("{text:?} is a volume without a name"), NAME_IT);
         return None;
     };
+    if source.is_empty() {
+        let remedy = "name a volume there, or set the variable that is to";
+        reader.error(node.at, path, format!("there is nothing before the colon of {text:?}"), remedy);
+        return None;
+    }
     let mut read_only = false;
     for option in mode.into_iter().flat_map(|mode| mode.split(',')) {
         match option {
@@ -102,15 +150,11 @@ fn long_form(reader: &mut Reader<'_>, node: &Node, path: &str, spec: &mut Servic
             return None;
         }
     }
-    let Some(volume) = source else {
-        reader.error(node.at, path, "a volume without a name", NAME_IT);
-        return None;
-    };
     let Some(target) = target else {
         reader.error(node.at, path, "it has no target", "add target: with a path in the container");
         return None;
     };
-    Some(VolumeMount { volume, target, read_only })
+    Some(VolumeMount { volume: source.unwrap_or_default(), target, read_only })
 }
 
 /// As mount(8) has them.
@@ -155,7 +199,9 @@ fn bind(
     };
     if voids {
         let what = format!("mounting {source} of the host would void the isolation between environments");
-        return reader.error(node.at, path, what, "remove it");
+        let remedy = "remove it, here or by a further file with volumes: !override and the others; \
+                      <service>: !reset null takes out a service that is nothing without it";
+        return reader.error(node.at, path, what, remedy);
     }
     files::mounted(reader, (node.at, path), (source, target), read_only, &mut spec.files);
 }

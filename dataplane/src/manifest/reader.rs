@@ -75,7 +75,7 @@ impl<'a> Reader<'a> {
                     fields.push(Field { key: name, at: key.at, path, node: value });
                 }
                 // What says nothing or "no" asks for nothing.
-                Some(_) if value.is_empty() => {}
+                Some(_) if self.says_nothing(value) => {}
                 Some((_, Class::NoEffect(why))) => self.note(key.at, &path, format!("has no effect: {why}"), ""),
                 Some((_, Class::Replaced(remedy))) => self.note(key.at, &path, "has no effect here", *remedy),
                 Some((_, Class::Refused(why, remedy))) => self.error(key.at, &path, *why, *remedy),
@@ -91,6 +91,14 @@ impl<'a> Reader<'a> {
             }
         }
         fields
+    }
+
+    /// [`Node::is_empty`], with the values of variables.
+    fn says_nothing(&self, node: &Node) -> bool {
+        match &node.value {
+            Value::Scalar(text) => matches!(self.meant(node.at, text).as_str(), "" | "false"),
+            _ => node.is_empty(),
+        }
     }
 
     /// As [`Self::fields`], and keeps where each stands; `place` is the mapping's own among [`Self::places`].

@@ -9,7 +9,7 @@ use super::own::{self, Own};
 use super::reader::{Field, Reader, join};
 use super::shell::words;
 use super::yaml::{Node, Value};
-use super::{duration, files, health, limits, links, mounts, placement, rollout, settings};
+use super::{aliases, duration, files, health, limits, links, mounts, placement, rollout, settings};
 use crate::model::name::normalise;
 use crate::model::spec::{DependsOn, NetworkAttachment, PullPolicy, RestartPolicy};
 use crate::model::{Kind, ServiceSpec};
@@ -54,28 +54,37 @@ pub(super) fn read(
         scale: None,
         limits: limits::Said::default(),
         optional: BTreeSet::new(),
+        unnamed: Vec::new(),
+        alias: None,
     };
     for field in &fields {
         service.field(reader, field, place);
     }
-    if !fields.iter().any(|field| field.key == "image") {
-        reader.error(node.at, path, "it has no image", "build one if it has build:, and name it in image");
+    let said = |key| fields.iter().any(|field| field.key == key);
+    if !said("image") {
+        service.built(reader, node, path, said("pull_policy"));
     }
+    mounts::settle(reader, std::mem::take(&mut service.unnamed), &mut service.spec);
     let (optional, restarts) = (std::mem::take(&mut service.optional), service.restart.is_some());
+    let alias = service.alias.take();
     let spec = service.finish();
     rollout::note_order(reader, &spec, path, place);
-    Some(Reading { spec, optional, restarts })
+    Some(Reading { spec, optional, restarts, alias })
 }
 
 /// All services, now that it is known who is there and who waits for whom.
-pub(super) fn settle(readings: BTreeMap<String, Reading>) -> BTreeMap<String, ServiceSpec> {
+pub(super) fn settle(
+    reader: &mut Reader<'_>,
+    mut readings: BTreeMap<String, Reading>,
+) -> BTreeMap<String, ServiceSpec> {
+    aliases::settle(reader, &mut readings);
     let there: BTreeSet<String> = readings.keys().cloned().collect();
     let awaited = |reading: &Reading| {
         let ends = reading.spec.depends_on.iter().filter(|(_, on)| **on == DependsOn::ServiceCompletedSuccessfully);
         ends.map(|(name, _)| name.clone()).collect::<Vec<_>>()
     };
     let end: BTreeSet<String> = readings.values().flat_map(awaited).collect();
-    let settled = readings.into_iter().map(|(name, Reading { mut spec, optional, restarts })| {
+    let settled = readings.into_iter().map(|(name, Reading { mut spec, optional, restarts, .. })| {
         spec.depends_on.retain(|dependency, _| there.contains(dependency) || !optional.contains(dependency));
         if end.contains(&name) && !restarts {
             // Who is waited for to end ends, as Compose has it; what is started again never does.
@@ -99,6 +108,8 @@ struct Service {
     limits: limits::Said,
     /// Dependencies that need not be there.
     optional: BTreeSet<String>,
+    unnamed: Vec<mounts::Unnamed>,
+    alias: Option<aliases::Alias>,
 }
 
 /// A service, and what is not known before all of them are.
@@ -108,6 +119,8 @@ pub(super) struct Reading {
     pub(super) optional: BTreeSet<String>,
     /// It says what is to happen when it ends.
     pub(super) restarts: bool,
+    /// What its container would be called.
+    pub(super) alias: Option<aliases::Alias>,
 }
 
 impl Service {
@@ -122,7 +135,8 @@ impl Service {
             "depends_on" => self.spec.depends_on = dependencies(reader, node, path, &mut self.optional),
             "links" => self.spec.links = links::read(reader, node, path, place),
             "networks" => self.spec.networks = attachments(reader, node, path, place),
-            "volumes" => mounts::read(reader, node, path, &mut self.spec),
+            "volumes" => self.unnamed = mounts::read(reader, node, path, &mut self.spec),
+            "container_name" => self.alias = aliases::read(reader, node, path),
             "configs" => files::read(reader, node, path, files::Kind::Config, &mut self.spec.files),
             "secrets" => files::read(reader, node, path, files::Kind::Secret, &mut self.spec.files),
             "restart" => self.restart = restart(reader, node, path),
@@ -143,6 +157,21 @@ impl Service {
             "x-skep" => self.own = own::read(reader, node, path, place),
             _ => settings::field(reader, field, &mut self.spec.settings, place),
         }
+    }
+
+    /// Without an image it has the one that Compose would have built for it, which no registry is asked for: the name is
+    /// not the project's there.
+    fn built(&mut self, reader: &mut Reader<'_>, node: &Node, path: &str, has_policy: bool) {
+        let Some((key, _)) = node.entry("build").filter(|(_, build)| !build.is_empty()) else {
+            return reader.error(node.at, path, "it has no image", "name one in image");
+        };
+        let project = reader.sources.project.clone().unwrap_or_default();
+        self.spec.image = format!("{project}-{}", path.strip_prefix("services.").unwrap_or(path));
+        if !has_policy {
+            self.spec.pull = PullPolicy::Never;
+        }
+        let what = format!("it has no image: {} has to be there, as docker compose build calls it", self.spec.image);
+        reader.note(key.at, path, what, "name another one in image");
     }
 
     fn finish(self) -> ServiceSpec {
@@ -256,6 +285,19 @@ pub(super) fn service_name(reader: &mut Reader<'_>, at: Place, path: &str, name:
     }
 }
 
+/// Says so where a name is not what clients may ask for: other spellings of it resolve to nothing.
+pub(super) fn note_spelling(reader: &mut Reader<'_>, at: Place, path: &str, said: &str, name: &str) {
+    if said.to_ascii_lowercase() != name {
+        let remedy = format!("write {name} wherever somebody connects to it");
+        reader.note(
+            at,
+            path,
+            format!("{said} is called {name} in its networks, and resolves by no other spelling"),
+            remedy,
+        );
+    }
+}
+
 fn attachments(reader: &mut Reader<'_>, node: &Node, path: &str, place: &str) -> BTreeMap<String, NetworkAttachment> {
     let mut attachments = BTreeMap::new();
     if let Value::Map(entries) = &node.value {
@@ -266,8 +308,10 @@ fn attachments(reader: &mut Reader<'_>, node: &Node, path: &str, place: &str) ->
             for field in reader.fields(value, &path, &ATTACHMENT) {
                 reader.places.insert(format!("{place}.networks.{}.aliases", key.text), field.at);
                 for item in reader.list(field.node, &field.path, false) {
-                    let alias = reader.text(item, &field.path);
-                    aliases.extend(alias.and_then(|alias| service_name(reader, item.at, &field.path, &alias)));
+                    let Some(said) = reader.text(item, &field.path) else { continue };
+                    let Some(alias) = service_name(reader, item.at, &field.path, &said) else { continue };
+                    note_spelling(reader, item.at, &field.path, &said, &alias);
+                    aliases.insert(alias);
                 }
             }
             attachments.insert(key.text.clone(), NetworkAttachment { aliases });
@@ -309,8 +353,8 @@ fn pull_policy(reader: &mut Reader<'_>, node: &Node, path: &str) -> PullPolicy {
         every if every.strip_prefix("every_").is_some_and(|every| !every.is_empty()) => PullPolicy::Always,
         "never" => PullPolicy::Never,
         "build" => {
-            reader.error(node.at, path, "nothing is built here", "build the image with docker build, and remove it");
-            PullPolicy::default()
+            reader.note(node.at, path, "nothing is built here, and no registry is asked", "build the image beforehand");
+            PullPolicy::Never
         }
         _ => {
             let remedy = "use always, missing or never";

@@ -10,7 +10,7 @@ pub(in crate::manifest) static SERVICE: Section = Section {
         ("annotations", NoEffect("annotations are not passed on")),
         ("attach", NoEffect("logs are never attached to the terminal")),
         ("blkio_config", NoEffect(NO_LIMIT)),
-        ("build", Replaced("build the image with docker build, and name it in image")),
+        ("build", Replaced("build the image beforehand, with docker compose build or docker build")),
         (
             "cap_add",
             Explained(
@@ -22,7 +22,12 @@ pub(in crate::manifest) static SERVICE: Section = Section {
         ("cgroup_parent", Refused(HOST, REMOVE)),
         ("command", Honoured),
         ("configs", Honoured),
-        ("container_name", NoEffect("containers are named by node, project, environment, service and replica")),
+        (
+            "container_name",
+            Explained(
+                "a further name of the service in its networks; containers are named by node, project, environment, service and replica",
+            ),
+        ),
         ("cpu_count", NoEffect(NO_LIMIT)),
         ("cpu_percent", NoEffect(NO_LIMIT)),
         ("cpu_period", NoEffect(NO_LIMIT)),
@@ -45,7 +50,7 @@ pub(in crate::manifest) static SERVICE: Section = Section {
         ("entrypoint", Honoured),
         ("env_file", Honoured),
         ("environment", Honoured),
-        ("expose", NoEffect("every port that a service listens on is reachable in its networks")),
+        ("expose", Explained("every port that a service listens on is reachable in its networks anyway")),
         ("extends", Honoured),
         ("external_links", Refused("crosses the boundary of the environment", "put the service into this file")),
         ("extra_hosts", Explained("host-gateway is refused: the node is not reachable from a private network")),
@@ -93,7 +98,7 @@ pub(in crate::manifest) static SERVICE: Section = Section {
         (
             "ports",
             Replaced(
-                "nothing is published on the node; other services reach every port, and the internet reaches services with x-skep type: web through the ingress",
+                "nothing is published on the node; other services reach every port, and skepctl forward SERVICE:PORT brings one to your computer",
             ),
         ),
         ("post_start", Refused(LATER, "do it in the image's entrypoint")),
@@ -132,7 +137,7 @@ pub(in crate::manifest) static SERVICE: Section = Section {
         (
             "volumes",
             Explained(
-                "named ones; files from beside the compose file, and directories of them with :ro, are taken along as they are",
+                "named ones; files from beside the compose file, and directories of them with :ro, are taken along as they are; what is written where a volume without a name would be ends with its container",
             ),
         ),
         ("volumes_from", Refused("shares everything another container mounts", "name the volumes in both services")),

@@ -68,7 +68,7 @@ fn what_cannot_be_taken_along_is_refused_with_the_way_out() {
         ("    volumes: [./gone:/app]", "services.a.volumes: "),
         (
             "    volumes: [.:/app]",
-            "services.a.volumes: . is a directory of the host, and services run on any node; for data",
+            "services.a.volumes: . is a directory of the host, and services run on any node; for files that are only read",
         ),
         ("    volumes: ['/dev/null:/x']", "services.a.volumes: mounting /dev/null of the host would void"),
         ("    volumes: [./compose.yaml:/x, ./compose.yaml:/x]", "services.a.volumes: /x is there twice; keep"),

@@ -9,6 +9,7 @@ mod assemble;
 mod files;
 mod fuzz;
 mod golden;
+mod keys;
 mod limits;
 mod links;
 mod placement;

@@ -155,7 +155,7 @@ fn full_name(wire: &[u8; NAME_MAX]) -> Option<(String, String, String)> {
 
 /// A name as people write it in wire format, lower case; `None` when it is too long or no name.
 pub(crate) fn wire_name(text: &str) -> Option<[u8; NAME_MAX]> {
-    names::wire_name(&text.trim_end_matches('.').to_ascii_lowercase()).map(|(wire, _)| wire)
+    names::wire_name(&text.trim_end_matches('.').to_ascii_lowercase().replace('_', "-")).map(|(wire, _)| wire)
 }
 
 #[cfg(test)]

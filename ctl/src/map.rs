@@ -19,7 +19,7 @@ use crate::output::Output;
 use crate::pins;
 
 /// Every map, what it holds, and how it is called in its own documentation.
-const MAPS: [(&str, &str); 17] = [
+const MAPS: [(&str, &str); 18] = [
     (map::DEVICES, "veth → identity, networks, addresses"),
     (map::NETNS, "network namespace → identity, networks"),
     (map::ENDPOINTS, "address → identity, device"),
@@ -29,7 +29,8 @@ const MAPS: [(&str, &str); 17] = [
     (map::NAMES, "environment and name → VIPs"),
     (map::PTRS, "environment and address → name"),
     (map::GRANTS, "source, destination, protocol, port → allow or deny"),
-    (map::EGRESS, "prefix outside → allow or deny"),
+    (map::EGRESS, "prefix outside → allow, deny, or allow who lists it"),
+    (map::EGRESS_LISTS, "service and prefix outside → that it lists it"),
     (map::FLOWS, "flows that crossed a boundary"),
     (map::BUDGETS, "veth → new boundary flows left"),
     (map::SOCKETS, "socket → VIPs and backends it was told"),
@@ -139,7 +140,7 @@ mod tests {
     fn every_map_of_the_abi_is_known() {
         assert_eq!(by_name("services").ok(), Some(map::SERVICES));
         assert!(by_name("NONE").is_err());
-        assert_eq!(MAPS.len(), 17);
+        assert_eq!(MAPS.len(), 18);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use dataplane::bpf::{Maps, View};
-use dataplane_ebpf::abi::{Addr, BackendKey, Backends, Endpoint, Node, NodeConfig, ServiceKey};
+use dataplane_ebpf::abi::{Addr, BackendKey, Backends, Endpoint, Listed, Node, NodeConfig, ServiceKey, flags};
 use dataplane_ebpf::decide::grant::grant;
 use dataplane_ebpf::decide::{self, socket};
 use dataplane_ebpf::tables::Tables;
@@ -159,9 +159,13 @@ fn rule(view: &View<'_>, source: &Source, destination: &Destination) -> String {
         },
         None if view.node().is_some_and(|node| node.dns == address) => "every replica may ask".to_owned(),
         None if view.node().is_some_and(is_ours) => "none: nobody has that address".to_owned(),
-        None => match view.egress(&address) {
-            Some(rule) => format!("egress {}", rule.rule),
-            None => "none: no egress rule".to_owned(),
+        None => match (view.egress(&address), flags::list(source.device.flags)) {
+            (Some(rule), 0) => format!("egress {}", rule.rule),
+            (Some(rule), list) => match view.listed(&Listed { service: own.service, list, addr: address }) {
+                Some(listed) => format!("egress {}, and x-skep.egress, line {} of its list", rule.rule, listed.rule),
+                None => format!("egress {}, but nothing in x-skep.egress", rule.rule),
+            },
+            (None, _) => "none: no egress rule".to_owned(),
         },
     }
 }

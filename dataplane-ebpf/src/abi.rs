@@ -15,7 +15,9 @@ mod seal;
 mod values;
 
 pub use addr::{Addr, Pool};
-pub use keys::{BackendKey, DropKey, EgressKey, FlowKey, GrantKey, NAME_MAX, NameKey, PtrKey, ServiceKey};
+pub use keys::{
+    BackendKey, DropKey, EgressKey, FlowKey, GrantKey, ListKey, Listed, NAME_MAX, NameKey, PtrKey, ServiceKey,
+};
 pub use node::{Node, NodeConfig, UPLINKS_MAX};
 pub use reason::{Event, EventKind, Reason};
 pub use seal::{Pod, Sealed, settle, settle_in_place};
@@ -25,7 +27,7 @@ pub use values::{
 };
 
 /// Version of the layout, part of the pins' path (`<bpffs>/v<ABI_VERSION>/`). What changed with it is in [`changes`].
-pub const ABI_VERSION: u32 = if cfg!(feature = "next-abi") { 2 } else { 1 };
+pub const ABI_VERSION: u32 = if cfg!(feature = "next-abi") { 3 } else { 2 };
 
 /// Map names as they appear under the pin directory; at most 15 bytes (`BPF_OBJ_NAME_LEN` − 1).
 pub mod map {
@@ -49,6 +51,8 @@ pub mod map {
     pub const GRANTS: &str = "GRANTS";
     /// Longest prefix → [`super::EgressRule`].
     pub const EGRESS: &str = "EGRESS";
+    /// (service, list), longest prefix → [`super::EgressRule`].
+    pub const EGRESS_LISTS: &str = "EGRESS_LISTS";
     /// Tuple of a flow that crossed a boundary → [`super::Flow`].
     pub const FLOWS: &str = "FLOWS";
     /// Host ifindex → [`super::Budget`] for new boundary flows.

@@ -5,6 +5,7 @@
 //! crosses a boundary and is decided by rules and remembered flows.
 
 mod boundary;
+pub mod egress;
 mod flows;
 mod from_container;
 mod from_wireguard;

@@ -30,6 +30,7 @@ mod rr {
     pub(super) const SOA: u16 = 6;
     pub(super) const PTR: u16 = 12;
     pub(super) const AAAA: u16 = 28;
+    pub(super) const SRV: u16 = 33;
     pub(super) const OPT: u16 = 41;
     pub(super) const IN: u16 = 1;
 }
@@ -125,14 +126,17 @@ fn try_answer(
 /// Answers for a name that only Skep knows.
 #[inline(always)]
 fn service(tables: &impl Tables, asker: &Asker, scratch: &mut Scratch) -> Result<(), Reason> {
+    parse::host(scratch);
     parse::lower_name(scratch, asker.env);
-    let short = scratch.question.name_len as usize <= NAME_MAX;
+    let short = scratch.question.host_len() as usize <= NAME_MAX;
     let known = if short { tables.name(&scratch.name)? } else { None };
+    let is_host = scratch.question.attributes == 0;
     match known.filter(|name| name.networks & asker.networks != 0) {
         None => scratch.no_such_name(),
         Some(name) => match scratch.question.kind {
-            rr::A if name.vip4 != 0 => scratch.a(name.vip4),
-            rr::AAAA if !name.vip6.is_none() => scratch.aaaa(name.vip6),
+            rr::A if is_host && name.vip4 != 0 => scratch.a(name.vip4),
+            rr::AAAA if is_host && !name.vip6.is_none() => scratch.aaaa(name.vip6),
+            rr::SRV if scratch.question.may_be_srv() && name.port != 0 => scratch.srv(name.port),
             _ => scratch.no_data(),
         },
     }

@@ -3,8 +3,8 @@
 use aya_ebpf::btf_maps::{HashMap, lpm_trie::Key};
 use dataplane_ebpf::{
     abi::{
-        Addr, Backend, BackendKey, Device, EgressRule, Endpoint, Flow, FlowKey, Grant, GrantKey, Name, NameKey, Netns,
-        Node, NodeConfig, Ptr, PtrKey, Service, ServiceKey,
+        Addr, Backend, BackendKey, Device, EgressRule, Endpoint, Flow, FlowKey, Grant, GrantKey, ListKey, Listed, Name,
+        NameKey, Netns, Node, NodeConfig, Ptr, PtrKey, Service, ServiceKey,
     },
     tables::Tables,
 };
@@ -110,5 +110,10 @@ impl Tables for Kernel {
     #[inline(always)]
     fn egress(&self, addr: &Addr) -> Option<EgressRule> {
         maps::EGRESS.get(&Key::new(WHOLE_ADDRESS, *addr)).copied()
+    }
+
+    #[inline(always)]
+    fn listed(&self, listed: &Listed) -> Option<EgressRule> {
+        maps::EGRESS_LISTS.get(&Key::new(ListKey::HEAD + WHOLE_ADDRESS, *listed)).copied()
     }
 }

@@ -9,8 +9,8 @@ use aya_ebpf::{
 };
 use dataplane_ebpf::abi::{
     Addr, Backend, BackendKey, Budget, Counter, Device, DropKey, DropRecord, EgressRule, Endpoint, Event, Flow,
-    FlowKey, Grant, GrantKey, Identity, Name, NameKey, Netns, Node, NodeConfig, Ptr, PtrKey, Service, ServiceKey,
-    SocketState,
+    FlowKey, Grant, GrantKey, Identity, Listed, Name, NameKey, Netns, Node, NodeConfig, Ptr, PtrKey, Service,
+    ServiceKey, SocketState,
 };
 
 #[btf_map]
@@ -32,9 +32,11 @@ pub(crate) static NAMES: HashMap<NameKey, Name, 16_384> = HashMap::new();
 pub(crate) static PTRS: HashMap<PtrKey, Ptr, 16_384> = HashMap::new();
 #[btf_map]
 pub(crate) static GRANTS: HashMap<GrantKey, Grant, 4_096> = HashMap::new();
-/// The one map that is allocated entry by entry (the kernel knows no other trie); programs only read it.
+/// This map and the next are allocated entry by entry (the kernel knows no other trie); programs only read them.
 #[btf_map]
 pub(crate) static EGRESS: LpmTrie<Addr, EgressRule, 1_024> = LpmTrie::new();
+#[btf_map]
+pub(crate) static EGRESS_LISTS: LpmTrie<Listed, EgressRule, 4_096> = LpmTrie::new();
 /// Least recently used out first, so that a full table costs an old flow, never a new one.
 #[btf_map]
 pub(crate) static FLOWS: LruHashMap<FlowKey, Flow, 65_536> = LruHashMap::new();

@@ -5,8 +5,8 @@ pub mod fake;
 
 use crate::{
     abi::{
-        Addr, Backend, BackendKey, Device, EgressRule, Endpoint, Flow, FlowKey, Grant, GrantKey, Name, NameKey, Netns,
-        Node, NodeConfig, Ptr, PtrKey, Reason, Service, ServiceKey, settle, settle_in_place,
+        Addr, Backend, BackendKey, Device, EgressRule, Endpoint, Flow, FlowKey, Grant, GrantKey, Listed, Name, NameKey,
+        Netns, Node, NodeConfig, Ptr, PtrKey, Reason, Service, ServiceKey, settle, settle_in_place,
     },
     packet::Packet,
 };
@@ -52,6 +52,8 @@ pub trait Tables {
     fn raw_flow(&self, key: &FlowKey) -> Option<Flow>;
     /// EGRESS: the longest prefix that `addr` lies in.
     fn egress(&self, addr: &Addr) -> Option<EgressRule>;
+    /// EGRESS_LISTS: the longest prefix of that list that the address lies in.
+    fn listed(&self, listed: &Listed) -> Option<EgressRule>;
 
     /// DEVICES; whether `into` has it.
     ///

@@ -13,7 +13,7 @@ use crate::model::{Condition, ReplicaKey};
 /// # Errors
 /// A [`Condition`] that names the first map that would be full, and the option that makes it larger.
 pub fn check(state: &State, sizes: &MapSizes) -> Result<(), Condition> {
-    let MapSizes { local, endpoints, services, .. } = *sizes;
+    let MapSizes { local, endpoints, services, rules, .. } = *sizes;
     let replicas = replicas(state);
     let mut per_node: BTreeMap<&str, usize> = BTreeMap::new();
     for (_, node) in &replicas {
@@ -36,7 +36,29 @@ pub fn check(state: &State, sizes: &MapSizes) -> Result<(), Condition> {
     if names > room as usize {
         return Err(full(&format!("{names} names"), room, "names", "--max-services"));
     }
+    if let Some((node, count)) = listed(state).into_iter().find(|(_, count)| *count > rules as usize) {
+        return Err(Condition {
+            message: format!(
+                "the services on node {node} would list {count} places outside, and the kernel's map has room for {rules}"
+            ),
+            remedy: "name fewer prefixes in x-skep.egress, or wider ones".into(),
+        });
+    }
     Ok(())
+}
+
+/// How many places outside are listed on each node: once for all replicas of a version.
+fn listed(state: &State) -> BTreeMap<&str, usize> {
+    let lists = state.replicas.values().filter_map(|replica| {
+        let replica = &replica.value;
+        let version = (&replica.key.service, replica.key.deployment, replica.key.is_one_off().then_some(&replica.key));
+        Some(((replica.node.as_str(), version), replica.spec.egress.as_ref()?.len()))
+    });
+    let mut per_node: BTreeMap<&str, usize> = BTreeMap::new();
+    for ((node, _), count) in lists.collect::<BTreeMap<_, _>>() {
+        *per_node.entry(node).or_default() += count;
+    }
+    per_node
 }
 
 /// Replicas by node: those that are assigned, and those that a node has not let go of yet, whose entries are there.

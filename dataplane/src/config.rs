@@ -1,10 +1,11 @@
 //! What the daemon is told: [`Args`] as typed, [`Config`] with nothing left to interpret.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, ValueEnum};
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 mod abort;
 mod command;
@@ -124,6 +125,10 @@ pub struct Options {
     #[arg(long, global = true, env = "SKEP_JOIN_PORT", value_name = "PORT", default_value_t = 51820,
         value_parser = clap::value_parser!(u16).range(1..))]
     pub join_port: u16,
+    /// What of the outside only services reach that list it in x-skep.egress: private networks, which nobody reaches
+    /// otherwise; or public ones, 0.0.0.0/0 and ::/0 for all.
+    #[arg(long, global = true, env = "SKEP_LISTED_EGRESS", value_name = "PREFIX,…", value_delimiter = ',')]
+    pub listed_egress: Vec<IpNet>,
     /// What to log: a level, or directives such as `info,dataplane::agent=debug`.
     #[arg(long, global = true, env = "SKEP_LOG", value_name = "FILTER", default_value = "info")]
     pub log: String,
@@ -208,6 +213,8 @@ pub struct Config {
     pub tunnel_port: u16,
     /// TCP port on which nodes that join ask.
     pub join_port: u16,
+    /// What of the outside only services reach that list it.
+    pub listed_egress: BTreeSet<IpNet>,
     /// Directives of the log filter.
     pub log: String,
     /// Whether to log JSON.
@@ -256,6 +263,7 @@ impl Options {
             tunnel_device: self.tunnel_device,
             tunnel_port: self.tunnel_port,
             join_port: self.join_port,
+            listed_egress: self.listed_egress.iter().map(IpNet::trunc).collect(),
             log: self.log,
             log_json: match self.log_format {
                 LogFormat::Auto => !std::io::IsTerminal::is_terminal(&std::io::stderr()),

@@ -17,6 +17,7 @@ mod assemble;
 mod diagnostic;
 mod dotenv;
 mod duration;
+mod egress;
 mod environment;
 mod files;
 mod health;

@@ -11,7 +11,10 @@ use std::io;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use anyhow::Result;
 use nix::poll::{PollFd, PollTimeout, poll};
+
+use crate::netns::Namespace;
 
 pub use ask::{Answer, ask};
 pub use responder::Responder;
@@ -129,4 +132,20 @@ pub fn probe(probes: &[(Protocol, IpAddr)], blocked: impl Fn(usize) -> bool) -> 
         });
     }
     Ok(outcomes)
+}
+
+/// Asks an address by every protocol, from a namespace; over as soon as `dropped`, how many packets and sockets have
+/// been dropped so far, whoever's and whyever, has risen by as many as are open.
+///
+/// # Errors
+/// Those of [`probe`] and of `dropped`.
+pub fn by_all(
+    from: &Namespace,
+    to: IpAddr,
+    dropped: impl Fn() -> Result<u64> + Sync,
+) -> Result<Vec<(Protocol, Outcome)>> {
+    let before = dropped()?;
+    let enough = |probes: usize| dropped().is_ok_and(|now| now >= before + probes as u64);
+    let outcomes = from.enter(|| Ok(probe(&Protocol::ALL.map(|protocol| (protocol, to)), enough)?))?;
+    Ok(Protocol::ALL.into_iter().zip(outcomes).collect())
 }

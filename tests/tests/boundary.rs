@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use tests::images::Image;
 use tests::load::Place;
 use tests::netns::Namespace;
-use tests::probe::{Answer, Outcome, Protocol, Responder, ask, probe};
+use tests::probe::{Answer, Outcome, Protocol, Responder, ask, by_all};
 use tests::{Container, Lan, Machine, Node};
 
 /// Two networks; nothing in it listens by itself.
@@ -107,17 +107,13 @@ impl Scene {
         Ok(Self { _responders: responders, ..scene })
     }
 
-    /// Every packet and socket that was dropped so far, whoever's and whyever.
     fn dropped(&self) -> Result<u64> {
         let maps = Maps::open_read_only(&Pins::new(&self.bpffs))?;
         Ok(drops(&maps)?.iter().map(|line| line.packets).sum())
     }
 
     fn probe(&self, from: &Actor, to: IpAddr) -> Result<Vec<(Protocol, Outcome)>> {
-        let before = self.dropped()?;
-        let enough = |probes: usize| self.dropped().is_ok_and(|now| now >= before + probes as u64);
-        let outcomes = from.netns.enter(|| Ok(probe(&Protocol::ALL.map(|protocol| (protocol, to)), enough)?))?;
-        Ok(Protocol::ALL.into_iter().zip(outcomes).collect())
+        by_all(&from.netns, to, || self.dropped())
     }
 
     fn must_answer(&self, from: &Actor, to: IpAddr) -> Result<()> {

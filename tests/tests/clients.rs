@@ -28,7 +28,8 @@ fn start() -> Result<Node> {
 services:
   web: {{image: 'tools:latest', command: [python3, -c, {peer}]}}
   worker: {{image: 'tools:latest', command: [python3, -c, {peer}]}}
-  db: {{image: 'postgres:latest', environment: {{POSTGRES_PASSWORD: secret, POSTGRES_DB: shop}}}}
+  db: {{image: 'postgres:latest', x-skep: {{port: 5432}},
+       environment: {{POSTGRES_PASSWORD: secret, POSTGRES_DB: shop}}}}
   cache: {{image: 'redis:latest'}}
   musl: {{image: 'musl:latest', command: [sleep, inf]}}
   go: {{image: 'go:latest'}}
@@ -201,12 +202,15 @@ fn dig_sees_an_authoritative_zone() -> Result<()> {
     let (client, db) = (replica("web")?, replica("db")?);
     let dig = |arguments: &[&str]| client.exec(&[&["dig", "+tries=1", "+time=5"], arguments].concat());
     let short = |arguments: &[&str]| dig(&[&["+short"], arguments].concat());
-    let checks: [(&[&str], &str); 7] = [
+    let checks: [(&[&str], &str); 10] = [
         (&["db.internal", "A"], db.vip()?),
         (&["DB.Production.SHOP.internal", "A"], db.vip()?),
         (&["db.internal", "AAAA"], db.vip6()?),
         (&["+tcp", "db.internal", "A"], db.vip()?),
         (&["+noedns", "db.internal", "A"], db.vip()?),
+        (&["_postgresql._tcp.db.internal", "SRV"], "0 0 5432 db.internal."),
+        (&["+tcp", "_postgresql._tcp.DB.production.shop.internal", "SRV"], "0 0 5432 DB.production.shop.internal."),
+        (&["cache.internal", "SRV"], ""),
         (&["-x", db.vip()?], "db.production.shop.internal."),
         (&["-x", db.vip6()?], "db.production.shop.internal."),
     ];

@@ -7,8 +7,8 @@ use anyhow::{Context, Result, ensure};
 use dataplane::bpf::{self, MapSizes, Maps, Pins, Programs};
 use dataplane::config::marks;
 use dataplane_ebpf::abi::{
-    Addr, Backend, BackendKey, Backends, Device, EgressKey, EgressRule, Endpoint, Identity, NAME_MAX, Name, NameKey,
-    Netns, Node, NodeConfig, Pool, Ptr, PtrKey, Service, ServiceKey, action, flags,
+    Addr, Backend, BackendKey, Backends, Device, EgressKey, EgressRule, Endpoint, Identity, ListKey, Listed, NAME_MAX,
+    Name, NameKey, Netns, Node, NodeConfig, Pool, Ptr, PtrKey, Service, ServiceKey, action, flags,
 };
 use serde_json::Value;
 use tests::bpffs::Bpffs;
@@ -44,6 +44,8 @@ const POSTGRES: Entry =
 const WORKER: Entry =
     Entry { service: 12, name: "worker.production.shop.internal", octet: 12, networks: 0b10, serves: false, ..API };
 const STAGING: Entry = Entry { env: 2, service: 20, name: "api.staging.shop.internal", octet: 20, ..API };
+/// STAGING lists where it may go.
+const LIST: u16 = 2;
 const ALL: [&Entry; 4] = [&API, &POSTGRES, &WORKER, &STAGING];
 
 impl Entry {
@@ -146,7 +148,10 @@ fn configure(maps: &Maps, host: &Namespace) -> Result<()> {
         Ok((EgressKey { prefix_len, addr: address(text)? }, EgressRule { action, rule: 1 }))
     };
     let rules = [rule("::", 0, action::ALLOW)?, rule("192.168.0.0", 96 + 16, action::DENY)?];
-    Ok(maps.set_egress(&rules)?)
+    maps.set_egress(&rules)?;
+    let listed = Listed { service: STAGING.service, list: LIST.into(), addr: address("1.1.1.0")? };
+    let key = ListKey { prefix_len: ListKey::HEAD + 96 + 24, listed };
+    Ok(maps.set_egress_lists(&[(key, EgressRule { action: action::ALLOW, rule: 1 })].into())?)
 }
 
 fn fill(maps: &Maps, host: &Namespace, entry: &Entry) -> Result<()> {
@@ -157,7 +162,8 @@ fn fill(maps: &Maps, host: &Namespace, entry: &Entry) -> Result<()> {
     let [address4, address6] = entry.addresses()?;
     host.run(&format!("ip route add {address4}/32 dev {name}"))?;
     let ifindex = ifindex(host, &name)?;
-    let flags = if entry.egress { flags::EGRESS } else { 0 };
+    let list = if entry.service == STAGING.service { flags::of_list(LIST) } else { 0 };
+    let flags = if entry.egress { flags::EGRESS | list } else { 0 };
     let (identity, networks) = (entry.identity(), entry.networks);
     let device = Device { networks, identity, address4: address4.v4_word(), address6, flags, ..Device::default() };
     maps.devices.put(&ifindex, device)?;
@@ -216,7 +222,7 @@ fn wire(text: &str) -> ([u8; NAME_MAX], u32) {
 fn maps_are_decoded_with_names_for_ids() -> Result<()> {
     let stage = Stage::new()?;
     let list = stage.json("map list")?;
-    ensure!(list.as_array().context("an array")?.len() == 17, "{list}");
+    ensure!(list.as_array().context("an array")?.len() == 18, "{list}");
     let endpoints = stage.json("map dump endpoints")?;
     let endpoint = endpoints.as_array().context("an array")?.iter().find(|row| row["key"] == "10.208.0.11");
     let endpoint = endpoint.context("no such endpoint")?;
@@ -225,7 +231,7 @@ fn maps_are_decoded_with_names_for_ids() -> Result<()> {
     let service = stage.json("map get SERVICES shop/staging/10.224.0.20")?;
     ensure!(service["service"] == "api" && service["backends"] == 1 && service["generation"] == 3, "{service}");
     ensure!(service == stage.json("map get SERVICES 2/10.224.0.20")?, "ids will do as well");
-    for map in ["DEVICES", "NETNS", "BACKENDS", "NAMES", "PTRS", "EGRESS", "NODE"] {
+    for map in ["DEVICES", "NETNS", "BACKENDS", "NAMES", "PTRS", "EGRESS", "EGRESS_LISTS", "NODE"] {
         let dump = stage.json(&format!("map dump {map}"))?;
         ensure!(!dump.as_array().context("an array")?.is_empty(), "{map}: {dump}");
     }
@@ -275,6 +281,8 @@ fn why_agrees_with_the_isolation_that_is_promised() -> Result<()> {
     is("10.208.0.12 192.168.1.1:443", 4, Some("egress-denied"))?;
     is("10.208.0.12 11.0.0.10:22", 4, Some("no-route"))?;
     is("10.208.0.12 1.1.1.1:443", 0, None)?;
+    is("10.208.0.20 1.1.1.1:443", 0, None)?;
+    is("10.208.0.20 1.1.2.1:443", 4, Some("not-listed"))?;
     is("10.208.0.12 10.224.0.53:53/udp", 0, None)
 }
 

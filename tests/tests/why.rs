@@ -81,7 +81,8 @@ fn why_answers_what_people_ask() -> Result<()> {
     says("web", "unborn:8080", 4, &["no-backend", "unborn.1 is ", "registry.invalid/none:1"])?;
     says("unborn", "web:8080", 1, &["does not run on this node", "registry.invalid/none:1"])?;
     // A name that is written in another way than it is resolved, a mistyped one, and one that nothing is like.
-    says("web", "My_DB:8080", 1, &["did you mean my-db?"])?;
+    says("web", "My_DB:8080", 0, &["It gets there."])?;
+    says("web", "My DB:8080", 1, &["did you mean my-db?"])?;
     says("web", "my-bd:8080", 1, &["did you mean my-db?"])?;
     says("wbe", "my-db:8080", 1, &["did you mean web?"])?;
     says("web", "nothing-like-it:8080", 1, &["\"nothing-like-it\"", "see `skepctl names`"])?;

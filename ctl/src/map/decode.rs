@@ -2,8 +2,8 @@ use dataplane::agent::names::text_name;
 use dataplane::bpf::Maps;
 use dataplane_ebpf::abi::{
     Addr, Backend, BackendKey, Backends, Budget, Counter, Device, EgressKey, EgressRule, Endpoint, Flow, FlowKey,
-    Grant, GrantKey, Identity, Name, NameKey, Netns, Node, NodeConfig, Pod, Pool, Ptr, PtrKey, Sealed, Service,
-    ServiceKey, action, flags, map,
+    Grant, GrantKey, Identity, ListKey, Listed, Name, NameKey, Netns, Node, NodeConfig, Pod, Pool, Ptr, PtrKey, Sealed,
+    Service, ServiceKey, action, flags, map,
 };
 use serde_json::Value;
 
@@ -43,6 +43,7 @@ impl Decoder {
             map::PTRS => records!(maps.ptrs.entries()?, |k, v| self.ptr(k, v)),
             map::GRANTS => records!(maps.grants.entries()?, |k, v| self.grant(k, v)),
             map::EGRESS => records!(maps.egress_rules()?, egress),
+            map::EGRESS_LISTS => records!(maps.egress_lists()?, |k, v| self.listed(k, v)),
             map::FLOWS => records!(maps.flows.entries()?, |k, v| self.flow(k, v)),
             map::BUDGETS => records!(maps.budgets.entries()?, |k, v| self.budget(k, v)),
             map::COUNTERS => records!(dataplane::bpf::counters(maps)?, |k, v| self.counter(k, v)),
@@ -68,6 +69,7 @@ impl Decoder {
             .with("mac", mac(value.mac))
             .with("host_mac", mac(value.host_mac))
             .with("egress", value.flags & flags::EGRESS != 0)
+            .with("list", list(value.flags))
             .with("sealed", sealed(ifindex, value))
     }
 
@@ -77,6 +79,7 @@ impl Decoder {
             .with("address", Addr::from_v4_word(value.address4).to_string())
             .with("address6", address(&value.address6))
             .with("egress", value.flags & flags::EGRESS != 0)
+            .with("list", list(value.flags))
             .with("sealed", sealed(cookie, value))
     }
 
@@ -99,6 +102,7 @@ impl Decoder {
             .with("generation", set.generation)
             .with("backends", set.count)
             .with("local", set.local)
+            .with("affinity", value.flags & flags::AFFINITY != 0)
             .with("sealed", sealed(key, value))
     }
 
@@ -117,6 +121,7 @@ impl Decoder {
         self.in_environment(key.env, text_name(&key.name))
             .with("vip", vip)
             .with("vip6", address(&value.vip6))
+            .with("port", (value.port != 0).then_some(value.port))
             .with("networks", bits(value.networks))
             .with("sealed", sealed(key, value))
     }
@@ -142,6 +147,16 @@ impl Decoder {
             .with("action", verb(value.action))
             .with("rule", value.rule)
             .with("sealed", sealed(key, value))
+    }
+
+    fn listed(&self, key: &ListKey, value: &EgressRule) -> Record {
+        let Listed { service, list, addr } = key.listed;
+        let name = self.directory.service(service).map_or_else(|| service.to_string(), ToString::to_string);
+        let prefix = prefix(&EgressKey { prefix_len: key.prefix_len.saturating_sub(ListKey::HEAD), addr });
+        Record::new(format!("{name}/{list}/{prefix}"))
+            .raw_key(format!("{service}/{list}/{prefix}"))
+            .with("action", verb(value.action))
+            .with("rule", value.rule)
     }
 
     fn flow(&self, key: &FlowKey, value: &Flow) -> Record {
@@ -186,8 +201,17 @@ impl Decoder {
 }
 
 fn egress(key: &EgressKey, value: &EgressRule) -> Record {
+    Record::new(prefix(key)).with("action", verb(value.action)).with("rule", value.rule)
+}
+
+fn prefix(key: &EgressKey) -> String {
     let length = if key.addr.is_v4() { key.prefix_len.saturating_sub(96) } else { key.prefix_len };
-    Record::new(format!("{}/{length}", key.addr)).with("action", verb(value.action)).with("rule", value.rule)
+    format!("{}/{length}", key.addr)
+}
+
+/// The number of the list of where it may go, if it has one.
+fn list(flags: u32) -> Option<u32> {
+    Some(flags::list(flags)).filter(|list| *list != 0)
 }
 
 fn way(node: &u32, value: &Node) -> Record {
@@ -227,6 +251,7 @@ fn verb(number: u32) -> Value {
     match number {
         action::ALLOW => "allow".into(),
         action::DENY => "deny".into(),
+        action::LISTED => "listed".into(),
         other => other.into(),
     }
 }

@@ -3,6 +3,9 @@
 //! A map that no change names has the same layout in both versions: skepd pins the very same map under both, and
 //! nothing is copied. The values of all others are converted. Keys have never changed.
 //!
+//! Version 2 brought a map, EGRESS_LISTS, flags that say a list of it, one for affinity, and a port where a name had
+//! zeros; no value is laid out otherwise.
+//!
 //! Who raises [`super::ABI_VERSION`] adds to [`CHANGES`], and keeps the layout before as far as it needs it.
 
 use super::{ABI_VERSION, Pod, map};

@@ -71,6 +71,33 @@ pub struct EgressKey {
     pub addr: Addr,
 }
 
+/// Key of EGRESS_LISTS, as `BPF_MAP_TYPE_LPM_TRIE` wants it.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ListKey {
+    /// Bits that count, host order: those of service and list, and of the prefix as in [`EgressKey`].
+    pub prefix_len: u32,
+    /// What they are of.
+    pub listed: Listed,
+}
+
+impl ListKey {
+    /// Bits that are no prefix's.
+    pub const HEAD: u32 = 64;
+}
+
+/// A place outside in one of a service's lists of where it may go.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Listed {
+    /// Service id, host order.
+    pub service: u32,
+    /// Which of its lists, host order: see [`super::flags::list`].
+    pub list: u32,
+    /// The address, or a prefix of it, network order.
+    pub addr: Addr,
+}
+
 /// Key of FLOWS: the tuple as the initiator sends it. For ICMP echo both ports are the identifier.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -120,6 +147,8 @@ pod! {
     PtrKey: 20,
     GrantKey: 20,
     EgressKey: 20,
+    ListKey: 28,
+    Listed: 24,
     FlowKey: 40,
     DropKey: 12,
 }

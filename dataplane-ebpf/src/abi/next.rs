@@ -7,12 +7,12 @@ use super::values::sealed;
 use super::{Addr, FlowKey, Identity, map};
 
 pub(super) const CHANGES: &[Change] = &[
-    Change { map: map::ENDPOINTS, version: 2, size: size_of::<super::Endpoint>(), convert: endpoint },
-    Change { map: map::FLOWS, version: 2, size: size_of::<super::Flow>(), convert: flow },
-    Change { map: map::COUNTERS, version: 2, size: size_of::<super::Counter>(), convert: counter },
+    Change { map: map::ENDPOINTS, version: 3, size: size_of::<super::Endpoint>(), convert: endpoint },
+    Change { map: map::FLOWS, version: 3, size: size_of::<super::Flow>(), convert: flow },
+    Change { map: map::COUNTERS, version: 3, size: size_of::<super::Counter>(), convert: counter },
 ];
 
-/// As of version 1.
+/// As of version 2.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Endpoint {
@@ -25,7 +25,7 @@ struct Endpoint {
     seal: u64,
 }
 
-/// As of version 1.
+/// As of version 2.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Flow {

@@ -79,7 +79,7 @@ reasons! {
     /// The environment's or service's networks are internal: it has no way out.
     EgressOff = 16, "egress-off", "put the service into a network without `internal: true`";
     /// The destination is in a range that traffic may not leave to: private, link-local, metadata, multicast, reserved.
-    EgressDenied = 17, "egress-denied", "only public addresses may be reached";
+    EgressDenied = 17, "egress-denied", "only public addresses may be reached, and those that skepd's --listed-egress names, by who lists them";
     /// The host has no route there, or it is one of the host's own addresses.
     NoRoute = 18, "no-route", "the host itself cannot be reached from a container";
     /// The host would send it somewhere else than through an uplink.
@@ -122,6 +122,8 @@ reasons! {
     NotHere = 37, "not-here", "if it lasts: nodes differ about where a replica is, see skepd's log on both";
     /// A kernel says which multicast groups it listens to (IGMP, MLD), as it does for each new device; no group crosses a veth.
     MulticastReport = 38, "multicast-report", "nothing to do";
+    /// The service says where it may go (`x-skep.egress`), and does not name the destination.
+    NotListed = 39, "not-listed", "add the address to x-skep.egress of the service, then `skepctl up`";
 }
 
 impl Reason {

@@ -25,6 +25,7 @@ fn fingerprint() -> String {
         PtrKey,
         GrantKey,
         EgressKey,
+        ListKey,
         FlowKey,
         DropKey,
         Device,

@@ -19,6 +19,24 @@ impl Identity {
 pub mod flags {
     /// [`super::Device`], [`super::Netns`]: may send to the internet and resolve names out there.
     pub const EGRESS: u32 = 1;
+    /// [`super::Service`]: each client is always sent to the same backend, as long as the set is the same.
+    pub const AFFINITY: u32 = 2;
+
+    /// Where the number of a list begins.
+    const LIST: u32 = 16;
+
+    /// The list in [`super::super::map::EGRESS_LISTS`] of where it may go, by its number in the service; 0: wherever EGRESS
+    /// lets everybody go.
+    #[inline(always)]
+    pub const fn list(flags: u32) -> u32 {
+        flags >> LIST
+    }
+
+    /// The flag that says the list.
+    #[must_use]
+    pub const fn of_list(number: u16) -> u32 {
+        (number as u32) << LIST
+    }
 }
 
 /// Values of the `action` fields.
@@ -27,6 +45,8 @@ pub mod action {
     pub const ALLOW: u32 = 1;
     /// Do not cross.
     pub const DENY: u32 = 2;
+    /// EGRESS: only who lists it crosses.
+    pub const LISTED: u32 = 3;
 }
 
 /// Value of DEVICES: what is behind the host end of a veth. One cache line.
@@ -159,8 +179,8 @@ pub struct Name {
     pub vip6: Addr,
     /// Answer to A as it lies in a packet, or zero.
     pub vip4: u32,
-    /// Zero.
-    pub pad: u32,
+    /// The port that an answer to SRV says, host order; zero: none is known.
+    pub port: u32,
     /// See [`Sealed`].
     pub seal: u64,
 }
@@ -193,7 +213,7 @@ pub struct Grant {
     pub seal: u64,
 }
 
-/// Value of EGRESS. The trie frees its nodes after a grace period, hence no seal.
+/// Value of EGRESS and EGRESS_LISTS. The trie frees its nodes after a grace period, hence no seal.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct EgressRule {

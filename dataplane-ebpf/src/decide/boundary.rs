@@ -3,8 +3,8 @@
 
 use super::{
     Frame, Workspace,
+    egress::egress,
     flows::{Memory, Sides},
-    from_container::may_leave,
     grant::grant,
 };
 use crate::{
@@ -109,11 +109,7 @@ pub(super) fn leave(
     work: &mut Workspace,
 ) -> Result<(), Reason> {
     let node = sender.tables.node().ok_or(Reason::NoConfig)?;
-    if !may_leave(&work.device) {
-        return Err(Reason::EgressOff);
-    }
-    let rule = sender.tables.egress(&work.packet.destination).filter(|rule| rule.action == action::ALLOW);
-    let rule = rule.ok_or(Reason::EgressDenied)?.rule;
+    let rule = egress(sender.tables, work.device.identity, work.device.flags, &work.packet.destination)?;
     let begins = sender.begins(work)?;
     match sender.host.route(&work.packet) {
         Route::Forward { ifindex } if node.is_uplink(ifindex) => {}

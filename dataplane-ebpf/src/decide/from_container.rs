@@ -4,7 +4,7 @@ use super::{
     is_own, own_device, parse, tunnel,
 };
 use crate::{
-    abi::{Device, Reason, ServiceKey, flags},
+    abi::{Reason, ServiceKey},
     packet::{self, Bytes, Family, Fragment, Transport, Udp, protocol},
     tables::{Host, Tables},
 };
@@ -148,9 +148,4 @@ fn vip(sender: &Sender<'_, impl Tables, impl Host, impl Bytes>, work: &Workspace
         Transport::EchoRequest(_) => Ok(Step::Echo),
         _ => Err(Reason::UntranslatedVip),
     }
-}
-
-/// Whether the replica may send beyond the cluster at all.
-pub(super) fn may_leave(device: &Device) -> bool {
-    device.flags & flags::EGRESS != 0
 }

@@ -8,6 +8,7 @@ use crate::abi::{
     Addr, Backend, BackendKey, Backends, Endpoint, Identity, Netns, Reason, SOCKET_ENTRIES, Sealed as _, ServiceKey,
     SocketEntry, action, flags,
 };
+use crate::decide::egress::egress;
 use crate::decide::grant::grant;
 use crate::tables::Tables;
 
@@ -235,7 +236,8 @@ fn to_service(
         }
         // Those on this node, as long as there are any.
         let among = if set.local > 0 { set.local } else { set.count };
-        let slot = attempt.random % u32::from(among);
+        let pick = if service.flags & flags::AFFINITY == 0 { attempt.random } else { who(netns, service.service) };
+        let slot = pick % u32::from(among);
         let key = BackendKey { service: service.service, generation: set.generation, slot };
         match tables.backend(&key) {
             Ok(Some(found)) => {
@@ -251,6 +253,15 @@ fn to_service(
         }
     }
     Decision::deny(Reason::TornRead)
+}
+
+/// The same number whenever one client asks for one service, by whichever family. Fibonacci hashing (Knuth, TAOCP 6.4):
+/// in the product's upper half each bit depends on all bits of the address.
+#[inline(always)]
+fn who(netns: &Netns, service: u32) -> u32 {
+    const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+    let asks = u64::from(service) << 32 | u64::from(u32::from_be(netns.address4));
+    (asks.wrapping_mul(GOLDEN) >> 32) as u32
 }
 
 /// A backend's address of one family, or none.
@@ -283,13 +294,7 @@ fn to_endpoint(tables: &impl Tables, netns: &Netns, attempt: &Attempt) -> Result
 
 #[inline(always)]
 fn out(tables: &impl Tables, netns: &Netns, attempt: &Attempt) -> Result<(), Reason> {
-    if netns.flags & flags::EGRESS == 0 {
-        return Err(Reason::EgressOff);
-    }
-    match tables.egress(&attempt.addr) {
-        Some(rule) if rule.action == action::ALLOW => Ok(()),
-        _ => Err(Reason::EgressDenied),
-    }
+    egress(tables, netns.identity, netns.flags, &attempt.addr).map(|_| ())
 }
 
 /// A slot of a socket's memory, by number below [`SOCKET_ENTRIES`]. Numbers, not references: other threads write.

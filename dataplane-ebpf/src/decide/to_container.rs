@@ -1,11 +1,11 @@
 use super::{
     Decision, Frame, Verdict, Workspace,
+    egress::egress,
     flows::{Memory, Sides},
-    from_container::may_leave,
     is_own, own_device, parse,
 };
 use crate::{
-    abi::{Identity, NodeConfig, Reason, action},
+    abi::{Identity, NodeConfig, Reason},
     packet::{self, Bytes, Fragment, Transport},
     tables::{Host, Tables},
 };
@@ -86,11 +86,11 @@ impl<T: Tables, H: Host, B: Bytes> Receiver<'_, T, H, B> {
     fn holds(&self, work: &mut Workspace) -> Result<bool, Reason> {
         let sides = Sides { source: work.device.identity, destination: Identity::WORLD };
         let flow = &mut work.flow;
-        if !may_leave(&work.device) || !self.memory().live(&work.asked, &sides, flow)? {
+        if !self.memory().live(&work.asked, &sides, flow)? {
             return Ok(false);
         }
-        let rule = self.tables.egress(&work.asked.destination);
-        let holds = rule.is_some_and(|rule| rule.action == action::ALLOW && rule.rule == flow.rule);
+        let rule = egress(self.tables, work.device.identity, work.device.flags, &work.asked.destination);
+        let holds = rule == Ok(flow.rule);
         if holds {
             self.memory().seen(&work.asked, flow);
         }

@@ -2,7 +2,7 @@
 
 use super::{
     HEADER_LEN, Scratch,
-    parse::{Parsed, below_internal},
+    parse::{Parsed, SRV_NAME_MAX, below_internal},
     rr,
 };
 use crate::{
@@ -19,6 +19,8 @@ pub const TTL: u32 = 5;
 /// The longest question, the longest records and the longest OPT together.
 const _: () = assert!(HEADER_LEN + super::WIRE_NAME_MAX + 4 + 58 + super::OPT_MAX <= ANSWER_MAX as u32);
 const _: () = assert!(HEADER_LEN as usize + NAME_MAX + 4 + 12 + NAME_MAX + super::OPT_MAX as usize <= ANSWER_MAX);
+const _: () =
+    assert!(HEADER_LEN as usize + SRV_NAME_MAX + 4 + 12 + 6 + NAME_MAX + super::OPT_MAX as usize <= ANSWER_MAX);
 
 /// Flags of the header (RFC 1035 section 4.1.1, RFC 4035 section 3.2.2).
 mod flag {
@@ -84,6 +86,25 @@ impl Scratch {
         // All of it, zeros included, which what follows overwrites: a loop without a bound that has to be proven.
         while i < NAME_MAX {
             self.message[(self.answer.at as usize + i) & (2 * ANSWER_MAX - 1)] = self.pointer.name[i];
+            i += 1;
+        }
+        self.answer.at += len;
+        self.answer.answers = 1;
+    }
+
+    /// Where the host of the question listens (RFC 2782): a record without a choice, since it is behind the host's one
+    /// address that replicas change. The target is written out, as that RFC wants it.
+    #[cfg_attr(target_arch = "bpf", inline(never))]
+    pub(super) fn srv(&mut self, port: u32) {
+        let (host, len) = (self.question.host, self.question.host_len());
+        self.record(POINTER | HEADER_LEN as u16, rr::SRV, 6 + len as u16);
+        self.put([0; 4]);
+        self.put((port as u16).to_be_bytes());
+        let mut i = 0;
+        // As in `ptr`: more than the name, which what follows overwrites.
+        while i < NAME_MAX {
+            let octet = self.message[(host as usize + i) & (2 * ANSWER_MAX - 1)];
+            self.message[(self.answer.at as usize + i) & (2 * ANSWER_MAX - 1)] = octet;
             i += 1;
         }
         self.answer.at += len;

@@ -16,6 +16,14 @@ const LABELS_MAX: u32 = WIRE_NAME_MAX / 2;
 /// Longest label; a greater length octet is a compression pointer or reserved.
 const LABEL_MAX: u8 = 63;
 
+/// Longest label in front of a host's name that is an attribute of it: an underscore and what RFC 6335 section 5.1 lets
+/// a service be called.
+const ATTRIBUTE_MAX: u8 = 16;
+/// As many of them as RFC 2782 has: service and protocol.
+const ATTRIBUTES_MAX: u32 = 2;
+/// Longest name that an SRV record has.
+pub(super) const SRV_NAME_MAX: usize = ATTRIBUTES_MAX as usize * (1 + ATTRIBUTE_MAX as usize) + NAME_MAX;
+
 /// Flags that a question must not have: QR, opcode, TC.
 const NO_QUESTION: u16 = 0xfa00;
 
@@ -35,6 +43,11 @@ pub(super) struct Parsed {
     pub(super) name_len: u32,
     /// How many labels it has, the root's not counted.
     labels: u32,
+    /// How many of them, the first ones, say something of the host that follows (`_http._tcp.web.internal`): at most
+    /// [`ATTRIBUTES_MAX`].
+    pub(super) attributes: u32,
+    /// Offset in the message of the host's name, after these.
+    pub(super) host: u32,
     /// Offset in the message of the last label but the root's.
     pub(super) last: u32,
     /// Offset in the message of the octet after the question.
@@ -48,6 +61,18 @@ impl Parsed {
     #[inline(always)]
     pub(super) const fn root(&self) -> u32 {
         HEADER_LEN + self.name_len - 1
+    }
+
+    /// Octets of the host's name.
+    #[inline(always)]
+    pub(super) const fn host_len(&self) -> u32 {
+        HEADER_LEN + self.name_len - self.host
+    }
+
+    /// Whether the name is one that an SRV record has: the host's, or with service and protocol in front.
+    #[inline(always)]
+    pub(super) const fn may_be_srv(&self) -> bool {
+        self.attributes == 0 || self.attributes == ATTRIBUTES_MAX
     }
 }
 
@@ -95,7 +120,7 @@ pub(super) fn question(bytes: &impl Bytes, at: u32, len: u32, scratch: &mut Scra
         return Err(Reason::BadDns);
     }
     let (kind, class) = (word(message, here + 1), word(message, here + 3));
-    scratch.question = Parsed { kind, class, flags, additional, name_len, labels, last, end, opt_len: 0 };
+    scratch.question = Parsed { kind, class, flags, additional, name_len, labels, last, end, ..Parsed::default() };
     Ok(())
 }
 
@@ -218,16 +243,34 @@ fn reverse6(message: &Message, address: &mut Addr) -> bool {
     is_at(message, HEADER_LEN + 64, b"\x03ip6\x04arpa\0")
 }
 
-/// Makes the key of a name: lower case, zeros after it. Length octets are below `A` and so stay as they are, which
-/// lets it go by words.
+/// Finds the host's name, after what is said of it. Apart from [`question`], whose loop has all of the verifier's patience
+/// that there is.
+#[cfg_attr(target_arch = "bpf", inline(never))]
+pub(super) fn host(scratch: &mut Scratch) {
+    let Scratch { question, message, .. } = scratch;
+    question.host = HEADER_LEN;
+    question.attributes = 0;
+    while question.attributes < ATTRIBUTES_MAX {
+        let length = octet(message, question.host);
+        if length == 0 || length > ATTRIBUTE_MAX || octet(message, question.host + 1) != b'_' {
+            break;
+        }
+        question.host += 1 + u32::from(length);
+        question.attributes += 1;
+    }
+}
+
+/// Makes the key of the host's name: as services are called ([`lower`]), zeros after it. Length octets are below `A` and
+/// so stay as they are, which lets it go by words.
 #[cfg_attr(target_arch = "bpf", inline(never))]
 pub(super) fn lower_name(scratch: &mut Scratch, env: u32) {
     let Scratch { question, message, name: key, .. } = scratch;
     key.env = env;
     let mut i = 0;
     while i < NAME_MAX {
-        let at = HEADER_LEN as usize + i;
-        let left = question.name_len.saturating_sub(i as u32);
+        // Masked so that three octets more are in the message, too; a name ends long before.
+        let at = (question.host as usize + i) & (ANSWER_MAX - 1);
+        let left = question.host_len().saturating_sub(i as u32);
         let word = u32::from_le_bytes([message[at], message[at + 1], message[at + 2], message[at + 3]]);
         let kept = if left >= 4 { u32::MAX } else { (1 << (left * 8)) - 1 };
         let [a, b, c, d] = (lower(word) & kept).to_le_bytes();
@@ -236,16 +279,22 @@ pub(super) fn lower_name(scratch: &mut Scratch, env: u32) {
     }
 }
 
-/// Four octets at once to ASCII lower case.
+/// Four octets at once to ASCII lower case, and underscores to hyphens: as services are called here, whose names in
+/// Compose files may have either. No length octet is as large as an underscore.
 #[inline(always)]
 const fn lower(word: u32) -> u32 {
     const HIGH: u32 = 0x8080_8080;
+    const UNDERSCORES: u32 = 0x5f5f_5f5f;
+    /// From an underscore to a hyphen.
+    const HYPHEN: u32 = 0x5f ^ 0x2d;
     // The high bit of an octet of `low + (0x80 − x)` says whether its lower seven bits are at least x.
     let low = word & !HIGH;
     let from_a = low + 0x3f3f_3f3f;
     let past_z = low + 0x2525_2525;
     let upper = from_a & !past_z & !word & HIGH;
-    word | upper >> 2
+    let other = word ^ UNDERSCORES;
+    let underscore = !(((other & !HIGH) + !HIGH) | other) & HIGH;
+    (word | upper >> 2) ^ ((underscore >> 7) * HYPHEN)
 }
 
 #[cfg(test)]
@@ -256,7 +305,8 @@ mod tests {
     fn four_octets_are_lowered_as_one_by_one() {
         for octet in 0..=u8::MAX {
             let word = u32::from_le_bytes([octet, b'Z', octet, 0]);
-            let expected = [octet.to_ascii_lowercase(), b'z', octet.to_ascii_lowercase(), 0];
+            let one = if octet == b'_' { b'-' } else { octet.to_ascii_lowercase() };
+            let expected = [one, b'z', one, 0];
             assert_eq!(lower(word).to_le_bytes(), expected, "octet {octet}");
         }
     }

@@ -10,7 +10,7 @@ use super::{Host, Route, Tables};
 use crate::{
     abi::{
         Addr, Backend, BackendKey, Budget, Device, EgressKey, EgressRule, Endpoint, Flow, FlowKey, Grant, GrantKey,
-        Name, NameKey, Netns, Node, NodeConfig, Ptr, PtrKey, Service, ServiceKey,
+        ListKey, Listed, Name, NameKey, Netns, Node, NodeConfig, Ptr, PtrKey, Service, ServiceKey,
     },
     packet::Packet,
 };
@@ -31,6 +31,7 @@ pub struct Fake {
     pub ptrs: BTreeMap<PtrKey, Ptr>,
     pub grants: BTreeMap<GrantKey, Grant>,
     pub egress: Vec<(EgressKey, EgressRule)>,
+    pub lists: Vec<(ListKey, EgressRule)>,
     pub flows: RefCell<BTreeMap<FlowKey, Flow>>,
     pub budgets: RefCell<BTreeMap<u32, Budget>>,
     /// `CLOCK_MONOTONIC`, in nanoseconds.
@@ -99,13 +100,21 @@ impl Tables for Fake {
     }
 
     fn egress(&self, addr: &Addr) -> Option<EgressRule> {
-        let octets = |addr: &Addr| u128::from_be_bytes(addr.octets());
-        let inside = |key: &EgressKey| {
-            let shift = 128 - key.prefix_len;
-            shift == 128 || octets(&key.addr) >> shift == octets(addr) >> shift
-        };
-        self.egress.iter().filter(|(key, _)| inside(key)).max_by_key(|(key, _)| key.prefix_len).map(|(_, rule)| *rule)
+        let inside = self.egress.iter().filter(|(key, _)| is_in(addr, &key.addr, key.prefix_len));
+        inside.max_by_key(|(key, _)| key.prefix_len).map(|(_, rule)| *rule)
     }
+
+    fn listed(&self, Listed { service, list, addr }: &Listed) -> Option<EgressRule> {
+        let its = self.lists.iter().filter(|(key, _)| (key.listed.service, key.listed.list) == (*service, *list));
+        let inside = its.filter(|(key, _)| is_in(addr, &key.listed.addr, key.prefix_len - ListKey::HEAD));
+        inside.max_by_key(|(key, _)| key.prefix_len).map(|(_, rule)| *rule)
+    }
+}
+
+/// Whether an address has so many bits of a prefix in front.
+fn is_in(addr: &Addr, prefix: &Addr, bits: u32) -> bool {
+    let octets = |addr: &Addr| u128::from_be_bytes(addr.octets());
+    bits == 0 || (octets(addr) ^ octets(prefix)) >> (128 - bits) == 0
 }
 
 impl Host for Fake {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dataplane_ebpf::abi::{Addr, Identity};
+use dataplane_ebpf::abi::{Addr, Identity, flags};
 use tokio::sync::{Mutex, mpsc};
 use tracing::{info, warn};
 
@@ -85,6 +85,7 @@ impl Hands {
                 let rules: Vec<_> = rules.iter().map(|(key, rule)| (*key, *rule)).collect();
                 maps.set_egress(&rules)?;
             }
+            Op::SetLists(lists) => maps.set_egress_lists(lists)?,
             Op::Register(replica) => {
                 if let Some(registration) = super::tables::registration(replica, desired, observed) {
                     self.register(&registration)?;
@@ -113,7 +114,7 @@ impl Hands {
                     service: set.service,
                     vips: keys.iter().map(|key| key.vip).collect(),
                     networks: set.networks,
-                    flags: 0,
+                    flags: if set.affinity { flags::AFFINITY } else { 0 },
                 };
                 let backends: Vec<_> = set.backends.iter().map(|b| backend(b, desired.node.id)).collect();
                 self.generations.lock().await.switch(maps, &service, &backends, Instant::now())?;

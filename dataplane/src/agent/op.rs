@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use dataplane_ebpf::abi::{
-    self, Addr, BackendKey, EgressKey, EgressRule, Endpoint, GrantKey, Identity, Name, NameKey, Node, NodeConfig, Ptr,
-    PtrKey, action,
+    self, Addr, BackendKey, EgressKey, EgressRule, Endpoint, GrantKey, Identity, ListKey, Listed, Name, NameKey, Node,
+    NodeConfig, Ptr, PtrKey, action,
 };
 
 use super::names::text_name;
@@ -24,6 +24,8 @@ pub enum Op {
     ConfigureNode(Box<NodeConfig>),
     /// EGRESS, as a whole.
     SetEgress(BTreeMap<EgressKey, EgressRule>),
+    /// EGRESS_LISTS, as a whole.
+    SetLists(BTreeMap<ListKey, EgressRule>),
     /// DEVICES, NETNS, ENDPOINTS of a replica that is plumbed already.
     Register(Arc<ReplicaAssignment>),
     /// The WireGuard device.
@@ -167,10 +169,16 @@ impl fmt::Display for Op {
                 write!(f, "configure node {}: uplinks [{}], epoch {}", config.node, uplinks.join(", "), config.epoch)
             }
             Self::SetEgress(rules) => {
-                let allowed = rules.iter().filter(|(_, rule)| rule.action == action::ALLOW).map(|(key, _)| prefix(key));
-                let allowed: Vec<_> = allowed.collect();
-                let denied = rules.len() - allowed.len();
-                write!(f, "set egress: {} allowed, {denied} prefixes in them denied", allowed.join(" and "))
+                let all =
+                    |action| rules.iter().filter(move |(_, rule)| rule.action == action).map(|(key, _)| prefix(key));
+                let (allowed, listed): (Vec<_>, Vec<_>) = (all(action::ALLOW).collect(), all(action::LISTED).collect());
+                let denied = all(action::DENY).count();
+                write!(f, "set egress: {} allowed, {denied} prefixes in them denied", allowed.join(" and "))?;
+                if listed.is_empty() { Ok(()) } else { write!(f, ", {} for who lists it", listed.join(" and ")) }
+            }
+            Self::SetLists(lists) => {
+                let all: Vec<_> = lists.keys().map(listed).collect();
+                write!(f, "set where services say that they may go: [{}]", all.join(", "))
             }
             Self::Register(replica) => Step::Register(Arc::clone(replica)).describe(&replica.key, f),
             Self::MakeTunnel(device) => write!(f, "make the tunnel {device}"),
@@ -268,6 +276,13 @@ pub(super) fn grant(key: &GrantKey) -> String {
     let identity = |Identity { env, service }: Identity| format!("service {service} of environment {env}");
     let (source, destination) = (identity(key.source), identity(key.destination));
     format!("the grant from {source} to {destination}, protocol {}, port {}", key.protocol, u16::from_be(key.port))
+}
+
+/// An EGRESS_LISTS key.
+pub(super) fn listed(key: &ListKey) -> String {
+    let Listed { service, list, addr } = key.listed;
+    let prefix = prefix(&EgressKey { prefix_len: key.prefix_len.saturating_sub(ListKey::HEAD), addr });
+    format!("{prefix} in list {list} of service {service}")
 }
 
 /// An EGRESS key as people write prefixes.

@@ -82,6 +82,7 @@ pub(super) fn without_docker(ops: Vec<Op>, known: bool) -> Vec<Op> {
             op,
             Op::ConfigureNode(_)
                 | Op::SetEgress(_)
+                | Op::SetLists(_)
                 | Op::PutEndpoint(..)
                 | Op::MakeTunnel(_)
                 | Op::AttachTunnel(_)

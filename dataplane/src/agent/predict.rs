@@ -44,6 +44,7 @@ pub fn predict(desired: &Desired, observed: &mut Observed, op: &Op) {
     match op {
         Op::ConfigureNode(config) => tables.node = **config,
         Op::SetEgress(rules) => tables.egress.clone_from(rules),
+        Op::SetLists(lists) => tables.lists.clone_from(lists),
         Op::Register(replica) => register(desired, observed, replica),
         Op::MakeTunnel(_) => {
             observed.tunnel =

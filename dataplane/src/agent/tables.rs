@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use dataplane_ebpf::abi::{
-    self, Addr, BackendKey, Device, EgressKey, EgressRule, Endpoint, GrantKey, Identity, Name, NameKey, Netns, Node,
-    NodeConfig, Pool, Ptr, PtrKey, Sealed, UPLINKS_MAX, action, flags,
+    self, Addr, BackendKey, Device, EgressKey, EgressRule, Endpoint, GrantKey, Identity, ListKey, Name, NameKey, Netns,
+    Node, NodeConfig, Pool, Ptr, PtrKey, Sealed, UPLINKS_MAX, flags,
 };
 
 use super::desired::{Desired, Elsewhere};
@@ -14,8 +14,13 @@ use super::names::{full_name, named, replica_name, short_forms, wire_name};
 use super::observed::Observed;
 use super::plan::is_as_assigned;
 use crate::config::marks;
+use crate::model::spec::Affinity;
 use crate::model::{ReplicaAssignment, ReplicaKey, ServiceAssignment, ServiceKey};
 use crate::netlink;
+
+mod egress;
+
+pub use egress::{egress_lists, egress_rules};
 
 /// The contents of the maps that the agent writes. Values are sealed.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -38,6 +43,8 @@ pub struct TableSet {
     pub ptrs: BTreeMap<PtrKey, Ptr>,
     /// EGRESS.
     pub egress: BTreeMap<EgressKey, EgressRule>,
+    /// EGRESS_LISTS.
+    pub lists: BTreeMap<ListKey, EgressRule>,
     /// Keys of GRANTS.
     pub grants: BTreeSet<GrantKey>,
     /// Keys of BUDGETS: the programs write it.
@@ -55,6 +62,8 @@ pub struct BackendSet {
     pub service: u32,
     /// Networks it is in, a bit each.
     pub networks: u64,
+    /// Each client is always sent to the same of them.
+    pub affinity: bool,
     /// Addresses of its backends, those of this node first.
     pub backends: Vec<BackendAddress>,
     /// Nobody else has written to it: seals, flags and counts are as skepd leaves them.
@@ -93,7 +102,7 @@ impl Registration {
     /// Of a replica behind this device, in this network namespace.
     pub fn new(replica: &ReplicaAssignment, node: u32, ifindex: u32, cookie: u64) -> Self {
         let identity = Identity { env: replica.env, service: replica.service_id };
-        let flags = if replica.egress { flags::EGRESS } else { 0 };
+        let flags = if replica.egress { flags::EGRESS | flags::of_list(egress::list(replica)) } else { 0 };
         let (address4, address6) = (Addr::from(replica.address4), Addr::from(replica.address6));
         let mac = netlink::container_mac(replica.address4);
         let networks = replica.networks;
@@ -160,6 +169,7 @@ pub(super) fn publish(desired: &Desired, observed: &Observed) -> TableSet {
         let set = BackendSet {
             service: service.id,
             networks: service.networks,
+            affinity: service.spec.affinity == Affinity::Client,
             backends: backends(key, desired, observed),
             intact: true,
         };
@@ -232,58 +242,6 @@ pub(super) fn node_config(desired: &Desired, observed: &Observed, epoch: u32) ->
     }
 }
 
-/// Where replicas may and may not go beyond the cluster: the public internet, and nothing that is private, shared,
-/// link-local, multicast, reserved, or leads into one of these by translation (IANA's special-purpose registries).
-pub fn egress_rules() -> BTreeMap<EgressKey, EgressRule> {
-    const DENIED4: [([u8; 4], u8); 16] = [
-        ([0, 0, 0, 0], 8),
-        ([10, 0, 0, 0], 8),
-        ([100, 64, 0, 0], 10),
-        ([127, 0, 0, 0], 8),
-        ([169, 254, 0, 0], 16),
-        ([172, 16, 0, 0], 12),
-        ([192, 0, 0, 0], 24),
-        ([192, 0, 2, 0], 24),
-        ([192, 88, 99, 0], 24),
-        ([192, 168, 0, 0], 16),
-        ([198, 18, 0, 0], 15),
-        ([198, 51, 100, 0], 24),
-        ([203, 0, 113, 0], 24),
-        ([224, 0, 0, 0], 4),
-        ([240, 0, 0, 0], 4),
-        ([255, 255, 255, 255], 32),
-    ];
-    const DENIED6: [([u16; 8], u8); 12] = [
-        ([0; 8], 96),
-        ([0, 0, 0, 0, 0, 0, 0, 1], 128),
-        ([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96),
-        ([0x64, 0xff9b, 1, 0, 0, 0, 0, 0], 48),
-        ([0x100, 0, 0, 0, 0, 0, 0, 0], 64),
-        ([0x2001, 0, 0, 0, 0, 0, 0, 0], 23),
-        ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 32),
-        ([0x2002, 0, 0, 0, 0, 0, 0, 0], 16),
-        ([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20),
-        ([0xfc00, 0, 0, 0, 0, 0, 0, 0], 7),
-        // With the site-local addresses of old.
-        ([0xfe80, 0, 0, 0, 0, 0, 0, 0], 9),
-        ([0xff00, 0, 0, 0, 0, 0, 0, 0], 8),
-    ];
-    let denied4 = DENIED4.map(|(octets, len)| (IpAddr::from(octets), u32::from(len) + 96));
-    let denied6 = DENIED6.map(|(segments, len)| (IpAddr::from(segments), u32::from(len)));
-    let denied = denied4.into_iter().chain(denied6).map(|(address, len)| (address, len, action::DENY));
-    let allowed = [
-        (IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0, action::ALLOW),
-        // The IPv4 internet: the v4-mapped addresses.
-        (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 96, action::ALLOW),
-    ];
-    let rules = allowed.into_iter().chain(denied).zip(1..);
-    rules
-        .map(|((address, prefix_len, action), rule)| {
-            (EgressKey { prefix_len, addr: address.into() }, EgressRule { action, rule })
-        })
-        .collect()
-}
-
 fn put_names(tables: &mut TableSet, service: &ServiceAssignment, names: &[String], networks: u64) {
     for name in names {
         put_name(tables, service, name, networks, (service.vip4, service.vip6));
@@ -293,7 +251,8 @@ fn put_names(tables: &mut TableSet, service: &ServiceAssignment, names: &[String
 fn put_name(tables: &mut TableSet, service: &ServiceAssignment, name: &str, networks: u64, to: (Ipv4Addr, Ipv6Addr)) {
     let Some((name, _)) = wire_name(name) else { return };
     let key = NameKey { env: service.env, name };
-    let value = Name { networks, vip4: Addr::from(to.0).v4_word(), vip6: to.1.into(), ..Name::default() };
+    let port = service.spec.port.unwrap_or_default().into();
+    let value = Name { networks, vip4: Addr::from(to.0).v4_word(), vip6: to.1.into(), port, seal: 0 };
     tables.names.insert(key, value.sealed(&key));
 }
 

@@ -5,8 +5,8 @@ use aya::EbpfError;
 use aya::maps::MapError;
 use dataplane_ebpf::abi::{
     Addr, Backend, BackendKey, Budget, Counter, Device, DropKey, DropRecord, EgressKey, EgressRule, Endpoint, Flow,
-    FlowKey, Grant, GrantKey, Identity, Name, NameKey, Netns, Node, NodeConfig, Ptr, PtrKey, Service, ServiceKey,
-    SocketState, action, map,
+    FlowKey, Grant, GrantKey, Identity, ListKey, Listed, Name, NameKey, Netns, Node, NodeConfig, Ptr, PtrKey, Service,
+    ServiceKey, SocketState, action, map,
 };
 use dataplane_ebpf::tables::Tables;
 
@@ -25,7 +25,7 @@ pub struct MapSizes {
     pub endpoints: u32,
     /// Services of all environments, each with two addresses: SERVICES, NAMES (a few per service), COUNTERS.
     pub services: u32,
-    /// Rules: GRANTS, EGRESS.
+    /// Rules: GRANTS, EGRESS, EGRESS_LISTS.
     pub rules: u32,
     /// Remembered flows: FLOWS.
     pub flows: u32,
@@ -102,7 +102,7 @@ impl MapFacts {
 }
 
 /// Every pinned map.
-pub(super) fn layout(sizes: &MapSizes) -> [Layout; 17] {
+pub(super) fn layout(sizes: &MapSizes) -> [Layout; 18] {
     const fn of<K, V>(name: &'static str, kind: u32, max_entries: Option<u32>) -> Layout {
         Layout { name, kind, key_size: size_of::<K>(), value_size: size_of::<V>(), max_entries }
     }
@@ -119,6 +119,7 @@ pub(super) fn layout(sizes: &MapSizes) -> [Layout; 17] {
         of::<PtrKey, Ptr>(map::PTRS, kind::HASH, twice(endpoints.saturating_add(services))),
         of::<GrantKey, Grant>(map::GRANTS, kind::HASH, Some(rules)),
         of::<EgressKey, EgressRule>(map::EGRESS, kind::LPM_TRIE, Some(rules)),
+        of::<ListKey, EgressRule>(map::EGRESS_LISTS, kind::LPM_TRIE, Some(rules)),
         of::<FlowKey, Flow>(map::FLOWS, kind::LRU_HASH, Some(flows)),
         of::<u32, Budget>(map::BUDGETS, kind::HASH, Some(local)),
         of::<u32, SocketState>(map::SOCKETS, kind::SK_STORAGE, None),
@@ -165,6 +166,7 @@ pub struct Maps {
     pub drops: PerCpuTable<DropKey, DropRecord>,
     pub budgets: Table<u32, Budget>,
     egress: Table<EgressKey, EgressRule>,
+    lists: Table<ListKey, EgressRule>,
     node: Table<u32, NodeConfig>,
 }
 
@@ -206,6 +208,7 @@ impl Maps {
             drops: open!(PerCpuTable, map::DROPS),
             budgets: open!(Table, map::BUDGETS),
             egress: open!(Table, map::EGRESS),
+            lists: open!(Table, map::EGRESS_LISTS),
             node: open!(Table, map::NODE),
         })
     }
@@ -266,6 +269,27 @@ impl Maps {
         self.egress.get(&EgressKey { prefix_len: 128, addr: *addr })
     }
 
+    /// Where services say that they may go.
+    ///
+    /// # Errors
+    /// [`BpfError::Map`].
+    pub fn egress_lists(&self) -> Result<Vec<(ListKey, EgressRule)>, BpfError> {
+        self.lists.entries()
+    }
+
+    /// Makes EGRESS_LISTS hold exactly `wanted`: what is not goes first.
+    ///
+    /// # Errors
+    /// [`BpfError::Map`].
+    pub fn set_egress_lists(&self, wanted: &BTreeMap<ListKey, EgressRule>) -> Result<(), BpfError> {
+        let present: BTreeMap<_, _> = self.lists.entries()?.into_iter().collect();
+        for key in present.keys().filter(|key| !wanted.contains_key(key)) {
+            self.lists.delete(key)?;
+        }
+        let mut new = wanted.iter().filter(|(key, rule)| present.get(key) != Some(rule));
+        new.try_for_each(|(key, rule)| self.lists.put_bare(key, rule))
+    }
+
     /// The look-ups that a decision needs, with the node's configuration as it is now.
     ///
     /// # Errors
@@ -321,5 +345,8 @@ impl Tables for View<'_> {
     }
     fn egress(&self, addr: &Addr) -> Option<EgressRule> {
         self.maps.egress(addr).ok().flatten()
+    }
+    fn listed(&self, listed: &Listed) -> Option<EgressRule> {
+        self.maps.lists.get(&ListKey { prefix_len: ListKey::HEAD + 128, listed: *listed }).ok().flatten()
     }
 }

@@ -1,6 +1,11 @@
 //! Skep's own keys of a service: `x-skep`.
 
+use std::collections::BTreeSet;
+
+use ipnet::IpNet;
+
 use super::duration;
+use super::egress;
 use super::health::{self, Health};
 use super::keys::X_SKEP;
 use super::reader::{Field, Reader, join};
@@ -8,7 +13,7 @@ use super::shell::words;
 use super::yaml::Node;
 use crate::model::ServiceSpec;
 use crate::model::rollout::{Millis, Probe};
-use crate::model::spec::ServiceType;
+use crate::model::spec::{Affinity, ServiceType};
 
 /// Where a service of type web listens that does not say it.
 const WEB_PORT: u16 = 8080;
@@ -16,6 +21,8 @@ const WEB_PORT: u16 = 8080;
 /// What was said there.
 #[derive(Default)]
 pub(super) struct Own {
+    affinity: Affinity,
+    egress: Option<BTreeSet<IpNet>>,
     kind: Option<ServiceType>,
     password: bool,
     port: Option<u16>,
@@ -33,6 +40,8 @@ pub(super) fn read(reader: &mut Reader<'_>, node: &Node, path: &str, place: &str
     for field in reader.placed(node, path, &place, &X_SKEP) {
         let Field { node, path, .. } = &field;
         match field.key {
+            "affinity" => own.affinity = affinity(reader, node, path),
+            "egress" => own.egress = egress::egress(reader, node, path),
             "type" => own.kind = kind(reader, node, path),
             "password" => own.password = reader.flag(node, path),
             "port" => own.port = port(reader, node, path),
@@ -56,6 +65,8 @@ impl Own {
         spec.start_timeout = self.start_timeout.unwrap_or(spec.start_timeout);
         spec.drain_timeout = self.drain_timeout.unwrap_or(spec.drain_timeout);
         spec.release = self.release;
+        spec.egress = self.egress;
+        spec.affinity = self.affinity;
         spec.schedule = self.schedule;
         spec.probe = match self.health {
             Some(Health::Off) => None,
@@ -81,6 +92,17 @@ fn kind(reader: &mut Reader<'_>, node: &Node, path: &str) -> Option<ServiceType>
             let what = format!("{other:?} is no type of service");
             reader.error(node.at, path, what, "use web, database, cache or service");
             None
+        }
+    }
+}
+
+fn affinity(reader: &mut Reader<'_>, node: &Node, path: &str) -> Affinity {
+    match reader.optional(node, path).as_deref() {
+        None | Some("none") => Affinity::None,
+        Some("client") => Affinity::Client,
+        Some(other) => {
+            reader.error(node.at, path, format!("{other:?} is no affinity"), "use client or none");
+            Affinity::None
         }
     }
 }

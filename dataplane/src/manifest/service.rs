@@ -285,14 +285,15 @@ pub(super) fn service_name(reader: &mut Reader<'_>, at: Place, path: &str, name:
     }
 }
 
-/// Says so where a name is not what clients may ask for: other spellings of it resolve to nothing.
+/// Says so where a name is not what clients may ask for. Capitals and underscores do not matter: names resolve with
+/// either, other spellings do not.
 pub(super) fn note_spelling(reader: &mut Reader<'_>, at: Place, path: &str, said: &str, name: &str) {
-    if said.to_ascii_lowercase() != name {
+    if said.to_ascii_lowercase().replace('_', "-") != name {
         let remedy = format!("write {name} wherever somebody connects to it");
         reader.note(
             at,
             path,
-            format!("{said} is called {name} in its networks, and resolves by no other spelling"),
+            format!("{said} is called {name} in its networks, and does not resolve as it is written here"),
             remedy,
         );
     }

@@ -6,6 +6,7 @@ use super::*;
 use crate::model::spec::{DependsOn, PullPolicy, RestartPolicy, ServiceType};
 
 mod assemble;
+mod egress;
 mod files;
 mod fuzz;
 mod golden;
@@ -171,9 +172,8 @@ fn a_file_with_every_honoured_key_is_read_as_compose_reads_it() {
     let notes = lines(&dir, &notes);
     let expected = [
         "3:1: version: has no effect",
-        "7:3: services.My API: My API is called my-api in its networks, and resolves by no other spelling; write my-api",
+        "7:3: services.My API: My API is called my-api in its networks, and does not resolve as it is written here; write my-api",
         "17:7: services.My API.environment.NOPE: is left out",
-        "27:28: services.My API.networks.back.aliases: api_v1 is called api-v1 in its networks",
         "41:5: services.My API.ports: has no effect here; ",
         "49:5: services.debug: is left out",
     ];

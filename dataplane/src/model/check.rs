@@ -17,6 +17,9 @@ const WIRE_NAME_MAX: usize = 128;
 /// Most replicas of a service: a backend set counts them in 16 bits, and its slots must stay few.
 pub const REPLICAS_MAX: u32 = 1000;
 
+/// Most places outside that a service lists: the kernel's map of them is shared by all services of a node.
+const EGRESS_MAX: usize = 256;
+
 /// Names that mean something else to every resolver.
 const RESERVED: [&str; 2] = [ZONE, "localhost"];
 
@@ -130,6 +133,7 @@ impl<'a> Check<'a> {
         self.rollout(&path, service);
         self.placement(&path, service);
         self.settings(&path, service);
+        self.egress(&path, service);
         self.relations(name, &path, service);
     }
 
@@ -152,6 +156,22 @@ impl<'a> Check<'a> {
             let over = hostname.len() - LABEL_MAX;
             let what = format!("the host name {hostname} of a replica is {over} characters too long");
             self.problem(path, what, "shorten the name of the service");
+        }
+    }
+
+    fn egress(&mut self, path: &str, service: &ServiceSpec) {
+        let path = format!("{path}.x-skep.egress");
+        let listed = service.egress.as_ref().map_or(0, BTreeSet::len);
+        if listed > EGRESS_MAX {
+            let what = format!("{listed} places are more than {EGRESS_MAX}");
+            self.problem(&path, what, "name wider prefixes");
+        }
+        for prefix in service.egress.iter().flatten().filter(|prefix| prefix.trunc() != **prefix) {
+            self.problem(&path, format!("{prefix} is an address in a network"), format!("write {}", prefix.trunc()));
+        }
+        if listed > 0 && !service.has_egress(&self.spec.networks) {
+            let what = "it may not go anywhere: its networks are internal";
+            self.problem(&path, what, "put it into a network without internal: true as well, or remove the list");
         }
     }
 

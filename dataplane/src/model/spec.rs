@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::file::File;
@@ -134,6 +135,14 @@ pub struct ServiceSpec {
     /// reason.
     #[serde(default, skip_serializing_if = "is_usual")]
     pub pull: PullPolicy,
+    /// Where it may go beyond the cluster, and nowhere else: `x-skep.egress`; [`None`]: wherever every service may. Left
+    /// out then, for the same reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>)]
+    pub egress: Option<BTreeSet<IpNet>>,
+    /// Which of its replicas a client is sent to. Left out when nothing is said, for the same reason.
+    #[serde(default, skip_serializing_if = "is_usual")]
+    pub affinity: Affinity,
     /// Run once with the new image before clients are sent to it.
     #[serde(default)]
     pub release: Option<Vec<String>>,
@@ -206,6 +215,17 @@ pub enum PullPolicy {
     Never,
 }
 
+/// Which replica of a service a client is sent to, of those that serve.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Affinity {
+    /// Any, each time.
+    #[default]
+    None,
+    /// The same each time, as long as the same ones serve.
+    Client,
+}
+
 /// What Docker does when a workload exits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case", tag = "policy", content = "max_retries")]
@@ -255,6 +275,8 @@ impl ServiceSpec {
             placement: Placement::default(),
             settings: Settings::default(),
             pull: PullPolicy::default(),
+            egress: None,
+            affinity: Affinity::default(),
             release: None,
             schedule: None,
             attempt: 0,
@@ -306,8 +328,9 @@ impl ServiceSpec {
         self.networks.keys().any(|name| other.networks.contains_key(name))
     }
 
-    /// Whether one of its networks leads out.
+    /// Whether one of its networks leads out, and it may go somewhere there.
     pub fn has_egress(&self, networks: &BTreeMap<String, NetworkSpec>) -> bool {
-        self.networks.keys().any(|name| networks.get(name).is_some_and(|n| !n.internal))
+        let somewhere = self.egress.as_ref().is_none_or(|list| !list.is_empty());
+        somewhere && self.networks.keys().any(|name| networks.get(name).is_some_and(|n| !n.internal))
     }
 }

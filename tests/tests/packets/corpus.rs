@@ -1,6 +1,8 @@
 //! One packet for each thing that a packet can be, with what has to become of it, in an order in which questions come
 //! before their answers.
 
+mod resolver;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use dataplane_ebpf::abi::Reason;
@@ -9,8 +11,8 @@ use tests::raw::{self, protocol};
 
 use crate::mirror::{Fate, Way};
 use crate::world::{
-    self, A, ASIDE4, B, C, D, DNS, FOREIGN, HIDDEN4, HOST4, LOST, NOWHERE4, OLD4, OUTSIDE4, OUTSIDE6, REMOTE, Replica,
-    TUNNEL_MTU, UPLINK, VIP4, VIP6, node, wire_name,
+    self, A, ASIDE4, B, C, D, DNS, FOREIGN, HIDDEN4, HOST4, LISTED4, LOST, NOWHERE4, OUTSIDE4, OUTSIDE6, REMOTE,
+    Replica, TUNNEL_MTU, UPLINK, VIP4, VIP6, node, wire_name,
 };
 
 /// A packet and its fate.
@@ -163,7 +165,7 @@ pub(crate) fn cases() -> Vec<Case> {
     odd(&mut cases);
     across(&mut cases);
     outside(&mut cases);
-    resolver(&mut cases);
+    resolver::resolver(&mut cases);
     nodes(&mut cases);
     cases.0
 }
@@ -310,6 +312,17 @@ fn outside(cases: &mut Cases) {
     cases.sent("to the host itself", &A, tcp(a, HOST4.into(), (1, 2)), drop(Reason::NoRoute));
     cases.sent("where no route goes", &A, tcp(a, NOWHERE4.into(), (1, 2)), drop(Reason::NoRoute));
     cases.sent("to another network of the host", &A, tcp(a, ASIDE4.into(), (1, 2)), drop(Reason::NotUplink));
+    let listed = Ipv4Addr::from(u32::from(LISTED4) + 9).into();
+    cases.sent("to what only others list", &A, tcp(a, listed, (1, 2)), drop(Reason::EgressDenied));
+    let d = D.v4().into();
+    cases.sent("to a private network that is listed", &D, tcp(d, listed, (1, 2)), drop(Reason::NoRoute));
+    cases.sent("to one that is listed in vain", &D, tcp(d, private.into(), (1, 2)), drop(Reason::EgressDenied));
+    cases.sent("to what is listed", &D, tcp(d, OUTSIDE4.into(), (1, 2)), STACK);
+    cases.came("the answer of what is listed", &D, UPLINK, 0, tcp(OUTSIDE4.into(), d, (2, 1)), PASS);
+    cases.sent("to what is not", &D, tcp(d, ASIDE4.into(), (1, 2)), drop(Reason::NotListed));
+    cases.sent("to an address that is listed", &D, tcp(D.v6().into(), OUTSIDE6.into(), (1, 2)), STACK);
+    let beside = Ipv6Addr::from(u128::from(OUTSIDE6) + 1).into();
+    cases.sent("to the one beside it", &D, tcp(D.v6().into(), beside, (1, 2)), drop(Reason::NotListed));
 }
 
 fn nodes(cases: &mut Cases) {
@@ -357,36 +370,4 @@ fn nodes(cases: &mut Cases) {
     let later = raw::Ipv4::new(A.v4(), REMOTE.v4(), protocol::UDP, vec![0; 1_480]);
     let later = raw::Ipv4 { fragment_offset: 3, ..later }.bytes();
     cases.sent("a later fragment that does not fit", &A, later, drop(Reason::TooBig));
-}
-
-fn resolver(cases: &mut Cases) {
-    let (a, dns) = (IpAddr::from(A.v4()), IpAddr::from(DNS));
-    let reverse6 = "1.0.0.0.1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.0.0.7.5.6.b.6.3.5.d.f.ip6.arpa";
-    for edns in [false, true] {
-        for (what, name, kind) in [
-            ("A", "api", 1),
-            ("A in mixed case", "aPi.INTERNAL", 1),
-            ("AAAA", "api.production.shop.internal", 28),
-            ("no AAAA", "old", 28),
-            ("no MX", "api", 15),
-            ("no such name", "nobody.internal", 1),
-            ("no such label", "nobody", 1),
-            ("a name of another network", "hidden", 1),
-            ("PTR", "1.1.224.10.in-addr.arpa", 12),
-            ("PTR of IPv6", reverse6, 12),
-            ("no PTR", "7.7.208.10.in-addr.arpa", 12),
-        ] {
-            cases.asked(what, &A, &question(name, kind, edns), Expected::Answer);
-        }
-        cases.asked("a name out there", &A, &question("example.com", 1, edns), STACK);
-        cases.asked("a name out there without a way out", &B, &question("example.com", 1, edns), Expected::Answer);
-    }
-    cases.asked("no question", &A, b"not DNS", drop(Reason::BadDns));
-    cases.asked("octets after it", &A, &[question("api", 1, false), vec![0]].concat(), drop(Reason::BadDns));
-    cases.asked("a batch", &A, &question("api", 1, false), drop(Reason::BadDns));
-    cases.last(|about| about.gso = 100);
-    cases.sent("DNS over TCP", &A, tcp(a, dns, (1000, 53)), STACK);
-    cases.sent("another port", &A, tcp(a, dns, (1000, 54)), drop(Reason::DnsPort));
-    cases.sent("ping to the DNS address", &A, echo(a, dns), ECHO);
-    cases.sent("ping to a VIP without IPv6", &A, echo(a, OLD4.into()), ECHO);
 }

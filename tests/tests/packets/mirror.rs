@@ -114,6 +114,7 @@ impl Mirror {
             names: entries.names.into_iter().collect(),
             ptrs: entries.ptrs.into_iter().collect(),
             egress: entries.egress,
+            lists: entries.lists.into_iter().collect(),
             ..Fake::default()
         };
         let mut mirror = Self { world, pins, _bpffs: bpffs, pure, dropped: BTreeMap::new(), scratch: Box::default() };

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::octets::{half, sum, swapped, verifies};
-use crate::world::{A, B, C, HIDDEN4, OLD4, REMOTES, REPLICAS, Replica, VIP4, VIP6, wire_name};
+use crate::world::{A, B, C, D, HIDDEN4, OLD4, OUTSIDE6, REMOTES, REPLICAS, Replica, VIP4, VIP6, wire_name};
 
 /// Checks that an echo request was turned round: addresses swapped, type and checksum changed, nothing else.
 pub(crate) fn check_echo(request: &[u8], reply: &[u8]) -> Result<()> {
@@ -56,7 +56,7 @@ fn check_message(question: &[u8], answer: &[u8], asker: Ipv4Addr) -> Result<()> 
             let kind = half(answer, end)?;
             let octets = answer.get(data.clone()).context("a record cut short")?;
             match (section, kind) {
-                (6, 1 | 28 | 12) => ensure!(may_know(asker, kind, octets), "{asker} is told {octets:?}"),
+                (6, 1 | 28 | 12 | 33) => ensure!(may_know(asker, kind, octets), "{asker} is told {octets:?}"),
                 (8, 6) | (10, 41) => {}
                 _ => bail!("a record of type {kind} in the section at {section}"),
             }
@@ -77,6 +77,14 @@ fn may_know(asker: Ipv4Addr, kind: u16, data: &[u8]) -> bool {
     match kind {
         1 => first && (data == VIP4.octets() || data == OLD4.octets()) || second && data == HIDDEN4.octets(),
         28 => first && data == VIP6.octets(),
+        // Priority, weight, port, and the target as the client writes it.
+        33 => data.split_at_checked(6).is_some_and(|(head, target)| {
+            let lower =
+                target.to_ascii_lowercase().iter().map(|o| if *o == b'_' { b'-' } else { *o }).collect::<Vec<_>>();
+            let is = |text| lower == wire_name(text).0[..wire_name(text).1 as usize];
+            let known = ["api", "api.internal", "my-api", "api.production.shop.internal", "old"].into_iter().any(is);
+            head == [0, 0, 0, 0, 21, 56] && (first && known || second && is("hidden"))
+        }),
         _ => {
             first && (is("api.production.shop.internal") || is("a.production.shop.internal"))
                 || second && is("hidden.production.shop.internal")
@@ -161,6 +169,8 @@ pub(crate) fn check_sender(replica: &Replica, packet: &[u8], delivered: Option<u
         let dns = destination == crate::world::DNS.octets();
         ensure!(dns || replica.flags != 0, "{replica:?} leaves");
         ensure!(dns || destination[0] != 10 && destination[0] & 0xfe != 0xfc, "a pool address leaves");
+        let listed = destination[0] == 11 || destination == OUTSIDE6.octets();
+        ensure!(dns || listed || replica.host != D.host, "{replica:?} goes where it does not list");
         return Ok(());
     };
     let receiver = REPLICAS.iter().find(|receiver| receiver.ifindex() == ifindex).context("nobody")?;

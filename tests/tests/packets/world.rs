@@ -1,17 +1,20 @@
 //! A host in a network namespace of its own, with the packet programs on the veths of four replicas, an uplink to an
 //! outside, and another network that is no uplink.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context as _, Result};
 use dataplane::bpf::{self, MapSizes, Maps, Pins, Programs};
 use dataplane_ebpf::abi::{
-    Addr, Device, EgressKey, EgressRule, Endpoint, Identity, NAME_MAX, Name, NameKey, Node, NodeConfig, Pool, Ptr,
-    PtrKey, Service, ServiceKey, action, flags,
+    Addr, Device, EgressKey, EgressRule, Endpoint, Identity, ListKey, Listed, NAME_MAX, Name, NameKey, Node,
+    NodeConfig, Pool, Ptr, PtrKey, Service, ServiceKey, action, flags,
 };
 use tests::netns::Namespace;
 use tests::tun::Tun;
 
+/// Where every service listens.
+pub(crate) const PORT: u32 = 5432;
 /// Where the DNS questions go.
 pub(crate) const DNS: Ipv4Addr = Ipv4Addr::new(10, 224, 0, 53);
 /// The service `api` of environment 1, in network 0b01.
@@ -28,6 +31,8 @@ pub(crate) const OUTSIDE6: Ipv6Addr = Ipv6Addr::new(0x2a00, 0x5ce9, 0, 0, 0, 0, 
 pub(crate) const ASIDE4: Ipv4Addr = Ipv4Addr::new(12, 0, 0, 9);
 /// An address of the host itself.
 pub(crate) const HOST4: Ipv4Addr = Ipv4Addr::new(11, 0, 0, 1);
+/// A private network that only D may go to: it lists it. There is no route.
+pub(crate) const LISTED4: Ipv4Addr = Ipv4Addr::new(172, 20, 0, 0);
 /// The host's routing table has a hole here.
 pub(crate) const NOWHERE4: Ipv4Addr = Ipv4Addr::new(13, 0, 0, 9);
 
@@ -46,8 +51,9 @@ pub(crate) const A: Replica = replica(2, 1, 10, 0b01, flags::EGRESS);
 pub(crate) const B: Replica = replica(3, 1, 11, 0b11, 0);
 /// In environment 1, network 0b10: shares none with A.
 pub(crate) const C: Replica = replica(4, 1, 12, 0b10, 0);
-/// In environment 2.
-pub(crate) const D: Replica = replica(5, 2, 20, 0b01, flags::EGRESS);
+/// In environment 2, with a way out to what it lists.
+pub(crate) const D: Replica = replica(5, 2, 20, 0b01, flags::EGRESS | flags::of_list(D_LIST));
+const D_LIST: u16 = 3;
 /// The replicas of this node.
 pub(crate) const REPLICAS: [Replica; 4] = [A, B, C, D];
 /// In environment 1, network 0b01, on another node.
@@ -228,6 +234,7 @@ pub(crate) struct Entries {
     pub(crate) names: Vec<(NameKey, Name)>,
     pub(crate) ptrs: Vec<(PtrKey, Ptr)>,
     pub(crate) egress: Vec<(EgressKey, EgressRule)>,
+    pub(crate) lists: BTreeMap<ListKey, EgressRule>,
 }
 
 pub(crate) fn entries() -> Entries {
@@ -240,7 +247,7 @@ pub(crate) fn entries() -> Entries {
     let name = |env, text: &str, networks, vip4: Option<Ipv4Addr>, vip6: Option<Ipv6Addr>| {
         let vip4 = vip4.map_or(0, |vip| Addr::from(vip).v4_word());
         let vip6 = vip6.map_or(Addr::NONE, Addr::from);
-        (NameKey { env, name: wire_name(text).0 }, Name { networks, vip6, vip4, ..Name::default() })
+        (NameKey { env, name: wire_name(text).0 }, Name { networks, vip6, vip4, port: PORT, seal: 0 })
     };
     let ptr = |env, addr: IpAddr, text: &str, networks| {
         let (name, len) = wire_name(text);
@@ -263,6 +270,7 @@ pub(crate) fn entries() -> Entries {
         names: vec![
             name(1, "api", 0b01, Some(VIP4), Some(VIP6)),
             name(1, "api.internal", 0b01, Some(VIP4), Some(VIP6)),
+            name(1, "my-api", 0b01, Some(VIP4), Some(VIP6)),
             name(1, api, 0b01, Some(VIP4), Some(VIP6)),
             name(1, "old", 0b01, Some(OLD4), None),
             name(1, "hidden", 0b10, Some(HIDDEN4), None),
@@ -274,6 +282,7 @@ pub(crate) fn entries() -> Entries {
             ptr(1, HIDDEN4.into(), "hidden.production.shop.internal", 0b10),
         ],
         egress: egress(),
+        lists: lists(),
     }
 }
 
@@ -286,6 +295,7 @@ fn fill(maps: &Maps) -> Result<()> {
     maps.names.put_all(entries.names)?;
     maps.ptrs.put_all(entries.ptrs)?;
     maps.set_egress(&entries.egress)?;
+    maps.set_egress_lists(&entries.lists)?;
     maps.set_node(&node())?;
     Ok(())
 }
@@ -305,7 +315,26 @@ fn egress() -> Vec<(EgressKey, EgressRule)> {
         rule(Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0).into(), 7, action::DENY, 6),
         rule(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0).into(), 10, action::DENY, 7),
         rule(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0).into(), 8, action::DENY, 8),
+        rule(LISTED4.into(), 16, action::LISTED, 9),
     ]
+}
+
+/// D's list; and the same of others, which nobody here has, for everything.
+fn lists() -> BTreeMap<ListKey, EgressRule> {
+    let entry = |service, list: u16, addr: IpAddr, len: u32| {
+        let bits = if addr.is_ipv4() { len + 96 } else { len };
+        let listed = Listed { service, list: list.into(), addr: addr.into() };
+        (ListKey { prefix_len: ListKey::HEAD + bits, listed }, EgressRule { action: action::ALLOW, rule: 1 })
+    };
+    [
+        entry(D.identity.service, D_LIST, Ipv4Addr::new(11, 0, 0, 0).into(), 8),
+        entry(D.identity.service, D_LIST, OUTSIDE6.into(), 128),
+        entry(D.identity.service, D_LIST, LISTED4.into(), 16),
+        entry(D.identity.service, D_LIST, Ipv4Addr::new(192, 168, 0, 0).into(), 16),
+        entry(D.identity.service, D_LIST + 1, Ipv6Addr::UNSPECIFIED.into(), 0),
+        entry(D.identity.service + 1, D_LIST, Ipv6Addr::UNSPECIFIED.into(), 0),
+    ]
+    .into()
 }
 
 fn device(replica: &Replica) -> Device {

@@ -124,7 +124,8 @@ fn leave(object: &[u8], base: &Path, sizes: &BTreeMap<String, u32>, cgroup: &Pat
         }
     }
     let mut object = loader.load(object)?;
-    for (name, program) in object.programs_mut() {
+    // There is no tunnel here for the one that is of tunnels.
+    for (name, program) in object.programs_mut().filter(|(name, _)| *name != "from_wireguard") {
         let (link, pin): (FdLink, _) = match program {
             Program::CgroupSockAddr(program) => {
                 program.load()?;

@@ -16,8 +16,8 @@ use tests::faults::{self, Cost, Fault, Scene};
 use tests::{Lan, Node, wait_for};
 
 /// What each version is and which directory its pins are in.
-const THIS: (&str, &str) = ("skepd", "v1");
-const NEXT: (&str, &str) = ("skepd-next", "v2");
+const THIS: (&str, &str) = ("skepd", "v2");
+const NEXT: (&str, &str) = ("skepd-next", "v3");
 /// The maps that the next version lays out otherwise.
 const CHANGED: [&str; 3] = ["COUNTERS", "ENDPOINTS", "FLOWS"];
 /// Ports of the scene's servers.

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    abi::{EgressKey, EgressRule, Endpoint, GrantKey, Identity, NodeConfig, Pool, Service},
+    abi::{EgressKey, EgressRule, Endpoint, GrantKey, Identity, ListKey, Listed, NodeConfig, Pool, Service, flags},
     tables::fake::Fake,
 };
 
@@ -96,6 +96,25 @@ fn a_vip_becomes_a_backend_of_this_node_as_long_as_there_is_one() {
 }
 
 #[test]
+fn with_affinity_a_client_always_gets_the_same_backend_and_clients_are_spread() {
+    let mut fake = node();
+    serve(&mut fake, 1, 11, 1, &[3, 4, 5], 0);
+    let mut clients = [0; 3];
+    for host in 0..=u8::MAX {
+        fake.netns.get_mut(&ASKER).unwrap().address4 = Addr::from(IpAddr::from([10, 208, 7, host])).v4_word();
+        let picked = [0, 1, 2].map(|random| backend(verdict(&fake, Attempt { random, ..attempt(vip(11)) })));
+        assert_eq!(picked, [3, 4, 5].map(|n| Some(replica(n))), "nobody asked for affinity");
+        let service = fake.services.get_mut(&ServiceKey { env: 1, vip: vip(11) }).unwrap();
+        service.flags = flags::AFFINITY;
+        let picked = [0, 1, u32::MAX].map(|random| backend(verdict(&fake, Attempt { random, ..attempt(vip(11)) })));
+        assert!(picked[0].is_some() && picked.iter().all(|it| *it == picked[0]), "{picked:?}");
+        clients[[3, 4, 5].iter().position(|n| picked[0] == Some(replica(*n))).unwrap()] += 1;
+        fake.services.get_mut(&ServiceKey { env: 1, vip: vip(11) }).unwrap().flags = 0;
+    }
+    assert!(clients.iter().all(|count| (64..=107).contains(count)), "of 256 clients: {clients:?}");
+}
+
+#[test]
 fn a_datagram_flow_stays_on_the_backend_it_has() {
     let remembered = |service, generation| (service == 11 && generation == 5).then(|| replica(4));
     let choice = connect(&node(), &attempt(vip(11)), remembered).choice;
@@ -116,6 +135,13 @@ fn every_refusal_has_its_reason() {
     let mut inward = node();
     inward.netns.get_mut(&ASKER).unwrap().flags = 0;
     assert_eq!(to(&inward, IpAddr::from([11, 0, 0, 1]).into()), Verdict::Deny(Reason::EgressOff));
+    let mut choosy = node();
+    choosy.netns.get_mut(&ASKER).unwrap().flags |= flags::of_list(3);
+    assert_eq!(to(&choosy, IpAddr::from([11, 0, 0, 1]).into()), Verdict::Deny(Reason::NotListed));
+    let listed = Listed { service: 10, list: 3, addr: IpAddr::from([11, 0, 0, 0]).into() };
+    let key = ListKey { prefix_len: ListKey::HEAD + 96 + 8, listed };
+    choosy.lists.push((key, EgressRule { action: action::ALLOW, rule: 1 }));
+    assert_eq!(to(&choosy, IpAddr::from([11, 0, 0, 1]).into()), Verdict::Pass);
     assert_eq!(to(&Fake { torn: true, ..node() }, vip(11)), Verdict::Deny(Reason::TornRead));
     assert_eq!(to(&Fake { node: None, ..node() }, vip(11)), Verdict::Deny(Reason::NoConfig));
 }

@@ -6,7 +6,7 @@ use tests::raw::{self, protocol};
 
 use super::setting::*;
 use crate::{
-    abi::{Addr, Reason},
+    abi::{Addr, Reason, flags},
     decide::{Verdict, lifetime},
     tables::fake::Fake,
 };
@@ -21,10 +21,12 @@ fn come_back(fake: &Fake) -> Verdict {
 
 #[test]
 fn each_gate_of_the_way_out_has_to_be_open() {
-    let gates: [(Reason, Change); 5] = [
+    let gates: [(Reason, Change); 7] = [
         (Reason::EgressOff, |fake| fake.devices.get_mut(&A.ifindex()).unwrap().flags = 0),
         (Reason::EgressDenied, |fake| fake.egress[0].1.action = crate::abi::action::DENY),
         (Reason::EgressDenied, |fake| fake.egress.clear()),
+        (Reason::EgressDenied, |fake| fake.egress[0].1.action = crate::abi::action::LISTED),
+        (Reason::NotListed, |fake| fake.devices.get_mut(&A.ifindex()).unwrap().flags |= flags::of_list(1)),
         (Reason::NoRoute, |fake| fake.routes.clear()),
         (Reason::NotUplink, |fake| *fake.routes.get_mut(&OUTSIDE4.into()).unwrap() = 51),
     ];
@@ -64,10 +66,11 @@ fn only_answers_come_back() {
 
 #[test]
 fn an_answer_from_outside_holds_no_longer_than_what_it_answers() {
-    let spoils: [(&str, Change); 6] = [
+    let spoils: [(&str, Change); 7] = [
         ("the policy changed", |fake| fake.node.as_mut().unwrap().epoch = 2),
         ("the prefix is denied now", |fake| fake.egress[0].1.action = crate::abi::action::DENY),
         ("another rule is there", |fake| fake.egress[0].1.rule = 8),
+        ("it has a list now", |fake| fake.devices.get_mut(&A.ifindex()).unwrap().flags |= flags::of_list(1)),
         ("the way out is shut", |fake| fake.devices.get_mut(&A.ifindex()).unwrap().flags = 0),
         ("the address has another owner", |fake| fake.devices.get_mut(&A.ifindex()).unwrap().identity.env = 9),
         ("too long ago", |fake| fake.now.set(fake.now.get() + lifetime(protocol::TCP) + 1)),

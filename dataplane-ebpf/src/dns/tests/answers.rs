@@ -46,6 +46,38 @@ fn an_unknown_name_does_not_exist_and_is_not_asked_for_elsewhere() {
 }
 
 #[test]
+fn a_service_that_says_its_port_has_an_srv_record() {
+    for (name, target) in [
+        ("api", "api"),
+        ("api.internal", "api.internal"),
+        ("_http._tcp.api.internal", "api.internal"),
+        ("_HTTP._tcp.Api.production.shop.internal", "Api.production.shop.internal"),
+        ("_abcdefghijklmno._sctp.api.internal", "api.internal"),
+    ] {
+        let answer = ask(&WORLDLY, name, SRV);
+        let data = [&[0; 4], &PORT.to_be_bytes()[..], &wire(target)].concat();
+        let record = Record { owner: format!("{name}."), kind: SRV, class: 1, ttl: TTL, data };
+        assert_eq!((answer.flags, answer.answers), (FLAGS, vec![record]));
+    }
+    for (name, kind, rcode) in [
+        ("old", SRV, 0),
+        ("_tcp.api.internal", SRV, 0),
+        ("_http._tcp.api.internal", A, 0),
+        ("_http._tcp.api.internal", AAAA, 0),
+        ("_http._tcp.hidden.internal", SRV, 3),
+        ("_http._tcp.nobody.internal", SRV, 3),
+        ("_a._http._tcp.api.internal", SRV, 3),
+        ("http._tcp.api.internal", SRV, 3),
+        ("_abcdefghijklmnop._tcp.api.internal", SRV, 3),
+        ("_http._tcp.internal", SRV, 3),
+        ("_http", SRV, 3),
+    ] {
+        let answer = ask(&WORLDLY, name, kind);
+        assert_eq!((answer.rcode(), answer.answers.len(), answer.authorities.len()), (rcode, 0, 1), "{name}");
+    }
+}
+
+#[test]
 fn an_address_of_the_pools_has_a_name_or_none_and_never_another_answer() {
     let reverse6 = "1.0.0.0.1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.0.0.7.5.6.b.6.3.5.d.f.ip6.arpa";
     for name in ["1.1.224.10.in-addr.arpa", "1.1.224.10.IN-ADDR.ARPA", reverse6, &reverse6.to_uppercase()] {

@@ -20,6 +20,9 @@ pub(super) const SOA: u16 = 6;
 pub(super) const PTR: u16 = 12;
 pub(super) const MX: u16 = 15;
 pub(super) const AAAA: u16 = 28;
+pub(super) const SRV: u16 = 33;
+/// Where `api` listens; of `old` nobody knows.
+pub(super) const PORT: u16 = 8080;
 
 /// In environment 1, network 0b01, without a way out.
 pub(super) const ASKER: Asker = Asker { env: 1, flags: 0, networks: 0b01 };
@@ -61,7 +64,7 @@ pub(super) fn tables() -> Fake {
     };
     let vip4 = Addr::from(VIP4).v4_word();
     for name in ["api", "api.internal", "api.production.shop.internal"] {
-        let value = Name { networks: 0b01, vip4, vip6: VIP6.into(), ..Name::default() };
+        let value = Name { networks: 0b01, vip4, vip6: VIP6.into(), port: PORT.into(), ..Name::default() };
         fake.names.insert(NameKey { env: 1, name: padded(name) }, value);
     }
     fake.names.insert(NameKey { env: 1, name: padded("old") }, Name { networks: 0b11, vip4, ..Name::default() });

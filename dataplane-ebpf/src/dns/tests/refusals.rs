@@ -116,11 +116,11 @@ proptest! {
     #[test]
     fn broken_questions_get_no_wrong_answers(
         breaks in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
-        which in 0..4_usize,
+        which in 0..5_usize,
         has_opt in any::<bool>(),
     ) {
-        let name = ["api", "api.internal", "hidden", "1.1.224.10.in-addr.arpa"][which];
-        let mut message = question(&wire(name), [A, AAAA, MX, PTR][which]);
+        let name = ["api", "api.internal", "hidden", "1.1.224.10.in-addr.arpa", "_x._tcp.api.internal"][which];
+        let mut message = question(&wire(name), [A, AAAA, MX, PTR, SRV][which]);
         if has_opt {
             message[11] = 1;
             message.extend(opt());
@@ -135,7 +135,11 @@ proptest! {
             prop_assert_eq!(&answer.question, &message[12..12 + answer.question.len()]);
             for record in &answer.answers {
                 let vip = record.data == VIP4.octets() || record.data == VIP6.octets();
-                prop_assert!(vip || record.data == wire("api.production.shop.internal"));
+                let named = record.data == wire("api.production.shop.internal");
+                // The target as the client writes it.
+                let at = record.data.strip_prefix(&[0, 0, 0, 0, 0x1f, 0x90]).map(<[u8]>::to_ascii_lowercase);
+                let target = at.is_some_and(|at| [wire("api"), wire("api.internal")].contains(&at));
+                prop_assert!(vip || named || target && record.kind == SRV);
             }
         }
     }

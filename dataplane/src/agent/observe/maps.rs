@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use dataplane_ebpf::abi::{BackendKey, Backends, Sealed as _};
+use dataplane_ebpf::abi::{BackendKey, Backends, Sealed as _, flags};
 
 use super::super::error::AgentError;
 use super::super::tables::{BackendAddress, BackendSet, TableSet};
@@ -35,7 +35,8 @@ pub(super) fn read(maps: &Maps) -> Result<TableSet, AgentError> {
             service: service.service,
             networks: service.networks,
             backends: backends.collect(),
-            intact: sealed && service.flags == 0 && usize::from(set.local) == local,
+            affinity: service.flags == flags::AFFINITY,
+            intact: sealed && service.flags & !flags::AFFINITY == 0 && usize::from(set.local) == local,
         };
         services.insert(key, set);
     }
@@ -51,6 +52,7 @@ pub(super) fn read(maps: &Maps) -> Result<TableSet, AgentError> {
         names: maps.names.entries()?.into_iter().collect(),
         ptrs: maps.ptrs.entries()?.into_iter().collect(),
         egress: maps.egress_rules()?.into_iter().collect(),
+        lists: maps.egress_lists()?.into_iter().collect(),
         grants: maps.grants.entries()?.into_iter().map(|(key, _)| key).collect(),
         budgets: maps.budgets.entries()?.into_iter().map(|(ifindex, _)| ifindex).collect(),
         // Which sets are about to go is known to who switches them.

@@ -11,11 +11,11 @@ use super::super::op::{Op, Place};
 use super::super::tables::{self, TableSet};
 use crate::model::ServiceKey;
 
-/// NODE, EGRESS and GRANTS.
+/// NODE, EGRESS, EGRESS_LISTS and GRANTS.
 pub(super) fn node(desired: &Desired, observed: &Observed, ops: &mut Vec<Op>) {
     let now = &observed.tables;
     ops.extend(now.grants.iter().map(|key| Op::DropGrant(*key)));
-    let rules = tables::egress_rules();
+    let rules = tables::egress_rules(&desired.node.config.listed_egress);
     let egress_changes = rules != now.egress;
     let epoch = match !now.egress.is_empty() && egress_changes || super::narrows(desired, observed, now) {
         true => now.node.epoch.wrapping_add(1),
@@ -27,6 +27,10 @@ pub(super) fn node(desired: &Desired, observed: &Observed, ops: &mut Vec<Op>) {
     }
     if egress_changes {
         ops.push(Op::SetEgress(rules));
+    }
+    let lists = tables::egress_lists(desired);
+    if lists != now.lists {
+        ops.push(Op::SetLists(lists));
     }
 }
 

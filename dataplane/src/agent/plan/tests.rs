@@ -15,6 +15,7 @@ use super::super::predict::{predict, simulate};
 use super::super::status;
 use super::*;
 
+mod egress;
 mod ends;
 mod engine;
 use crate::config::Args;
@@ -320,18 +321,6 @@ fn who_ends_serves_its_connections_first_and_says_when_nothing_of_it_is_left() {
     let tried = status::Work { failure: Some("the image cannot be had"), attempts: 3, ..status::Work::default() };
     let told = status::of(&desired.replicas[&key], &desired, &observed, &tried);
     assert_eq!(told.state, ReplicaState::Stopped, "what was tried in vain before is over");
-}
-
-#[test]
-fn flows_of_the_old_policy_end_when_the_way_out_is_taken() {
-    let mut desired = shop(&[("api", 1, &[])]);
-    let observed = settled(&desired);
-    let replica = desired.replicas.values_mut().next().unwrap();
-    Arc::make_mut(replica).egress = false;
-    let lines = lines(&plan(&desired, &observed));
-    assert_eq!(lines[0], format!("configure node 1: uplinks [2], epoch {}", observed.tables.node.epoch + 1));
-    assert!(lines[1].starts_with("register shop/production/api.1.1") && lines[1].ends_with("without egress"));
-    assert_eq!(lines.len(), 2, "{lines:#?}");
 }
 
 #[test]

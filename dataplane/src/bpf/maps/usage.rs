@@ -42,6 +42,7 @@ impl MapUsage {
             // What has no entry there is not counted, and goes its way all the same.
             map::COUNTERS | map::DROPS => Some("start skepd with a larger --max-replicas: what is new is not counted"),
             map::GRANTS | map::EGRESS => Some("remove rules"),
+            map::EGRESS_LISTS => Some("name fewer prefixes, or wider ones, in x-skep.egress of this node's services"),
             // FLOWS gives its oldest entry for a new one, BUDGETS has one for each of DEVICES, NODE is one entry.
             _ => None,
         }
@@ -64,7 +65,7 @@ impl Maps {
             };
         }
         Ok(usage![
-            devices, netns, endpoints, nodes, services, backends, names, ptrs, grants, egress, flows, budgets,
+            devices, netns, endpoints, nodes, services, backends, names, ptrs, grants, egress, lists, flows, budgets,
             counters, drops,
         ])
     }

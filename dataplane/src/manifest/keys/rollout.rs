@@ -122,8 +122,20 @@ pub(in crate::manifest) static X_SKEP: Section = Section {
     name: "services.*.x-skep",
     keys: &[
         (
+            "affinity",
+            Explained(
+                "client: each client is always sent to the same replica, as long as the same ones serve; else none",
+            ),
+        ),
+        (
             "drain_timeout",
             Explained("how long connections of a replica that is to stop may take to end by themselves; else 30s"),
+        ),
+        (
+            "egress",
+            Explained(
+                "addresses and prefixes outside that it may reach, and no others; [] for none; else all public ones",
+            ),
         ),
         (
             "health",

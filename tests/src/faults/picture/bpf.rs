@@ -55,7 +55,7 @@ enum Kind {
 use Kind::{Address, Cookie, Device, Number, Octets, Skipped, Text};
 
 /// The maps that say who may do what, with their layout as `abi/` documents it.
-const MAPS: [(&str, &[Field], &[Field]); 10] = [
+const MAPS: [(&str, &[Field], &[Field]); 11] = [
     (
         "NODE",
         &[("", Skipped, 4)],
@@ -111,10 +111,19 @@ const MAPS: [(&str, &[Field], &[Field]); 10] = [
         &[("env", Number, 4), ("", Address, 16)],
         &[("", Skipped, 8), ("networks", Number, 8), ("service", Number, 4), ("flags", Number, 4)],
     ),
-    ("NAMES", &[("env", Number, 4), ("", Text, 128)], &[("networks", Number, 8), ("", Address, 16), ("", Address, 4)]),
+    (
+        "NAMES",
+        &[("env", Number, 4), ("", Text, 128)],
+        &[("networks", Number, 8), ("", Address, 16), ("", Address, 4), ("port", Number, 4)],
+    ),
     ("PTRS", &[("env", Number, 4), ("", Address, 16)], &[("networks", Number, 8), ("", Text, 128)]),
     ("GRANTS", &[("", Octets, 20)], &[("", Octets, 8)]),
     ("EGRESS", &[("length", Number, 4), ("", Address, 16)], &[("", Octets, 8)]),
+    (
+        "EGRESS_LISTS",
+        &[("length", Number, 4), ("service", Number, 4), ("list", Number, 4), ("", Address, 16)],
+        &[("", Octets, 8)],
+    ),
 ];
 
 pub(super) fn read(node: &Node, picture: &mut Picture, names: &Names) -> Result<()> {

@@ -101,9 +101,15 @@ fn foreign(scene: &Scene) -> Result<()> {
     // 10.99.0.0/16, v4-mapped, allowed.
     let key = "0x70 0 0 0  0 0 0 0 0 0 0 0 0 0 0xff 0xff 10 99 0 0";
     super::on_host(scene, &format!("bpftool map update pinned PINS/EGRESS key {key} value 1 0 0 0 0 0 0 0"))?;
-    let wanted = ["DEVICES", "NETNS", "ENDPOINTS", "SERVICES", "BACKENDS", "NAMES", "PTRS", "GRANTS", "EGRESS"];
-    let missing =
-        |text: &str| wanted.iter().copied().filter(|map| !text.contains(&format!(" in {map}"))).collect::<Vec<_>>();
+    // The same in a list of a service that is nobody's.
+    let key = "0xb0 0 0 0  9 9 9 9  1 0 0 0  0 0 0 0 0 0 0 0 0 0 0xff 0xff 10 99 0 0";
+    super::on_host(scene, &format!("bpftool map update pinned PINS/EGRESS_LISTS key {key} value 1 0 0 0 0 0 0 0"))?;
+    let wanted =
+        ["DEVICES", "NETNS", "ENDPOINTS", "SERVICES", "BACKENDS", "NAMES", "PTRS", "GRANTS", "EGRESS", "EGRESS_LISTS"];
+    let missing = |text: &str| {
+        let told: Vec<&str> = text.split_whitespace().collect();
+        wanted.iter().copied().filter(|map| !told.contains(map)).collect::<Vec<_>>()
+    };
     let mut last = Vec::new();
     wait_for("the report of `skepctl check`", WITHIN, || {
         let output = scene.node.skepctl_output(&["check"])?;

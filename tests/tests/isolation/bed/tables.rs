@@ -66,7 +66,7 @@ pub(super) fn write_node(maps: &Maps, uplink: u32) -> anyhow::Result<()> {
     };
     config.uplinks[0] = uplink;
     maps.set_node(&config)?;
-    Ok(maps.set_egress(&egress_rules().into_iter().collect::<Vec<_>>())?)
+    Ok(maps.set_egress(&egress_rules(&BTreeSet::new()).into_iter().collect::<Vec<_>>())?)
 }
 
 /// The host's own routes and addresses.

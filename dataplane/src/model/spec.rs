@@ -40,7 +40,7 @@ pub struct NetworkSpec {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ServiceType {
-    /// Exposed through the ingress.
+    /// Serves HTTP.
     Web,
     /// Keeps data.
     Database,

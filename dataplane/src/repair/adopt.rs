@@ -1,6 +1,6 @@
 //! Takes a replica that runs back into a store that lost it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 
 use ipnet::{Ipv4Net, Ipv6Net};
@@ -171,9 +171,10 @@ fn intent(after: &mut Snapshot, replica: &ReplicaAssignment, spec: &ServiceSpec)
     });
     intent.services.insert(replica.key.service.service.clone(), spec.clone());
     for name in replica.spec.networks.keys() {
-        // A service without a way out is in internal networks alone; any other network leads out.
+        // A service without a way out is in internal networks alone, unless it wants none itself; any other network
+        // leads out.
         let network = intent.networks.entry(name.clone()).or_insert(NetworkSpec { internal: false });
-        network.internal |= !replica.egress;
+        network.internal |= !replica.egress && !spec.egress.as_ref().is_some_and(BTreeSet::is_empty);
     }
     intent.volumes.extend(replica.spec.volumes.iter().map(|mount| mount.volume.clone()));
     put(after, &schema::intent(key), &intent)
@@ -211,11 +212,18 @@ mod tests {
     /// An empty store and what runs: the controller finds nothing to change, whatever the order.
     #[test]
     fn what_runs_is_enough_for_a_store_that_changes_nothing() {
+        let shut = |replica| {
+            let mut record = example("shut", replica, false, &[("front", 0)]);
+            record.assignment.spec.egress = Some(BTreeSet::new());
+            record
+        };
         let records = [
             example("web", 1, true, &[("front", 0), ("back", 1)]),
             example("web", 2, true, &[("front", 0), ("back", 1)]),
             example("postgres", 1, false, &[("back", 1)]),
             example("postgres", 2, false, &[("back", 1)]),
+            shut(1),
+            shut(2),
         ];
         for turn in 0..records.len() {
             let mut order = records.to_vec();
@@ -229,7 +237,7 @@ mod tests {
             let txn = reconcile(&state, &pools(), &key, Clock::at(1_000_000_000)).unwrap().txn;
             assert_eq!(txn.then, [], "turn {turn}");
             let replicas: Vec<_> = state.replicas_of(&key).map(|replica| replica.value.clone()).collect();
-            assert_eq!(replicas.len(), 4);
+            assert_eq!(replicas.len(), records.len());
             assert!(records.iter().all(|record| replicas.contains(&record.assignment)));
         }
     }

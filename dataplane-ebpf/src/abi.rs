@@ -12,6 +12,7 @@ mod next;
 mod node;
 mod reason;
 mod seal;
+mod socket;
 mod values;
 
 pub use addr::{Addr, Pool};
@@ -21,9 +22,10 @@ pub use keys::{
 pub use node::{Node, NodeConfig, UPLINKS_MAX};
 pub use reason::{Event, EventKind, Reason};
 pub use seal::{Pod, Sealed, settle, settle_in_place};
+pub use socket::{SOCKET_ENTRIES, SocketEntry, SocketState};
 pub use values::{
     Backend, Backends, Budget, Counter, Device, DropRecord, EgressRule, Endpoint, Flow, Grant, Identity, Name, Netns,
-    Ptr, SOCKET_ENTRIES, Service, SocketEntry, SocketState, action, flags,
+    Ptr, Service, action, flags,
 };
 
 /// Version of the layout, part of the pins' path (`<bpffs>/v<ABI_VERSION>/`). What changed with it is in [`changes`].

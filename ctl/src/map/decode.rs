@@ -150,9 +150,8 @@ impl Decoder {
     }
 
     fn listed(&self, key: &ListKey, value: &EgressRule) -> Record {
-        let Listed { service, list, addr } = key.listed;
+        let (Listed { service, list, .. }, prefix) = (key.listed, key.prefix());
         let name = self.directory.service(service).map_or_else(|| service.to_string(), ToString::to_string);
-        let prefix = prefix(&EgressKey { prefix_len: key.prefix_len.saturating_sub(ListKey::HEAD), addr });
         Record::new(format!("{name}/{list}/{prefix}"))
             .raw_key(format!("{service}/{list}/{prefix}"))
             .with("action", verb(value.action))
@@ -201,12 +200,7 @@ impl Decoder {
 }
 
 fn egress(key: &EgressKey, value: &EgressRule) -> Record {
-    Record::new(prefix(key)).with("action", verb(value.action)).with("rule", value.rule)
-}
-
-fn prefix(key: &EgressKey) -> String {
-    let length = if key.addr.is_v4() { key.prefix_len.saturating_sub(96) } else { key.prefix_len };
-    format!("{}/{length}", key.addr)
+    Record::new(key.to_string()).with("action", verb(value.action)).with("rule", value.rule)
 }
 
 /// The number of the list of where it may go, if it has one.

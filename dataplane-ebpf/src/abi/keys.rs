@@ -71,6 +71,14 @@ pub struct EgressKey {
     pub addr: Addr,
 }
 
+/// As people write prefixes.
+impl core::fmt::Display for EgressKey {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let bits = if self.addr.is_v4() { self.prefix_len.saturating_sub(96) } else { self.prefix_len };
+        write!(f, "{}/{bits}", self.addr)
+    }
+}
+
 /// Key of EGRESS_LISTS, as `BPF_MAP_TYPE_LPM_TRIE` wants it.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -84,6 +92,11 @@ pub struct ListKey {
 impl ListKey {
     /// Bits that are no prefix's.
     pub const HEAD: u32 = 64;
+
+    /// The prefix alone.
+    pub const fn prefix(&self) -> EgressKey {
+        EgressKey { prefix_len: self.prefix_len.saturating_sub(Self::HEAD), addr: self.listed.addr }
+    }
 }
 
 /// A place outside in one of a service's lists of where it may go.

@@ -11,7 +11,7 @@ use dataplane_ebpf::abi::{Addr, map};
 use super::desired::Desired;
 use super::names::text_name;
 use super::observed::Observed;
-use super::op::{Op, grant, listed, prefix};
+use super::op::{Op, grant, listed};
 use super::tables;
 
 /// So long is one told of, and no more than so many.
@@ -143,7 +143,7 @@ pub(super) fn find(ops: &[Op], now: &Observed, before: (&Desired, &Observed), ow
             Op::DropGrant(key) => tell(map::GRANTS, grant(key), past.grants.contains(key)),
             Op::SetEgress(rules) => {
                 let added = now.tables.egress.keys().filter(|key| !rules.contains_key(key));
-                added.for_each(|key| tell(map::EGRESS, prefix(key), past.egress.contains_key(key)));
+                added.for_each(|key| tell(map::EGRESS, key.to_string(), past.egress.contains_key(key)));
             }
             Op::SetLists(lists) => {
                 let added = now.tables.lists.keys().filter(|key| !lists.contains_key(key));

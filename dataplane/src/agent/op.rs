@@ -169,8 +169,9 @@ impl fmt::Display for Op {
                 write!(f, "configure node {}: uplinks [{}], epoch {}", config.node, uplinks.join(", "), config.epoch)
             }
             Self::SetEgress(rules) => {
-                let all =
-                    |action| rules.iter().filter(move |(_, rule)| rule.action == action).map(|(key, _)| prefix(key));
+                let all = |action| {
+                    rules.iter().filter(move |(_, rule)| rule.action == action).map(|(key, _)| key.to_string())
+                };
                 let (allowed, listed): (Vec<_>, Vec<_>) = (all(action::ALLOW).collect(), all(action::LISTED).collect());
                 let denied = all(action::DENY).count();
                 write!(f, "set egress: {} allowed, {denied} prefixes in them denied", allowed.join(" and "))?;
@@ -280,15 +281,6 @@ pub(super) fn grant(key: &GrantKey) -> String {
 
 /// An EGRESS_LISTS key.
 pub(super) fn listed(key: &ListKey) -> String {
-    let Listed { service, list, addr } = key.listed;
-    let prefix = prefix(&EgressKey { prefix_len: key.prefix_len.saturating_sub(ListKey::HEAD), addr });
-    format!("{prefix} in list {list} of service {service}")
-}
-
-/// An EGRESS key as people write prefixes.
-pub(super) fn prefix(key: &EgressKey) -> String {
-    match key.addr.is_v4() {
-        true => format!("{}/{}", key.addr, key.prefix_len.saturating_sub(96)),
-        false => format!("{}/{}", key.addr, key.prefix_len),
-    }
+    let Listed { service, list, .. } = key.listed;
+    format!("{} in list {list} of service {service}", key.prefix())
 }

@@ -12,7 +12,9 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use dataplane::bpf::{Maps, View};
-use dataplane_ebpf::abi::{Addr, BackendKey, Backends, Endpoint, Listed, Node, NodeConfig, ServiceKey, flags};
+use dataplane_ebpf::abi::{
+    Addr, BackendKey, Backends, Endpoint, GrantKey, Listed, Node, NodeConfig, ServiceKey, flags,
+};
 use dataplane_ebpf::decide::grant::grant;
 use dataplane_ebpf::decide::{self, socket};
 use dataplane_ebpf::tables::Tables;
@@ -153,10 +155,13 @@ fn rule(view: &View<'_>, source: &Source, destination: &Destination) -> String {
         Some(identity) if identity.env == own.env && destination.networks & source.device.networks != 0 => {
             "same environment, shared network".to_owned()
         }
-        Some(identity) => match grant(view, own, identity, destination.protocol.number(address), port) {
-            Ok(Some(grant)) => format!("grant {}", grant.rule),
-            _ => "none: what is not shared is closed".to_owned(),
-        },
+        Some(identity) => {
+            let protocol = destination.protocol.number(address);
+            match grant(view, &GrantKey { source: own, destination: identity, port, protocol, pad: 0 }) {
+                Ok(Some(grant)) => format!("grant {}", grant.rule),
+                _ => "none: what is not shared is closed".to_owned(),
+            }
+        }
         None if view.node().is_some_and(|node| node.dns == address) => "every replica may ask".to_owned(),
         None if view.node().is_some_and(is_ours) => "none: nobody has that address".to_owned(),
         None => match (view.egress(&address), flags::list(source.device.flags)) {

@@ -16,7 +16,7 @@ mod to_container;
 mod tunnel;
 
 use crate::{
-    abi::{Addr, Device, Endpoint, Flow, FlowKey, Identity, Node, Reason},
+    abi::{Addr, Device, Endpoint, Flow, FlowKey, Grant, GrantKey, Identity, Node, Reason},
     packet::{self, Bytes, Ethernet, Family, Packet, protocol},
     tables::Tables,
 };
@@ -61,6 +61,12 @@ pub struct Workspace {
     asked: FlowKey,
     /// What is remembered of either.
     flow: Flow,
+    /// Whether it answers what is remembered.
+    answers: bool,
+    /// What the packet, or the one that it answers, asks for across a boundary.
+    grant: GrantKey,
+    /// What a rule says to that.
+    rule: Grant,
 }
 
 impl Workspace {

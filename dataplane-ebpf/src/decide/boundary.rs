@@ -8,7 +8,7 @@ use super::{
     grant::grant,
 };
 use crate::{
-    abi::{Identity, Reason, action},
+    abi::{GrantKey, Identity, Reason, action},
     packet::{self, Bytes, Fragment, Transport, protocol},
     tables::{Host, Route, Tables},
 };
@@ -58,7 +58,6 @@ pub(super) fn cross(
     work: &mut Workspace,
 ) -> Result<(), Reason> {
     let (own, other) = (work.device.identity, work.endpoint.identity);
-    let refusal = if own.env == other.env { Reason::NoSharedNetwork } else { Reason::OtherEnvironment };
     if matches!(work.packet.fragment, Fragment::Later) {
         return sender.later_fragment(work, other);
     }
@@ -76,29 +75,51 @@ pub(super) fn cross(
             (false, true)
         }
         Transport::IcmpError => return sender.related(work, other),
-        Transport::IcmpOther => return Err(refusal),
+        Transport::IcmpOther => return Err(closed(work)),
     };
     work.asked = work.key.reversed();
-    let answers = may_answer && sender.live(other, own, work)?;
+    work.answers = may_answer && sender.live(other, own, work)?;
     // Of an answer, the rule that let the question cross must still be there.
-    let (source, destination, port) = match answers {
+    let (source, destination, port) = match work.answers {
         true => (other, own, work.asked.destination_port),
-        false => (own, other, work.key.destination_port),
+        false if may_ask => (own, other, work.key.destination_port),
+        false => return Err(closed(work)),
     };
     // An echo's identifier is no port.
-    let port = if matches!(work.packet.protocol, protocol::ICMP | protocol::ICMPV6) { 0 } else { port };
-    let Some(rule) = grant(sender.tables, source, destination, work.packet.protocol, port)? else {
-        return Err(refusal);
-    };
+    let protocol = work.packet.protocol;
+    let port = if matches!(protocol, protocol::ICMP | protocol::ICMPV6) { 0 } else { port };
+    work.grant = GrantKey { source, destination, port, protocol, pad: 0 };
+    if !ruled(sender.tables, work)? {
+        return Err(closed(work));
+    }
     let sides = Sides { source: own, destination: other };
-    match rule.action {
-        action::ALLOW if answers && rule.rule == work.flow.rule => {
+    match (work.rule.action, work.answers) {
+        (action::ALLOW, true) if work.rule.rule == work.flow.rule => {
             sender.memory().seen(&work.asked, &work.flow);
-            sender.first_fragment(work, &sides, rule.rule)
+            sender.first_fragment(work, &sides, work.rule.rule)
         }
-        action::ALLOW if !answers && may_ask => sender.crosses(work, &sides, rule.rule),
-        action::DENY if !answers => Err(Reason::Denied),
-        _ => Err(refusal),
+        (action::ALLOW, false) => sender.crosses(work, &sides, work.rule.rule),
+        (action::DENY, false) => Err(Reason::Denied),
+        _ => Err(closed(work)),
+    }
+}
+
+/// Why what no rule lets cross does not.
+#[inline(always)]
+fn closed(Workspace { device, endpoint, .. }: &Workspace) -> Reason {
+    if device.identity.env == endpoint.identity.env { Reason::NoSharedNetwork } else { Reason::OtherEnvironment }
+}
+
+/// Whether there is a rule for the workspace's grant, which is then there too. What its caller goes on with is in the
+/// workspace as well, of which the verifier knows nothing: so it follows this loop once, not for every way that leads here.
+#[cfg_attr(target_arch = "bpf", inline(never))]
+fn ruled(tables: &impl Tables, work: &mut Workspace) -> Result<bool, Reason> {
+    match grant(tables, &work.grant)? {
+        Some(rule) => {
+            work.rule = rule;
+            Ok(true)
+        }
+        None => Ok(false),
     }
 }
 

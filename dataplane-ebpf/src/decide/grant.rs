@@ -4,23 +4,25 @@ use crate::abi::{Grant, GrantKey, Identity};
 use crate::tables::{Read, Tables};
 
 /// How many keys may hold the rule for one flow: source, destination and port, each exact or wide.
-const KEYS: u32 = 8;
+///
+/// Eight octets wide, so that the verifier follows the count on the stack.
+const KEYS: u64 = 8;
 
-/// The rule for `source` → `destination`, the narrowest one first: an exact port before any port, then an exact
+/// The rule for what is exactly `asked`, the narrowest one first: an exact port before any port, then an exact
 /// destination before a whole environment, then an exact source before a whole environment.
 ///
 /// # Errors
 /// [`crate::abi::Reason::TornRead`].
 #[inline(always)]
-pub fn grant(tables: &impl Tables, source: Identity, destination: Identity, protocol: u8, port: u16) -> Read<Grant> {
+pub fn grant(tables: &impl Tables, asked: &GrantKey) -> Read<Grant> {
     let mut width = 0;
     while width < KEYS {
         let any_port = width & 1 != 0;
         let key = GrantKey {
-            source: widened(source, width & 4 != 0),
-            destination: widened(destination, width & 2 != 0),
-            port: if any_port { 0 } else { port },
-            protocol: if any_port { 0 } else { protocol },
+            source: widened(asked.source, width & 4 != 0),
+            destination: widened(asked.destination, width & 2 != 0),
+            port: if any_port { 0 } else { asked.port },
+            protocol: if any_port { 0 } else { asked.protocol },
             pad: 0,
         };
         if let Some(grant) = tables.grant(&key)? {

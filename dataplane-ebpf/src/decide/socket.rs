@@ -5,8 +5,8 @@
 //! of timing out.
 
 use crate::abi::{
-    Addr, Backend, BackendKey, Backends, Endpoint, Identity, Netns, Reason, SOCKET_ENTRIES, Sealed as _, ServiceKey,
-    SocketEntry, action, flags,
+    Addr, Backend, BackendKey, Backends, Endpoint, GrantKey, Identity, Netns, Reason, SOCKET_ENTRIES, Sealed as _,
+    ServiceKey, SocketEntry, action, flags,
 };
 use crate::decide::egress::egress;
 use crate::decide::grant::grant;
@@ -285,7 +285,9 @@ fn to_endpoint(tables: &impl Tables, netns: &Netns, attempt: &Attempt) -> Result
         return Ok(());
     }
     let otherwise = if same { Reason::NoSharedNetwork } else { Reason::OtherEnvironment };
-    match grant(tables, netns.identity, endpoint.identity, attempt.protocol, attempt.port)? {
+    let (source, destination) = (netns.identity, endpoint.identity);
+    let asked = GrantKey { source, destination, port: attempt.port, protocol: attempt.protocol, pad: 0 };
+    match grant(tables, &asked)? {
         Some(grant) if grant.action == action::ALLOW => Ok(()),
         Some(_) => Err(Reason::Denied),
         None => Err(otherwise),

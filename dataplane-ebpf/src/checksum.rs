@@ -44,6 +44,16 @@ impl Sum {
         sum
     }
 
+    /// Adds octets, after which zeros follow up to a multiple of four.
+    #[must_use]
+    pub fn octets(self, octets: &[u8]) -> Self {
+        let (words, rest) = octets.as_chunks::<4>();
+        let mut last = [0; 4];
+        last[..rest.len()].copy_from_slice(rest);
+        let sum: u64 = words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum();
+        Self(self.0 + sum).word(u32::from_ne_bytes(last))
+    }
+
     /// Adds the pseudo-header of a transport protocol over IPv4 (RFC 768), lengths in host order.
     #[inline(always)]
     #[must_use]

@@ -13,6 +13,8 @@ use tests::{load, wait_for};
 
 #[path = "wireguard/process.rs"]
 mod process;
+#[path = "wireguard/segments.rs"]
+mod segments;
 #[path = "wireguard/stage.rs"]
 mod stage;
 

@@ -2,11 +2,18 @@
 //!
 //! A thread for each direction and family, and one for the timers; what they share is read by all and changed by whoever
 //! configures. Packets of one peer go through its own lock in the order in which they came, so none overtakes another.
+//!
+//! From the host, segments of a TCP connection come as one packet ([`split`]), go to the peer by one system call
+//! ([`burst`]), are received by one, and are one packet for the host there again ([`merge`]). On the wire nothing differs.
 
+mod burst;
 mod configure;
+mod merge;
+mod offload;
 mod peer;
 mod routes;
 mod sockets;
+mod split;
 mod tun;
 mod uapi;
 
@@ -24,9 +31,13 @@ use defguard_boringtun::noise::rate_limiter::RateLimiter;
 use defguard_boringtun::noise::{Packet, Tunn, TunnResult};
 use x25519_dalek::PublicKey as RawPublicKey;
 
+use self::burst::Burst;
+use self::merge::Merge;
+use self::offload::OFFLOAD_LEN;
 use self::peer::Peer;
 use self::routes::Routes;
 use self::sockets::Sockets;
+use self::split::split;
 pub(super) use self::tun::Tun;
 use super::{PrivateKey, PublicKey};
 
@@ -114,34 +125,47 @@ impl Device {
 
     /// From the host to the peers.
     fn outward(&self) {
-        let (mut packet, mut out) = (vec![0; PACKET_MAX], vec![0; PACKET_MAX]);
+        let (mut read, mut burst) = (vec![0; OFFLOAD_LEN + PACKET_MAX], Burst::default());
         // The device was removed by somebody when it cannot be read any more.
-        while let Ok(length) = self.tun.read(&mut packet[..PACKET_MAX - 32]) {
-            let packet = &packet[..length];
+        while let Ok(length) = self.tun.read(&mut read) {
+            let Some((offload, packet)) = read[..length].split_first_chunk_mut::<OFFLOAD_LEN>() else { continue };
             let Some(to) = Tunn::dst_address(packet) else { continue };
             let state = self.read();
             let (Some(peer), Some(sockets)) = (state.routes.find(to), &state.sockets) else { continue };
             let mut tunn = peer.tunn();
-            if let TunnResult::WriteToNetwork(message) = tunn.encapsulate(packet, &mut out) {
-                peer.send(sockets, message);
+            let _whole = split(&(*offload).into(), packet, |packet| {
+                if let TunnResult::WriteToNetwork(message) = tunn.encapsulate(packet, burst.room()) {
+                    let len = message.len();
+                    burst.took(len);
+                }
+                if burst.is_full() {
+                    peer.send_all(sockets, &mut burst);
+                }
+            });
+            if !burst.is_empty() {
+                peer.send_all(sockets, &mut burst);
             }
         }
     }
 
     /// From the peers to the host.
     fn inward(&self, sockets: &Arc<Sockets>, ipv6: bool) {
-        let (mut datagram, mut out) = (vec![0; PACKET_MAX], vec![0; PACKET_MAX]);
+        let (mut datagrams, mut out, mut merge) = (vec![0; PACKET_MAX], vec![0; PACKET_MAX], Merge::default());
         loop {
-            let received = sockets.receive(ipv6, &mut datagram);
+            let received = sockets.receive(ipv6, &mut datagrams);
             let state = self.read();
             if !state.sockets.as_ref().is_some_and(|now| Arc::ptr_eq(now, sockets)) {
                 return;
             }
             // An error tells of an earlier datagram that was sent, which is not waited for.
-            if let Ok((length, from)) = received
-                && let Some(successor) = self.take(&state, sockets, &datagram[..length], from, &mut out)
-            {
-                drop(state);
+            let Ok((length, each, from)) = received else { continue };
+            let mut successors = Vec::new();
+            for datagram in datagrams[..length].chunks(each.max(1)) {
+                successors.extend(self.take(&state, sockets, (datagram, from), &mut out, &mut merge));
+            }
+            merge.flush(|offload, packet| self.hand_in(offload, packet));
+            drop(state);
+            for successor in successors {
                 self.write().take_over(&successor);
             }
         }
@@ -152,9 +176,9 @@ impl Device {
         &self,
         state: &State,
         sockets: &Sockets,
-        datagram: &[u8],
-        from: SocketAddr,
+        (datagram, from): (&[u8], SocketAddr),
         out: &mut [u8],
+        merge: &mut Merge,
     ) -> Option<Arc<Peer>> {
         let own = state.own.as_ref()?;
         let packet = match own.limiter.verify_packet(Some(from.ip()), datagram, out) {
@@ -186,8 +210,8 @@ impl Device {
                     return None;
                 }
             }
-            TunnResult::WriteToTunnelV4(packet, source) => self.deliver(state, peer, packet, source.into()),
-            TunnResult::WriteToTunnelV6(packet, source) => self.deliver(state, peer, packet, source.into()),
+            TunnResult::WriteToTunnelV4(packet, source) => self.deliver(state, peer, (packet, source.into()), merge),
+            TunnResult::WriteToTunnelV6(packet, source) => self.deliver(state, peer, (packet, source.into()), merge),
             TunnResult::Done => {}
         }
         peer.learn(from);
@@ -200,15 +224,20 @@ impl Device {
     }
 
     /// A packet that a peer has sent, if it is from an address of that peer, or of the one that it takes over from.
-    fn deliver(&self, state: &State, peer: &Arc<Peer>, packet: &[u8], source: IpAddr) {
+    fn deliver(&self, state: &State, peer: &Arc<Peer>, (packet, source): (&[u8], IpAddr), merge: &mut Merge) {
         let owns = |owner: &Arc<Peer>| owner == peer || peer.takes_over() == Some(owner.key);
         if state.routes.find(source).is_some_and(owns) {
-            // A device that is down takes nothing.
-            let _taken = self.tun.write(packet);
+            merge.push(packet, |offload, packet| self.hand_in(offload, packet));
         } else {
             peer.count_foreign();
             self.foreign.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// A packet for the host, or several in one.
+    fn hand_in(&self, offload: [u8; OFFLOAD_LEN], packet: &[u8]) {
+        // A device that is down takes nothing.
+        let _taken = self.tun.write(offload, packet);
     }
 
     /// Retries, renewals, keepalives.
@@ -236,3 +265,6 @@ impl Drop for Tells {
         let _heard = self.1.send(self.0);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -146,6 +146,8 @@ impl World {
                 scene::cable(&self.cluster, node, "down")?;
                 is(other, &name(node), "away")?;
                 scene::cable(&self.cluster, node, "up")?;
+                // Until it is heard of again, it rightly refuses changes: and the next step may ask it for one.
+                is(other, &name(node), "ready")?;
                 Ok(name(node))
             }
             Step::Rotate => {

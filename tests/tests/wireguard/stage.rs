@@ -1,6 +1,7 @@
 //! Nodes on an underlay, each a network namespace with a tunnel of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -25,12 +26,22 @@ impl Underlay {
     }
 }
 
-/// A node: 192.0.2.N on the underlay, 10.N.0.1 and fd00:N::1 in its tunnel.
+/// A node: 192.0.2.N on the underlay of its own, 10.N.0.1 and fd00:N::1 in its tunnel.
 pub(crate) struct Node {
     pub(crate) number: u8,
     pub(crate) netns: Namespace,
     pub(crate) directory: tempfile::TempDir,
-    kind: Kind,
+    pub(crate) kind: Kind,
+    pub(crate) tunnel: Way,
+}
+
+/// How a tunnel is called, by which port and address it is reached, and the first octet of what is in it.
+#[derive(Clone, Copy)]
+pub(crate) struct Way {
+    pub(crate) device: &'static str,
+    pub(crate) port: u16,
+    pub(crate) underlay: Ipv4Addr,
+    pub(crate) inside: u8,
 }
 
 impl Node {
@@ -43,13 +54,15 @@ impl Node {
         netns.run("ip link set lo up")?;
         netns.run(&format!("ip addr add 192.0.2.{number}/24 dev eth0"))?;
         netns.run("ip link set eth0 up")?;
-        Ok(Self { number, netns, directory: tempfile::tempdir()?, kind })
+        let underlay = Ipv4Addr::new(192, 0, 2, number);
+        let tunnel = Way { device: "skep0", port: 51820, underlay, inside: 10 };
+        Ok(Self { number, netns, directory: tempfile::tempdir()?, kind, tunnel })
     }
 
     pub(crate) fn config(&self) -> Result<Config> {
         let kind = if self.kind == Kind::Kernel { "kernel" } else { "userspace" };
         let directory = self.directory.path().as_os_str();
-        let options = ["skepd", "--node-name", "test", "--tunnel", kind, "--tunnel-device", "skep0"];
+        let options = ["skepd", "--node-name", "test", "--tunnel", kind, "--tunnel-device", self.tunnel.device];
         let directories = ["--run-dir".into(), directory.to_owned(), "--state-dir".into(), directory.to_owned()];
         Ok(Args::try_parse_from(options.map(Into::into).into_iter().chain(directories))?.options.resolve()?)
     }
@@ -69,12 +82,12 @@ impl Node {
 
     /// This node, as others are to know it.
     pub(crate) fn as_peer(&self) -> Result<Peer> {
-        let number = self.number;
-        let allowed = [format!("10.{number}.0.0/24"), format!("fd00:{number}::/64")];
+        let (number, Way { port, underlay, inside, .. }) = (self.number, self.tunnel);
+        let allowed = [format!("{inside}.{number}.0.0/24"), format!("fd00:{number}::/64")];
         let allowed: BTreeSet<IpNet> = allowed.iter().map(|prefix| prefix.parse()).collect::<Result<_, _>>()?;
         Ok(Peer {
             key: self.key()?,
-            endpoint: Some(([192, 0, 2, number], 51820).into()),
+            endpoint: Some((underlay, port).into()),
             allowed,
             keepalive: None,
             takes_over: None,
@@ -84,7 +97,7 @@ impl Node {
     /// A device with these peers.
     pub(crate) fn wanted(&self, peers: &[Peer]) -> Wanted {
         let peers: BTreeMap<_, _> = peers.iter().map(|peer| (peer.key, peer.clone())).collect();
-        Wanted { device: "skep0".to_owned(), port: 51820, mtu: 1420, peers }
+        Wanted { device: self.tunnel.device.to_owned(), port: self.tunnel.port, mtu: 1420, peers }
     }
 
     /// Makes the device what it should be; returns what was changed.
@@ -92,9 +105,9 @@ impl Node {
         let (wanted, kind) = (wanted.clone(), self.kind);
         let done = self.with(async move |tunnel| make_so(&tunnel, &wanted, kind).await).with_context(|| self.log())?;
         // The host's part, which is not the tunnel's.
-        let Self { number, netns, .. } = self;
-        netns.run(&format!("ip addr replace 10.{number}.0.1/8 dev skep0"))?;
-        netns.run(&format!("ip -6 addr replace fd00:{number}::1/16 dev skep0 nodad"))?;
+        let Self { number, netns, tunnel: Way { device, inside, .. }, .. } = self;
+        netns.run(&format!("ip addr replace {inside}.{number}.0.1/8 dev {device}"))?;
+        netns.run(&format!("ip -6 addr replace fd00:{number}::1/16 dev {device} nodad"))?;
         Ok(done)
     }
 
@@ -164,14 +177,16 @@ pub(crate) fn kinds() -> Result<Vec<Kind>> {
 pub(crate) fn mesh(count: u8, kind: Kind) -> Result<(Underlay, Vec<Node>)> {
     let underlay = Underlay::new(1500)?;
     let nodes: Vec<Node> = (1..=count).map(|number| Node::new(&underlay, number, kind)).collect::<Result<_>>()?;
+    connect(&nodes)?;
+    Ok((underlay, nodes))
+}
+
+/// Has all of them know each other.
+pub(crate) fn connect(nodes: &[Node]) -> Result<()> {
     let peers: Vec<Peer> = nodes.iter().map(Node::as_peer).collect::<Result<_>>()?;
-    for node in &nodes {
-        let others: Vec<Peer> = peers
-            .iter()
-            .filter(|peer| peer.endpoint != peers[usize::from(node.number) - 1].endpoint)
-            .cloned()
-            .collect();
+    for (node, own) in nodes.iter().zip(&peers) {
+        let others: Vec<Peer> = peers.iter().filter(|peer| peer.key != own.key).cloned().collect();
         node.make_so(&node.wanted(&others))?;
     }
-    Ok((underlay, nodes))
+    Ok(())
 }

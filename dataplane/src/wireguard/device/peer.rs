@@ -7,6 +7,7 @@ use defguard_boringtun::noise::{Tunn, TunnResult};
 use x25519_dalek::PublicKey as RawPublicKey;
 
 use super::Own;
+use super::burst::Burst;
 use super::sockets::Sockets;
 use crate::wireguard::PublicKey;
 
@@ -75,6 +76,18 @@ impl Peer {
         whereabouts.heard = Instant::now();
         drop(whereabouts);
         sockets.send(message, endpoint);
+    }
+
+    /// As [`Self::send`], for what has gathered.
+    pub(super) fn send_all(&self, sockets: &Sockets, burst: &mut Burst) {
+        let mut whereabouts = self.whereabouts();
+        let endpoint = whereabouts.endpoint;
+        whereabouts.heard = Instant::now();
+        drop(whereabouts);
+        if let Some(endpoint) = endpoint {
+            burst.runs(|messages, len| sockets.send_run(messages, len, endpoint));
+        }
+        burst.clear();
     }
 
     /// It is where its authentic message came from.

@@ -1,12 +1,18 @@
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, IoSlice, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
 
-/// The packets of a TUN device, without any header in front. The device ends with it.
+use super::offload::OFFLOAD_LEN;
+
+/// The packets of a TUN device, each with an [`super::offload::Offload`] in front. The device ends with it.
 #[derive(Debug)]
 pub(in super::super) struct Tun(File);
 
+/// What the host's stack may leave to us (`include/uapi/linux/if_tun.h`): checksums, and to cut TCP over IPv4 and IPv6.
+const OFFLOADS: libc::c_ulong = (libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6) as libc::c_ulong;
+
 nix::ioctl_write_ptr_bad!(set_interface, nix::request_code_write!(b'T', 202, size_of::<libc::c_int>()), libc::ifreq);
+nix::ioctl_write_int_bad!(set_offloads, nix::request_code_write!(b'T', 208, size_of::<libc::c_uint>()));
 
 impl Tun {
     /// Makes the device, in the calling thread's network namespace.
@@ -21,9 +27,12 @@ impl Tun {
             *to = from.cast_signed() as libc::c_char;
         }
         // Not one that is there already, whoever has left it.
-        request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_TUN_EXCL) as libc::c_short;
+        let flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_TUN_EXCL;
+        request.ifr_ifru.ifru_flags = flags as libc::c_short;
         // SAFETY: the kernel reads a `struct ifreq`, and writes the name of the device to it.
         unsafe { set_interface(file.as_raw_fd(), &raw const request) }?;
+        // SAFETY: an integer, which the kernel takes for itself.
+        unsafe { set_offloads(file.as_raw_fd(), OFFLOADS as libc::c_int) }?;
         Ok(Self(file))
     }
 
@@ -33,7 +42,7 @@ impl Tun {
     }
 
     /// Has the host receive a packet.
-    pub(super) fn write(&self, packet: &[u8]) -> io::Result<()> {
-        (&self.0).write(packet).map(drop)
+    pub(super) fn write(&self, offload: [u8; OFFLOAD_LEN], packet: &[u8]) -> io::Result<()> {
+        (&self.0).write_vectored(&[IoSlice::new(&offload), IoSlice::new(packet)]).map(drop)
     }
 }

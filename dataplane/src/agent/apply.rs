@@ -195,7 +195,7 @@ impl Hands {
             Step::StartSandbox => docker.start(chain.sandbox_id()?).await?,
             Step::Plumb(replica) => {
                 let netns = self.netns(chain).await?;
-                let spec = veth_spec(replica, &chain.key, chain.mtu);
+                let spec = veth_spec(replica, &chain.key, &chain.desired, chain.mtu);
                 netlink.create_veth(&spec, &netns).await?;
                 Netlink::plumb_container(&netns, &spec).await?;
             }
@@ -206,7 +206,7 @@ impl Hands {
             }
             Step::Attach(replica) => programs.attach(self.ifindex(replica).await?, &veth_name(replica.address4))?,
             Step::Open(replica) => {
-                let spec = veth_spec(replica, &chain.key, chain.mtu);
+                let spec = veth_spec(replica, &chain.key, &chain.desired, chain.mtu);
                 netlink.ensure_host_side(&spec).await?;
                 netlink.until_ready(&self.netns(chain).await?, &spec).await?;
             }

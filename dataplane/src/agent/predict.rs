@@ -14,7 +14,7 @@ use super::plan::{plan, veth_spec};
 use super::tables;
 use crate::docker::{Health, Role};
 use crate::model::{ReplicaAssignment, ReplicaKey};
-use crate::netlink::ObservedVeth;
+use crate::netlink::{ObservedVeth, SegmentSize};
 use crate::wireguard::PublicKey;
 
 /// More rounds than any chain of dependencies is long; a plan that has not ended by then never will.
@@ -126,7 +126,7 @@ fn predict_step(desired: &Desired, observed: &mut Observed, key: &ReplicaKey, st
         Step::Plumb(replica) => {
             let taken = observed.veths.values().map(|veth| u64::from(veth.ifindex));
             let ifindex = u32::try_from(fresh(taken)).unwrap_or(u32::MAX);
-            let spec = veth_spec(replica, key, observed.mtu);
+            let spec = veth_spec(replica, key, desired, observed.mtu);
             let veth = ObservedVeth {
                 name: spec.name,
                 ifindex,
@@ -135,7 +135,7 @@ fn predict_step(desired: &Desired, observed: &mut Observed, key: &ReplicaKey, st
                 host_mac: spec.host_mac,
                 mtu: spec.mtu,
                 up: false,
-                big: true,
+                segments: SegmentSize::default(),
                 tuned: true,
                 peer_netns: None,
                 carrier: false,
@@ -152,7 +152,7 @@ fn predict_step(desired: &Desired, observed: &mut Observed, key: &ReplicaKey, st
             observed.attached.extend(ifindex);
         }
         Step::Open(replica) => {
-            let spec = veth_spec(replica, key, observed.mtu);
+            let spec = veth_spec(replica, key, desired, observed.mtu);
             if let Some(veth) = observed.veths.get_mut(&replica.address4) {
                 veth.alias = spec.alias;
                 (veth.up, veth.carrier, veth.mtu) = (true, true, spec.mtu);

@@ -29,7 +29,7 @@ impl Netlink {
         if !link.up || link.mtu != spec.mtu || link.mac != spec.mac {
             inside.put_link(link.ifindex, spec).await?;
         }
-        inside.take_big(&link).await?;
+        inside.put_segment_size(&link, spec.segment_max).await?;
         for part in inside.inside().await?.lacks(spec) {
             inside.put_part(part, link.ifindex, spec).await?;
         }

@@ -51,7 +51,8 @@ impl Netlink {
             let set = self.handle.link().set(message).execute().await;
             set.map_err(NetlinkError::request("set up", &spec.name))?;
         }
-        self.take_big(&link).await?;
+        // What is sent by it ends in the container.
+        self.put_segment_size(&link, u32::MAX).await?;
         for address in [std::net::IpAddr::from(spec.address4), spec.address6.into()] {
             self.put_neighbour(ifindex, address, spec.mac).await?;
             self.put_route(route(address.into(), Via::Link(ifindex), None), &address.to_string()).await?;

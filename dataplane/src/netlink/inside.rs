@@ -9,7 +9,7 @@ use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, Rou
 
 use super::link::Link;
 use super::routes::{destination, devices, table};
-use super::{CONTAINER_IFNAME, GATEWAY4, GATEWAY6, Netlink, NetlinkError, Netns, VethSpec, sysctl};
+use super::{CONTAINER_IFNAME, GATEWAY4, GATEWAY6, Netlink, NetlinkError, Netns, SegmentSize, VethSpec, sysctl};
 
 /// A container's side as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,8 +39,8 @@ pub struct Device {
     pub mtu: u32,
     /// Its MAC.
     pub mac: [u8; 6],
-    /// Sockets give it as much at once as it takes.
-    pub big: bool,
+    /// How much of a stream it takes at once.
+    pub segments: SegmentSize,
     /// Its sysctls are as they should be.
     pub tuned: bool,
 }
@@ -85,7 +85,7 @@ impl Inside {
         lacks.extend((!device.tuned).then_some(Part::Sysctls));
         let link = device.up && device.mtu == spec.mtu && device.mac == spec.mac;
         lacks.extend((!link).then_some(Part::Link));
-        lacks.extend((!device.big).then_some(Part::SegmentSize));
+        lacks.extend((!device.segments.is_largest(spec.segment_max)).then_some(Part::SegmentSize));
         let addresses = [IpAddr::from(spec.address4), spec.address6.into()];
         lacks.extend(addresses.into_iter().filter(|address| !self.addresses.contains(address)).map(Part::Address));
         for (gateway, source) in gateways(spec) {
@@ -157,7 +157,7 @@ impl From<&Link> for Device {
             up: link.up,
             mtu: link.mtu,
             mac: link.mac,
-            big: link.is_big(),
+            segments: link.segments,
             tuned: sysctl::is_container(link),
         }
     }
@@ -202,6 +202,8 @@ fn ip(address: &RouteAddress) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use netlink_packet_route::link::LinkAttribute;
+
     use super::*;
 
     fn spec() -> VethSpec {
@@ -211,7 +213,14 @@ mod tests {
     fn whole(spec: &VethSpec) -> Inside {
         Inside {
             loopback: true,
-            device: Some(Device { ifindex: 2, up: true, mtu: spec.mtu, mac: spec.mac, big: true, tuned: true }),
+            device: Some(Device {
+                ifindex: 2,
+                up: true,
+                mtu: spec.mtu,
+                mac: spec.mac,
+                segments: SegmentSize::default(),
+                tuned: true,
+            }),
             addresses: [spec.address4.into(), spec.address6.into()].into(),
             neighbours: gateways(spec).map(|(gateway, _)| (gateway, spec.host_mac)).into(),
             on_link: gateways(spec).map(|(gateway, _)| gateway).into(),
@@ -230,7 +239,10 @@ mod tests {
             (|inside| inside.loopback = false, Part::Loopback),
             (|inside| inside.device = None, Part::Device),
             (|inside| inside.device.as_mut().unwrap().up = false, Part::Link),
-            (|inside| inside.device.as_mut().unwrap().big = false, Part::SegmentSize),
+            (
+                |inside| inside.device.as_mut().unwrap().segments.take(&LinkAttribute::GsoMaxSize(1_000)),
+                Part::SegmentSize,
+            ),
             (|inside| _ = inside.addresses.pop_first(), Part::Address([10, 208, 0, 5].into())),
             (|inside| _ = inside.neighbours.insert(GATEWAY4.into(), [0; 6]), Part::Neighbour(GATEWAY4.into())),
             (|inside| _ = inside.on_link.remove(&GATEWAY6.into()), Part::OnLink(GATEWAY6.into())),

@@ -7,13 +7,8 @@ use netlink_packet_route::link::{
     LinkFlags, LinkInfo, LinkMessage, State,
 };
 
-use rtnetlink::LinkUnspec;
-
 use super::error::errno;
-use super::{Change, Netlink, NetlinkError, Uplink};
-
-/// `GSO_LEGACY_MAX_SIZE`: what the length of an IP packet can say.
-const GSO_MAX: u32 = 65_536;
+use super::{Change, Netlink, NetlinkError, SegmentSize, Uplink};
 
 /// A link as it is.
 #[derive(Debug, Clone, Default)]
@@ -32,12 +27,8 @@ pub(super) struct Link {
     pub(super) peer: Option<u32>,
     /// The peer's namespace, as this namespace numbers it.
     pub(super) peer_netns: Option<i32>,
-    /// Octets of the longest packet that the device takes unsegmented; unknown before Linux 5.19.
-    pub(super) tso_max: Option<u32>,
-    /// Octets of the longest IPv4 packet that sockets give it; unknown before Linux 6.3.
-    pub(super) gso_max4: Option<u32>,
-    /// Octets of the longest packet of another family that sockets give it.
-    pub(super) gso_max: Option<u32>,
+    /// How much of a stream it takes at once.
+    pub(super) segments: SegmentSize,
     /// Its IPv4 sysctls.
     pub(super) conf4: InetDevConf,
     /// Its IPv6 sysctls; all zero where IPv6 never was.
@@ -62,12 +53,9 @@ impl From<&LinkMessage> for Link {
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
                 LinkAttribute::Link(peer) => link.peer = Some(*peer),
                 LinkAttribute::LinkNetNsId(netns) => link.peer_netns = Some(*netns),
-                LinkAttribute::TsoMaxSize(octets) => link.tso_max = Some(*octets),
-                LinkAttribute::GsoMaxSize(octets) => link.gso_max = Some(*octets),
-                LinkAttribute::GsoIpv4MaxSize(octets) => link.gso_max4 = Some(*octets),
                 LinkAttribute::AfSpecUnspec(families) => link.take_sysctls(families),
                 LinkAttribute::LinkInfo(info) => link.is_veth = info.contains(&LinkInfo::Kind(InfoKind::Veth)),
-                _ => {}
+                other => link.segments.take(other),
             }
         }
         link
@@ -83,17 +71,6 @@ impl Link {
                 _ => {}
             }
         }
-    }
-
-    /// Whether sockets give it as much at once as it takes; where the kernel knows no such thing, they do.
-    pub(super) fn is_big(&self) -> bool {
-        self.tso_max.zip(self.gso_max4).is_none_or(|(takes, given)| takes == given)
-            && self.gso_max.is_none_or(|given| given == self.gso_wanted())
-    }
-
-    /// What sockets of other families than IPv4 are to give it at once: as much as every kernel allows.
-    fn gso_wanted(&self) -> u32 {
-        self.tso_max.map_or(GSO_MAX, |takes| takes.min(GSO_MAX))
     }
 
     /// Without a default route yet.
@@ -141,23 +118,6 @@ impl Netlink {
             Err(error) if errno(&error) == libc::ENODEV => Ok(None),
             Err(error) => Err(NetlinkError::request("look up link", name)(error)),
         }
-    }
-
-    /// Lets TCP over IPv4 give a device as much at once as it takes ("BIG TCP", Linux 6.3) instead of 64 KiB. Between
-    /// two containers nothing ever cuts such a packet up; where it leaves the machine, the stack does.
-    ///
-    /// IPv6 stays at 64 KiB: Linux 6.18 gives such packets an extension header of eight octets for itself, counts it when
-    /// it compares their segments with the MTU of the way out, and forwards none.
-    pub(super) async fn take_big(&self, link: &Link) -> Result<(), NetlinkError> {
-        if link.is_big() {
-            return Ok(());
-        }
-        let mut message = LinkUnspec::new_with_index(link.ifindex).build();
-        // In this order: the kernel takes the first for IPv4 as well.
-        message.attributes.push(LinkAttribute::GsoMaxSize(link.gso_wanted()));
-        message.attributes.extend(link.tso_max.filter(|_| link.gso_max4.is_some()).map(LinkAttribute::GsoIpv4MaxSize));
-        let set = self.handle.link().set(message).execute().await;
-        set.map_err(NetlinkError::request("raise the segment size of", &link.name))
     }
 
     /// Waits until a link is operational. `changes` must have been asked for before.

@@ -9,7 +9,7 @@ use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 
 use super::error::errno;
 use super::link::Link;
-use super::{CONTAINER_IFNAME, Netlink, NetlinkError, Netns, sysctl};
+use super::{CONTAINER_IFNAME, Netlink, NetlinkError, Netns, SegmentSize, sysctl};
 
 /// First characters of every host end's name; the programs' and the firewall's "from a container".
 pub const VETH_PREFIX: &str = "skep";
@@ -48,10 +48,12 @@ pub struct VethSpec {
     pub address6: Ipv6Addr,
     /// Bytes, both ends.
     pub mtu: u32,
+    /// The container's sockets give its end no more of a stream at once: octets.
+    pub segment_max: u32,
 }
 
 impl VethSpec {
-    /// Name and MACs follow from the IPv4 address.
+    /// Name and MACs follow from the IPv4 address; the segments are as large as the pair takes.
     pub fn new(address4: Ipv4Addr, address6: Ipv6Addr, alias: impl Into<String>, mtu: u32) -> Self {
         Self {
             name: veth_name(address4),
@@ -61,6 +63,7 @@ impl VethSpec {
             address4,
             address6,
             mtu,
+            segment_max: u32::MAX,
         }
     }
 }
@@ -84,8 +87,8 @@ pub struct ObservedVeth {
     pub up: bool,
     /// The container's end is up too: without it packets for the container vanish silently.
     pub carrier: bool,
-    /// Sockets give it as much at once as it takes.
-    pub big: bool,
+    /// How much of a stream it takes at once.
+    pub segments: SegmentSize,
     /// Its sysctls are as they should be.
     pub tuned: bool,
     /// The container's namespace, as this namespace numbers it; none: the other end is here.
@@ -99,7 +102,7 @@ pub struct ObservedVeth {
 impl ObservedVeth {
     pub(super) fn new(link: &Link, address4: Ipv4Addr) -> Self {
         Self {
-            big: link.is_big(),
+            segments: link.segments,
             tuned: sysctl::is_host_end(link),
             peer_netns: link.peer_netns,
             name: link.name.clone(),
@@ -123,7 +126,7 @@ impl ObservedVeth {
             && self.host_mac == spec.host_mac
             && self.mtu == spec.mtu
             && self.up
-            && self.big
+            && self.segments.is_largest(u32::MAX)
             && self.tuned
             && addresses.iter().all(|address| self.routes.contains(address))
             && addresses.iter().all(|address| self.neighbours.contains(&(*address, spec.mac)))
@@ -247,6 +250,8 @@ pub(super) fn address_of(name: &str) -> Option<Ipv4Addr> {
 
 #[cfg(test)]
 mod tests {
+    use netlink_packet_route::link::LinkAttribute;
+
     use super::*;
 
     #[test]
@@ -279,7 +284,7 @@ mod tests {
             mtu: 1500,
             up: true,
             carrier: true,
-            big: true,
+            segments: SegmentSize::default(),
             tuned: true,
             peer_netns: Some(0),
             routes: addresses.to_vec(),
@@ -288,7 +293,9 @@ mod tests {
         assert!(good.is_as(&spec));
         assert!(!ObservedVeth { mtu: 1400, ..good.clone() }.is_as(&spec));
         assert!(!ObservedVeth { up: false, ..good.clone() }.is_as(&spec));
-        assert!(!ObservedVeth { big: false, ..good.clone() }.is_as(&spec));
+        let mut segments = SegmentSize::default();
+        segments.take(&LinkAttribute::GsoMaxSize(1_000));
+        assert!(!ObservedVeth { segments, ..good.clone() }.is_as(&spec));
         assert!(!ObservedVeth { tuned: false, ..good.clone() }.is_as(&spec));
         assert!(!ObservedVeth { routes: vec![addresses[0]], ..good.clone() }.is_as(&spec));
         assert!(!ObservedVeth { neighbours: vec![(addresses[0], spec.mac)], ..good.clone() }.is_as(&spec));

@@ -15,6 +15,10 @@ const NARROW: u32 = 1_400;
 const TAG: u32 = 4;
 /// Many packets of the largest size, each way.
 const OCTETS: usize = 4 << 20;
+/// So many that a sender comes to give all that a device takes at once.
+const STREAM: usize = 128 << 20;
+/// Octets: several packets of the wire's size, acknowledgements included.
+const PIECE: u64 = 6_000;
 
 #[test]
 fn a_switch_that_drops_long_packets_without_a_word_hangs_nobody() -> Result<()> {
@@ -59,6 +63,22 @@ fn narrow(cluster: &Cluster, node: &Node) -> Result<()> {
     node.run(&route(etcd))?;
     cluster.etcd().machine().run(&route(node.address4()))?;
     cluster.lan().machine().run(&["ip", "link", "set", &scene::port(node), "mtu", &NARROW.to_string()])?;
+    Ok(())
+}
+
+#[test]
+fn a_userspace_tunnel_gets_a_stream_in_pieces_that_it_takes() -> Result<()> {
+    let cluster = Cluster::with(2, &["--tunnel", "userspace"])?;
+    cluster.nodes().iter().try_for_each(|node| node.load(&[Image::Busybox]))?;
+    let (client, server) = scene::apart(&cluster)?;
+    load::there_and_back(&client.netns()?, &server.netns()?, server.address()?.parse()?, STREAM)?;
+    let node = &cluster.nodes()[0];
+    let sent = |what: &str| -> Result<u64> {
+        Ok(node.run(&["cat", &format!("/sys/class/net/skep0/statistics/tx_{what}")])?.trim().parse()?)
+    };
+    let (octets, packets) = (sent("bytes")?, sent("packets")?);
+    ensure!(octets > STREAM as u64, "{octets} octets went another way");
+    ensure!(octets / packets > PIECE, "{octets} octets were {packets} packets");
     Ok(())
 }
 

@@ -7,12 +7,13 @@ use dataplane_ebpf::abi::Addr;
 
 use super::super::desired::{Desired, Elsewhere, sandbox_digest, workload_digest};
 use super::super::health::Well;
+use super::super::mesh;
 use super::super::observed::{Exit, Observed, SandboxState, Workload, WorkloadState};
 use super::super::op::{Op, Step};
 use crate::docker::Role;
 use crate::model::spec::{DependsOn, RestartPolicy};
 use crate::model::{ReplicaAssignment, ReplicaKey, ServiceKey};
-use crate::netlink::{VethSpec, veth_name};
+use crate::netlink::{GSO_LEGACY_MAX, VethSpec, veth_name};
 
 /// The entries of DEVICES, NETNS and ENDPOINTS that are a replica's.
 #[derive(Debug, Default)]
@@ -60,7 +61,7 @@ pub(super) fn converge(
         steps.push(Step::Pull(Arc::clone(replica)));
     }
     let sandbox_is_fresh = sandbox(key, replica, desired, observed, &mut steps);
-    network(key, replica, observed, sandbox_is_fresh, &mut steps);
+    network(key, replica, desired, observed, sandbox_is_fresh, &mut steps);
     workload(key, replica, desired, observed, sandbox_is_fresh, &mut steps);
     ops.extend(steps.into_iter().map(|step| Op::Replica(key.clone(), step)));
 }
@@ -108,12 +109,13 @@ fn sandbox(
 fn network(
     key: &ReplicaKey,
     replica: &Arc<ReplicaAssignment>,
+    desired: &Desired,
     observed: &Observed,
     sandbox_is_fresh: bool,
     steps: &mut Vec<Step>,
 ) {
     let veth = observed.veths.get(&replica.address4).filter(|_| !sandbox_is_fresh);
-    let spec = veth_spec(replica, key, observed.mtu);
+    let spec = veth_spec(replica, key, desired, observed.mtu);
     let whole = sandbox_is_fresh || observed.insides.get(key).is_none_or(|inside| inside.lacks(&spec).is_empty());
     if !whole || veth.is_none_or(|veth| veth.up && !veth.carrier) {
         steps.push(Step::Plumb(Arc::clone(replica)));
@@ -266,6 +268,14 @@ pub(super) fn tear_down(key: &ReplicaKey, desired: &Desired, observed: &Observed
 }
 
 /// The veth pair of a replica.
-pub(in super::super) fn veth_spec(replica: &ReplicaAssignment, key: &ReplicaKey, mtu: u32) -> VethSpec {
-    VethSpec::new(replica.address4, replica.address6, key.to_string(), mtu)
+pub(in super::super) fn veth_spec(
+    replica: &ReplicaAssignment,
+    key: &ReplicaKey,
+    desired: &Desired,
+    mtu: u32,
+) -> VethSpec {
+    // What is longer than the device of a userspace tunnel takes, the stack cuts into as many packets as there will be
+    // on the wire, all at once, of which the device drops many.
+    let segment_max = if mesh::is_wanted(desired) { GSO_LEGACY_MAX } else { u32::MAX };
+    VethSpec { segment_max, ..VethSpec::new(replica.address4, replica.address6, key.to_string(), mtu) }
 }

@@ -8,6 +8,7 @@ mod placement;
 mod rotation;
 mod scene;
 mod size;
+mod stale;
 mod steps;
 mod stored;
 mod survival;

@@ -61,8 +61,8 @@ async fn show_all(global: &Global, args: &LogsArgs, path: &str, output: &mut Out
                 output.line(&format!("{name} {}", text(&row, args.timestamps)))?;
                 output.flush()?;
             }
-            Ok(Some(LogEvent::Elsewhere { key, node })) => {
-                output.note(&format!("{} runs on {node}: run skepctl there to see what it says", name(&key)));
+            Ok(Some(LogEvent::Unheard { key, error, remedy })) => {
+                output.note(&format!("what {} says is not known: {error}: {remedy}", name(&key)));
             }
             Ok(None) if !args.follow => return Ok(ExitCode::SUCCESS),
             // However skepd ends, in the middle of a line or not.

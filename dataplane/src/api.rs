@@ -30,6 +30,7 @@ mod one_offs;
 mod openapi;
 mod prune;
 mod registries;
+mod relay;
 mod routes;
 mod rows;
 mod runs;
@@ -39,6 +40,7 @@ pub mod types;
 mod validate;
 
 pub use openapi::document;
+pub use relay::serve as relayed;
 
 use crate::agent::Observer;
 use crate::cluster::Door;
@@ -48,6 +50,7 @@ use crate::model::NodeRecord;
 use crate::monitor::Monitor;
 use crate::secrets::Secrets;
 use crate::store::Store;
+use crate::transport::Transport;
 
 /// What the API works on.
 #[derive(Clone)]
@@ -62,6 +65,8 @@ pub struct Api {
     pub monitor: Arc<Monitor>,
     /// Where machines become nodes, if they do here.
     pub door: Option<Arc<Door>>,
+    /// How the other nodes' daemons are asked; none on a node that is alone.
+    pub transport: Option<Arc<Transport>>,
     /// This node.
     pub node: NodeRecord,
     /// How this daemon runs.

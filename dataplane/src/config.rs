@@ -125,6 +125,10 @@ pub struct Options {
     #[arg(long, global = true, env = "SKEP_JOIN_PORT", value_name = "PORT", default_value_t = 51820,
         value_parser = clap::value_parser!(u16).range(1..))]
     pub join_port: u16,
+    /// TCP port on which the other nodes' daemons ask this one: for `skepctl logs`, `exec`, `cp` and `forward` there.
+    #[arg(long, global = true, env = "SKEP_DAEMON_PORT", value_name = "PORT", default_value_t = 51821,
+        value_parser = clap::value_parser!(u16).range(1..))]
+    pub daemon_port: u16,
     /// What of the outside only services reach that list it in x-skep.egress: private networks, which nobody reaches
     /// otherwise; or public ones, 0.0.0.0/0 and ::/0 for all.
     #[arg(long, global = true, env = "SKEP_LISTED_EGRESS", value_name = "PREFIX,…", value_delimiter = ',')]
@@ -213,6 +217,8 @@ pub struct Config {
     pub tunnel_port: u16,
     /// TCP port on which nodes that join ask.
     pub join_port: u16,
+    /// TCP port on which the other nodes' daemons ask this one.
+    pub daemon_port: u16,
     /// What of the outside only services reach that list it.
     pub listed_egress: BTreeSet<IpNet>,
     /// Directives of the log filter.
@@ -263,6 +269,7 @@ impl Options {
             tunnel_device: self.tunnel_device,
             tunnel_port: self.tunnel_port,
             join_port: self.join_port,
+            daemon_port: self.daemon_port,
             listed_egress: self.listed_egress.iter().map(IpNet::trunc).collect(),
             log: self.log,
             log_json: match self.log_format {

@@ -21,12 +21,14 @@ use crate::docker::{Docker, DockerError};
 use crate::forwarder;
 use crate::host::{self, Finding, HostFacts, Installed, Level};
 use crate::membership::{Member, MembershipError};
+use crate::model::DaemonRecord;
 use crate::monitor::Monitor;
 use crate::netlink::{Netlink, NetlinkError};
 use crate::secrets::Secrets;
 use crate::service_manager;
 use crate::store::seal::ClusterKeyError;
 use crate::store::{Store, StoreError, schema};
+use crate::transport::Transport;
 use crate::wireguard::{Tunnel, WireguardError};
 
 mod directories;
@@ -170,7 +172,9 @@ async fn run_until_failure(config: Arc<Config>) -> Result<(), DaemonError> {
     ownership::check_machine(&config)?;
     let _pins_lock = ownership::lock_pins(&config)?;
     let listener = api::listen(&config.socket()).await?;
-    let member = register(store.as_ref(), &config).await?;
+    let transport = transport(&config).await;
+    let daemon = transport.as_ref().map(|transport| transport.record());
+    let member = register(store.as_ref(), &config, daemon).await?;
     let node = member.record.clone();
 
     // All of it, decoded, is much: nobody keeps it.
@@ -225,8 +229,10 @@ async fn run_until_failure(config: Arc<Config>) -> Result<(), DaemonError> {
         async move { monitor.run(events, store).await }
     });
     let (node, secrets) = (node.clone(), Arc::clone(&secrets));
-    let api = Api { store: Arc::clone(&store), secrets, observer, monitor, door, node, config };
+    let api = Api { store: Arc::clone(&store), secrets, observer, monitor, door, transport, node, config };
+    let relayed = api::relayed(api.clone());
     tokio::select! {
+        never = relayed => match never {},
         never = controlling => match never {},
         never = keeping => match never {},
         never = staying => match never {},
@@ -288,7 +294,7 @@ async fn check(config: &Config) -> Result<(), DaemonError> {
 }
 
 /// This node's place; refuses a store that is another node's.
-async fn register(store: &dyn Store, config: &Config) -> Result<Member, DaemonError> {
+async fn register(store: &dyn Store, config: &Config, daemon: Option<DaemonRecord>) -> Result<Member, DaemonError> {
     let (nodes, _) = schema::range_json(store, &schema::nodes()).await?;
     if config.etcd.is_none()
         && let Some(other) = nodes.first()
@@ -300,7 +306,17 @@ async fn register(store: &dyn Store, config: &Config) -> Result<Member, DaemonEr
             name: config.node_name.clone(),
         });
     }
-    Ok(Member::register(store, config).await?)
+    Ok(Member::register(store, config, daemon).await?)
+}
+
+/// Where the other nodes' daemons ask this one. What runs here does not need it.
+async fn transport(config: &Config) -> Option<Arc<Transport>> {
+    config.etcd.as_ref()?;
+    let listening = Transport::listen(config.daemon_port).await;
+    listening
+        .inspect_err(|error| tracing::warn!(%error, "The other nodes cannot ask this one what its replicas say."))
+        .ok()
+        .map(Arc::new)
 }
 
 fn stop_signal() -> Result<impl Future<Output = &'static str>, DaemonError> {

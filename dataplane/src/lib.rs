@@ -40,5 +40,6 @@ pub mod store;
 pub mod supervisor;
 mod task;
 pub mod terminal;
+pub mod transport;
 pub mod uninstall;
 pub mod wireguard;

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::controller::{self, ControllerError};
 use crate::durable;
 use crate::machine;
-use crate::model::{NodeRecord, Presence};
+use crate::model::{DaemonRecord, NodeRecord, Presence};
 use crate::random::{self, RandomError};
 use crate::store::schema::{self, Versioned};
 use crate::store::{LeaseId, Outcome, Store, StoreError, Txn, Write};
@@ -69,15 +69,20 @@ pub struct Member {
 }
 
 impl Member {
-    /// Takes this node's place, which is made if there is none.
+    /// Takes this node's place, which is made if there is none. `daemon`: how the others ask this daemon.
     ///
     /// # Errors
     /// [`MembershipError`]; [`MembershipError::NameInUse`] while another machine is there by its name.
-    pub async fn register(store: &dyn Store, config: &Config) -> Result<Self, MembershipError> {
+    pub async fn register(
+        store: &dyn Store,
+        config: &Config,
+        daemon: Option<DaemonRecord>,
+    ) -> Result<Self, MembershipError> {
         let presence = Presence {
             instance: instance(&config.state_dir)?,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             capacity: machine::capacity(),
+            daemon,
         };
         let there = schema::get_json(store, &schema::presence(&config.node_name)).await?;
         if there.is_some_and(|there| there.value.instance != presence.instance) {

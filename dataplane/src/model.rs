@@ -32,7 +32,8 @@ pub use kind::Kind;
 pub use limits::Limits;
 pub use name::{DeploymentKey, EnvironmentKey, ReplicaKey, ServiceKey};
 pub use node::{
-    Admission, Invitation, NodeIntent, NodeRecord, Presence, Role, TunnelRecord, VolumeAssignment, VolumeKey,
+    Admission, DaemonRecord, Invitation, NodeIntent, NodeRecord, Presence, Role, TunnelRecord, VolumeAssignment,
+    VolumeKey,
 };
 pub use one_off::OneOff;
 pub use placement::{Capacity, Constraint, Placement, Reserved};

@@ -53,7 +53,7 @@ pub(crate) struct LogsArgs {
 #[derive(Debug, Args)]
 #[command(after_help = EXEC_HELP)]
 pub(crate) struct ExecArgs {
-    /// A service, or a replica of it such as web.2 [default: the first that runs on this node].
+    /// A service, or a replica of it such as web.2 [default: the first that runs, on this node if there is one].
     #[arg(value_name = "SERVICE")]
     pub(crate) service: Meant,
     #[command(flatten)]

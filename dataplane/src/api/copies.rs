@@ -31,7 +31,7 @@ const AHEAD: usize = 4;
 #[derive(Debug, Clone, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct At {
-    /// Its number; without, the first one of this node.
+    /// Its number; without, the first one that runs, of this node before others.
     replica: Option<u32>,
     /// Absolute.
     path: String,

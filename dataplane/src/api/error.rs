@@ -44,6 +44,11 @@ impl Refusal {
         split(StatusCode::INTERNAL_SERVER_ERROR, &in_one_line(error))
     }
 
+    /// What it says.
+    pub(super) fn body(self) -> ErrorBody {
+        self.body
+    }
+
     pub(super) fn new(status: StatusCode, error: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { status, body: ErrorBody { error: error.into(), remedy: remedy.into() } }
     }

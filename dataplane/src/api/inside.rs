@@ -29,15 +29,15 @@ use crate::model::{ReplicaAssignment, ReplicaState, ReplicaStatus, ServiceKey};
 #[derive(Debug, Clone, Copy, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Which {
-    /// Its number; without, the first one of this node.
-    replica: Option<u32>,
+    /// Its number; without, the first one that runs, of this node before others.
+    pub(super) replica: Option<u32>,
 }
 
 /// Which port of which replica.
 #[derive(Debug, Clone, Copy, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Port {
-    /// Its number; without, the first one of this node.
+    /// Its number; without, the first one that runs, of this node before others.
     replica: Option<u32>,
     /// The port; without, the service's.
     port: Option<u16>,
@@ -135,8 +135,26 @@ pub(super) async fn container_of(api: &Api, key: &ServiceKey, replica: Option<u3
     Ok(status.container.unwrap_or_default())
 }
 
-/// The replica that is meant: of this node before others, of the version that serves, the first.
+/// The replica that is meant, which has to be of this node.
 async fn here(
+    api: &Api,
+    key: &ServiceKey,
+    replica: Option<u32>,
+) -> Result<(ReplicaStatus, ReplicaAssignment), Refusal> {
+    let (status, assigned) = meant(api, key, replica).await?;
+    let name = format!("{key}.{}", status.key.replica);
+    if status.node != api.node.name {
+        let error = format!("{name} runs on {}, and this is {}", status.node, api.node.name);
+        return Err(Refusal::new(StatusCode::CONFLICT, error, "run skepctl there"));
+    }
+    if status.container.is_none() || status.sandbox.is_none() {
+        return Err(does_not_run(&name, status.state));
+    }
+    Ok((status, assigned))
+}
+
+/// The replica that is meant: one that runs, of this node before others, of the version that serves, the first.
+pub(super) async fn meant(
     api: &Api,
     key: &ServiceKey,
     replica: Option<u32>,
@@ -163,13 +181,6 @@ async fn here(
             "see `skepctl ps` for those that are there",
         ));
     };
-    if status.node != api.node.name {
-        let error = format!("{name} runs on {}, and this is {}", status.node, api.node.name);
-        return Err(Refusal::new(StatusCode::CONFLICT, error, "run skepctl there"));
-    }
-    if status.container.is_none() || status.sandbox.is_none() {
-        return Err(does_not_run(&name, status.state));
-    }
     Ok((status.clone(), assigned.value.clone()))
 }
 

@@ -1,6 +1,7 @@
 //! What replicas say.
 
 mod merge;
+mod source;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -8,11 +9,13 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::extract::{Query, State};
 use axum::response::Response;
-use futures_util::{Stream, StreamExt as _};
+use futures_util::StreamExt as _;
+use futures_util::future::join_all;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
 use self::merge::Merge;
+pub(super) use self::source::{OF_CONTAINER, of_container};
 use super::Api;
 use super::error::Refusal;
 use super::routes::Asked;
@@ -20,7 +23,7 @@ use super::rows::Filter;
 use super::stream::{QUEUE, from_channel, line, ndjson};
 use super::types::{ErrorBody, LogEvent, LogRow};
 use crate::controller::State as Assignments;
-use crate::docker::{LogLine, LogQuery};
+use crate::docker::LogQuery;
 use crate::model::{ReplicaKey, ReplicaStatus};
 use crate::store::schema;
 use crate::store::{Event, StoreError};
@@ -45,10 +48,10 @@ pub(super) struct Wanted {
     since: Option<u64>,
 }
 
-/// A replica of this node, and its container.
+/// A replica, and its container.
 type Speaker = (ReplicaKey, String);
 
-/// Tells what replicas of this node have said, all in the order of time, and which replicas are on other nodes.
+/// Tells what replicas have said, all in the order of time, and which replicas are on nodes that cannot be asked.
 #[utoipa::path(get, path = "/v1/logs", params(Filter, Wanted),
     responses((status = 200, body = LogEvent, content_type = "application/x-ndjson"),
         (status = "4XX", body = ErrorBody)))]
@@ -81,29 +84,34 @@ async fn tell(
     let mut merge: Merge<Speaker> = Merge::new(HOLD);
     // How far each container was heard: its stream ends whenever its process does.
     let (mut heard, mut resumed) = (BTreeMap::<String, String>::new(), BTreeMap::<String, String>::new());
-    let mut elsewhere = BTreeSet::new();
+    let mut unheard = BTreeSet::new();
     let mut tail = wanted.tail;
     let mut news: Vec<ReplicaStatus> = state.statuses.into_values().collect();
     loop {
+        let mut asking = Vec::new();
         for ReplicaStatus { key, node, container, .. } in news.into_iter().filter(|it| asked(&it.key, filter, wanted)) {
-            if node != api.node.name {
-                if elsewhere.insert(key.clone()) && lines.send(line(&LogEvent::Elsewhere { key, node })).await.is_err()
-                {
-                    return Ok(());
-                }
+            let Some(container) = container else { continue };
+            if merge.hears(&(key.clone(), container.clone())) {
                 continue;
             }
-            let Some(container) = container else { continue };
-            let speaker = (key, container);
-            if !merge.hears(&speaker) {
-                // Of those that come later, and those that speak again, everything.
-                let mut query = LogQuery { follow: wanted.follow, tail, since: wanted.since };
-                if let Some(time) = heard.get(&speaker.1) {
-                    resumed.insert(speaker.1.clone(), time.clone());
-                    (query.tail, query.since) = (None, seconds(time).or(wanted.since));
+            // Of those that come later, and those that speak again, everything.
+            let mut query = LogQuery { follow: wanted.follow, tail, since: wanted.since };
+            if let Some(time) = heard.get(&container) {
+                resumed.insert(container.clone(), time.clone());
+                (query.tail, query.since) = (None, seconds(time).or(wanted.since));
+            }
+            asking.push(async move { (source::said(api, &node, &container, query).await, key, container) });
+        }
+        for (said, key, container) in join_all(asking).await {
+            match said {
+                Ok(said) => merge.add((key, container), said),
+                Err(refusal) if unheard.insert(key.clone()) => {
+                    let ErrorBody { error, remedy } = refusal.body();
+                    if lines.send(line(&LogEvent::Unheard { key, error, remedy })).await.is_err() {
+                        return Ok(());
+                    }
                 }
-                let said = api.observer.logs(speaker.1.clone(), query);
-                merge.add(speaker, channel(said));
+                Err(_) => {}
             }
         }
         tail = None;
@@ -153,23 +161,4 @@ fn asked(key: &ReplicaKey, filter: &Filter, wanted: &Wanted) -> bool {
     filter.shows(&key.service.environment)
         && wanted.service.as_ref().is_none_or(|service| *service == key.service.service)
         && wanted.replica.is_none_or(|replica| replica == key.replica)
-}
-
-/// What a container says, until nobody listens any more.
-fn channel(said: impl Stream<Item = LogLine> + Send + 'static) -> mpsc::Receiver<LogLine> {
-    let (sender, receiver) = mpsc::channel(QUEUE);
-    tokio::spawn(async move {
-        let mut said = std::pin::pin!(said);
-        loop {
-            let line = tokio::select! {
-                line = said.next() => line,
-                () = sender.closed() => return,
-            };
-            let Some(line) = line else { return };
-            if sender.send(line).await.is_err() {
-                return;
-            }
-        }
-    });
-    receiver
 }

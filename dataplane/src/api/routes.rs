@@ -3,6 +3,7 @@
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Query, State};
 use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
 use dataplane_ebpf::abi::ABI_VERSION;
@@ -11,8 +12,8 @@ use super::error::Refusal;
 use super::rows::{self, Filter, View};
 use super::types::{CheckRow, DeploymentRow, EndpointRow, ErrorBody, Level, NameRow, ReplicaRow, ServiceRow, Version};
 use super::{
-    Api, Peer, activity, copies, inside, inspect, intent, invitations, leave, nodes, one_offs, prune, registries, runs,
-    secrets,
+    Api, Peer, activity, copies, inside, inspect, intent, invitations, leave, nodes, one_offs, prune, registries,
+    relay, runs, secrets,
 };
 use crate::agent::in_one_line;
 use crate::host::{self, HostFacts};
@@ -36,14 +37,8 @@ pub(super) fn router(api: Api) -> Router {
         .route("/v1/environments/{project}/{environment}/services/{service}/deploy", post(intent::deploy))
         .route("/v1/environments/{project}/{environment}/services/{service}/rollback", post(intent::rollback))
         .route("/v1/environments/{project}/{environment}/services/{service}/scale", post(intent::scale))
-        .route("/v1/environments/{project}/{environment}/services/{service}/exec", post(inside::exec))
         .route("/v1/environments/{project}/{environment}/services/{service}/run", post(one_offs::run))
-        .route("/v1/environments/{project}/{environment}/services/{service}/path", get(copies::path))
-        .route(
-            "/v1/environments/{project}/{environment}/services/{service}/archive",
-            get(copies::read).post(copies::write),
-        )
-        .route("/v1/environments/{project}/{environment}/services/{service}/forward", post(inside::forward))
+        .merge(inside_replicas().route_layer(from_fn_with_state(api.clone(), relay::to_its_node)))
         .route("/v1/environments/{project}/{environment}/stop", post(activity::stop))
         .route("/v1/environments/{project}/{environment}/start", post(activity::start))
         .route("/v1/environments/{project}/{environment}/restart", post(activity::restart))
@@ -76,10 +71,32 @@ pub(super) fn router(api: Api) -> Router {
         .route("/v1/snapshot", get(snapshot))
         .route("/v1/version", get(version))
         .route("/v1/openapi.json", get(async || Json(super::openapi::document())))
-        .fallback(async || {
-            Refusal::new(StatusCode::NOT_FOUND, "there is no such path", "see GET /v1/openapi.json for those there are")
-        })
+        .fallback(no_such_path)
         .with_state(api)
+}
+
+/// What the other nodes' daemons may ask: only what cannot be done there.
+pub(super) fn between_nodes(api: Api) -> Router {
+    inside_replicas()
+        .route(super::logs::OF_CONTAINER, get(super::logs::of_container))
+        .fallback(no_such_path)
+        .with_state(api)
+}
+
+/// What can only be done where a replica is.
+fn inside_replicas() -> Router<Api> {
+    Router::new()
+        .route("/v1/environments/{project}/{environment}/services/{service}/exec", post(inside::exec))
+        .route("/v1/environments/{project}/{environment}/services/{service}/path", get(copies::path))
+        .route(
+            "/v1/environments/{project}/{environment}/services/{service}/archive",
+            get(copies::read).post(copies::write),
+        )
+        .route("/v1/environments/{project}/{environment}/services/{service}/forward", post(inside::forward))
+}
+
+async fn no_such_path() -> Refusal {
+    Refusal::new(StatusCode::NOT_FOUND, "there is no such path", "see GET /v1/openapi.json for those there are")
 }
 
 /// Replicas: what is assigned and what its node sees.

@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::ClusterError;
 use super::token::{ID, SECRET};
+use crate::transport::frame::{receive, send};
 
 const PATTERN: &str = "Noise_NNpsk0_25519_ChaChaPoly_SHA256";
 /// What is said before, and by which version.
@@ -78,7 +79,7 @@ impl Heard {
         answer: &A,
     ) -> Result<(), ClusterError> {
         let message = write(&mut self.handshake, answer)?;
-        send(stream, &message).await
+        Ok(send(stream, &message).await?)
     }
 }
 
@@ -102,21 +103,6 @@ fn read<T: DeserializeOwned>(handshake: &mut HandshakeState, message: &[u8]) -> 
     let mut payload = vec![0; message.len()];
     let length = handshake.read_message(message, &mut payload)?;
     Ok(serde_json::from_slice(payload.get(..length).unwrap_or_default()).map_err(std::io::Error::other)?)
-}
-
-async fn send(stream: &mut (impl AsyncWrite + Unpin), message: &[u8]) -> Result<(), ClusterError> {
-    let length = u16::try_from(message.len()).map_err(std::io::Error::other)?;
-    stream.write_all(&length.to_be_bytes()).await?;
-    stream.write_all(message).await?;
-    Ok(stream.flush().await?)
-}
-
-async fn receive(stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, ClusterError> {
-    let mut length = [0; 2];
-    stream.read_exact(&mut length).await?;
-    let mut message = vec![0; usize::from(u16::from_be_bytes(length))];
-    stream.read_exact(&mut message).await?;
-    Ok(message)
 }
 
 #[cfg(test)]

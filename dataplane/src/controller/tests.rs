@@ -77,7 +77,7 @@ impl World {
 
     /// Its daemon is there.
     fn arrive(&mut self, name: &str) {
-        let presence = Presence { instance: name.into(), version: String::new(), capacity: None };
+        let presence = Presence { instance: name.into(), version: String::new(), capacity: None, daemon: None };
         self.commit(Txn::default().put(&schema::presence(name), &presence).unwrap());
         self.state.note_absences(self.now * 1000);
     }
@@ -354,7 +354,7 @@ async fn the_loop_assigns_previews_and_lets_go_on_a_real_store() {
     let other = register(&store, &pools, "n2").await.unwrap();
     assert!(other.id != record.id && other.prefixes4 != record.prefixes4 && other.prefix6 != record.prefix6);
     for name in ["n1", "n2"] {
-        let presence = Presence { instance: name.into(), version: String::new(), capacity: None };
+        let presence = Presence { instance: name.into(), version: String::new(), capacity: None, daemon: None };
         store.txn(Txn::default().put(&schema::presence(name), &presence).unwrap()).await.unwrap();
     }
 

@@ -3,6 +3,7 @@
 use bollard::container::LogOutput;
 use bollard::query_parameters::LogsOptions;
 use futures_util::{Stream, StreamExt as _};
+use serde::{Deserialize, Serialize};
 
 use super::Docker;
 
@@ -18,7 +19,7 @@ pub struct LogQuery {
 }
 
 /// A line of a container's output; of a long one, a part.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogLine {
     /// When the engine read it: RFC 3339, UTC, nanoseconds, always as long, so that order of text is order of time.
     pub time: String,

@@ -116,6 +116,18 @@ pub struct Presence {
     /// What it has for replicas; [`None`]: it does not tell, and takes whatever comes.
     #[serde(default)]
     pub capacity: Option<Capacity>,
+    /// How it is asked; [`None`]: not at all.
+    #[serde(default)]
+    pub daemon: Option<DaemonRecord>,
+}
+
+/// How the other nodes' daemons ask this one, at the address of its [`TunnelRecord`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct DaemonRecord {
+    /// TCP.
+    pub port: u16,
+    /// X25519's public key, base64.
+    pub key: String,
 }
 
 /// A named volume of an environment.

@@ -111,6 +111,11 @@ pub fn presence(node: &str) -> Key<Presence> {
     Key::new(format!("/present/{node}"))
 }
 
+/// That nodes are there.
+pub fn presences() -> Prefix<Presence> {
+    Prefix::new("/present/".into())
+}
+
 /// An environment's ids.
 pub fn environment(key: &EnvironmentKey) -> Key<EnvironmentAssignment> {
     Key::new(format!("/assignments/environments/{}/{}", key.project, key.environment))

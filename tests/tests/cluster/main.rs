@@ -1,6 +1,7 @@
 //! Several nodes, one etcd, one private network.
 
 mod away;
+mod elsewhere;
 mod isolation;
 mod joining;
 mod paths;

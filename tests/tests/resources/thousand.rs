@@ -52,7 +52,7 @@ async fn assigned(store: &Arc<dyn Store>, state_dir: &Path, config: &Config) -> 
     let store = store.as_ref();
     let (pools, total) = (config.pools(), (TEN * TEN * TEN) as usize);
     controller::register(store, &pools, NODE).await?;
-    let presence = Presence { instance: NODE.into(), version: String::new(), capacity: None };
+    let presence = Presence { instance: NODE.into(), version: String::new(), capacity: None, daemon: None };
     store.txn(Txn::default().put(&schema::presence(NODE), &presence)?).await?;
     for number in 0..TEN {
         let spec = environment(number);

@@ -10,13 +10,15 @@ use crate::model::ReplicaKey;
 pub enum LogEvent {
     /// A replica said it.
     Line(LogRow),
-    /// What a replica says is known on another node.
-    Elsewhere {
+    /// What a replica says is known on another node, which cannot be asked.
+    Unheard {
         /// Which.
         #[serde(flatten)]
         key: ReplicaKey,
-        /// Where to ask.
-        node: String,
+        /// Why, in one sentence.
+        error: String,
+        /// What to do about it.
+        remedy: String,
     },
 }
 

@@ -49,7 +49,7 @@ fn change(world: &mut World, name: &str, machine: &Machine) {
     if !machine.present {
         return world.vanish(name);
     }
-    let presence = Presence { instance: name.into(), version: String::new(), capacity: machine.capacity };
+    let presence = Presence { instance: name.into(), version: String::new(), capacity: machine.capacity, daemon: None };
     world.commit(Txn::default().put(&schema::presence(name), &presence).unwrap());
 }
 

@@ -69,7 +69,7 @@ pub(super) async fn settle(etcd: &Etcd, nodes: usize) -> Result<Revision> {
 }
 
 fn presence(name: &str) -> Presence {
-    Presence { instance: name.to_owned(), version: env!("CARGO_PKG_VERSION").to_owned(), capacity: None }
+    Presence { instance: name.to_owned(), version: env!("CARGO_PKG_VERSION").to_owned(), capacity: None, daemon: None }
 }
 
 fn config() -> Result<Config> {

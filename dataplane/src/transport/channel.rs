@@ -121,7 +121,8 @@ mod tests {
                 to.write_all(&said).await.unwrap();
                 to.shutdown().await.unwrap();
             };
-            tokio::join!(writing, async { drop(from.read_to_end(&mut heard).await.unwrap()) });
+            let (_, read) = tokio::join!(writing, from.read_to_end(&mut heard));
+            read.unwrap();
             assert!(heard == said, "{} octets", heard.len());
         });
         futures_util::future::join_all(talks).await;

@@ -12,6 +12,9 @@ use anyhow::{Context as _, Result, bail};
 
 /// The oldest that Skep runs on, today's stable one, tomorrow's.
 const SERIES: [&str; 3] = ["6.1", "6.12", "7"];
+/// What a kernel is divided into: one package until 6.12, three from 7.0, four from 7.3, which has the list of what is
+/// built in by itself.
+const PARTS: [&str; 4] = ["image", "base", "binary", "modules"];
 /// Unpacks a package but for what no test needs, which is most of it.
 const UNPACK: &str = "dpkg-deb --fsys-tarfile \"$1\" | tar --extract --directory \"$2\" --keep-directory-symlink \
     --exclude './usr/share' --exclude '*/kernel/sound' --exclude '*/kernel/fs/[!ejmo]*' \
@@ -78,11 +81,12 @@ pub(super) fn newest(directory: &Path, series: &[String]) -> Result<Vec<Kernel>>
         let release = release(&apt.show(&format!("{meta}={version}")).unwrap_or_default());
         let release = release.with_context(|| format!("{meta} {version} names no kernel"))?;
         let kernel = Kernel { directory: directory.join(&release), release };
-        // What is taken out of a package is another thing now and then.
+        // What is taken out of which packages is another thing now and then.
         let (stamp, there) = (kernel.directory.join("unpacked"), kernel.image().is_file());
-        if !there || fs::read_to_string(&stamp).ok().as_deref() != Some(UNPACK) {
+        let how = format!("{}\n{UNPACK}", PARTS.join(" "));
+        if !there || fs::read_to_string(&stamp).ok().as_ref() != Some(&how) {
             unpack(&apt, &kernel)?;
-            fs::write(stamp, UNPACK)?;
+            fs::write(stamp, how)?;
         }
         kernels.push(kernel);
     }
@@ -103,7 +107,7 @@ fn release(description: &str) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// Downloads a kernel's packages (one until 6.12, three from 7.0) and takes out what is needed.
+/// Downloads a kernel's packages and takes out what is needed.
 fn unpack(apt: &Apt, kernel: &Kernel) -> Result<()> {
     println!("Fetching kernel {} …", kernel.release);
     let (root, downloads) = (kernel.directory.join("root"), kernel.directory.join("downloads"));
@@ -112,7 +116,7 @@ fn unpack(apt: &Apt, kernel: &Kernel) -> Result<()> {
     }
     // Older packages say /lib, newer /usr/lib.
     let _there = std::os::unix::fs::symlink("usr/lib", root.join("lib"));
-    let parts = ["image", "binary", "modules"].map(|part| format!("linux-{part}-{}", kernel.release));
+    let parts = PARTS.map(|part| format!("linux-{part}-{}", kernel.release));
     let parts: Vec<String> = parts.into_iter().filter(|part| apt.show(part).is_some()).collect();
     apt.download(&parts, &downloads)?;
     for package in fs::read_dir(&downloads)? {
